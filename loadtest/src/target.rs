@@ -1,0 +1,330 @@
+//! The targets of a comparison: how each is written down, configured, started, and ended.
+//! Not here: loading and judging them.
+
+use std::fs;
+use std::fs::File;
+use std::io::BufRead as _;
+use std::io::BufReader;
+use std::io::Read as _;
+use std::net::SocketAddr;
+use std::net::TcpListener;
+use std::net::TcpStream;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+use std::str::FromStr;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use anyhow::bail;
+
+use crate::ring;
+
+const START: Duration = Duration::from_secs(10);
+const NAME: &str = "up";
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Kind {
+    /// No proxy: what generator and upstream reach alone.
+    Direct,
+    Relay,
+    Nginx,
+    Ringgate(PathBuf),
+    /// Words; `{port}`, `{upstream}` and `{dir}` are replaced.
+    Command(Vec<String>),
+}
+
+/// A target as the command line names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Spec {
+    pub(crate) label: String,
+    kind: Kind,
+}
+
+impl FromStr for Spec {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (label, rest) = text.split_once('=').map_or((text, None), |(label, rest)| (label, Some(rest)));
+        if label.is_empty() || label.len() > 32 || label.contains(['/', '<', '>', ' ']) {
+            return Err(format!("`{label}` is no name for a target"));
+        }
+        let kind = match (label.trim_end_matches('\''), rest) {
+            ("direct", None) => Kind::Direct,
+            ("relay", None) => Kind::Relay,
+            ("nginx", None) => Kind::Nginx,
+            (_, None) => return Err(format!("`{text}` is none of direct, relay, nginx, NAME=COMMAND")),
+            (name, Some(path)) if name.starts_with("ringgate") && !path.contains(' ') => {
+                Kind::Ringgate(PathBuf::from(path))
+            }
+            (_, Some(command)) => {
+                let words: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
+                if words.is_empty() {
+                    return Err(format!("`{text}` names no command"));
+                }
+                Kind::Command(words)
+            }
+        };
+        Ok(Self { label: label.to_owned(), kind })
+    }
+}
+
+impl Spec {
+    /// The same once more, for the null run.
+    pub(crate) fn twin(&self) -> Self {
+        Self { label: format!("{}'", self.label), kind: self.kind.clone() }
+    }
+
+    pub(crate) fn has_process(&self) -> bool {
+        self.kind != Kind::Direct
+    }
+}
+
+/// A child with its process group; ended, with all that it started, when dropped.
+pub(crate) struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn start(mut command: Command, cpu: Option<usize>, log: PathBuf) -> anyhow::Result<Self> {
+        let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(file);
+        ring::bind_to_us(&mut command, cpu);
+        let program = command.get_program().to_string_lossy().into_owned();
+        let child = command.spawn().with_context(|| format!("cannot start {program}"))?;
+        Ok(Self { child, log })
+    }
+
+    /// What it said on stderr, at most the last 2,000 bytes.
+    fn complaint(&self) -> String {
+        let mut text = String::new();
+        if let Ok(file) = File::open(&self.log) {
+            let _ = file.take(1 << 20).read_to_string(&mut text);
+        }
+        let from = text.len().saturating_sub(2000);
+        text.get(from..).unwrap_or(&text).trim().to_owned()
+    }
+
+    /// The address of its line `listening on ADDRESS`; the rest of its output is thrown away.
+    fn announced(&mut self) -> anyhow::Result<SocketAddr> {
+        let stdout = self.child.stdout.take().context("no stdout")?;
+        let (sender, receiver) = mpsc::sync_channel(1);
+        std::thread::spawn(move || {
+            let mut lines = BufReader::new(stdout).lines();
+            let address = lines.by_ref().map_while(Result::ok).find_map(|line| {
+                let (_, address) = line.split_once("listening on ")?;
+                address.split_whitespace().next()?.trim_start_matches("http://").parse().ok()
+            });
+            let _ = sender.send(address);
+            for _ in lines.map_while(Result::ok) {}
+        });
+        match receiver.recv_timeout(START) {
+            Ok(Some(address)) => Ok(address),
+            _ => bail!("it did not say `listening on ADDRESS` within 10 s: {}", self.complaint()),
+        }
+    }
+
+    /// Waits until something listens on `address`.
+    fn listens(&mut self, address: SocketAddr) -> anyhow::Result<SocketAddr> {
+        let until = ring::monotonic_nanos() + u64::try_from(START.as_nanos())?;
+        while ring::monotonic_nanos() < until && !ring::stopped() {
+            if TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok() {
+                return Ok(address);
+            }
+            if let Some(status) = self.child.try_wait()? {
+                bail!("it ended with {status}: {}", self.complaint());
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        bail!("nothing listens on {address} after 10 s: {}", self.complaint())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        ring::kill_group(self.child.id());
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A directory of ours that goes when we go.
+pub(crate) struct Scratch(PathBuf);
+
+impl Scratch {
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        let name = format!("loadtest-{}-{}", std::process::id(), ring::monotonic_nanos());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(Self(path))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A target that runs.
+pub(crate) struct Running {
+    pub(crate) label: String,
+    pub(crate) url: String,
+    pub(crate) process: Option<Process>,
+}
+
+/// Our own mock upstream, pinned to `cpu`.
+pub(crate) fn start_upstream(cpu: usize, scratch: &Scratch) -> anyhow::Result<(Process, SocketAddr)> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["serve", "--listen", "127.0.0.1:0"]);
+    let mut process = Process::start(command, Some(cpu), scratch.path().join("serve.log"))?;
+    let address = process.announced().context("the mock upstream")?;
+    Ok((process, address))
+}
+
+fn free_port() -> anyhow::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+impl Spec {
+    /// Starts it, pinned to `cpu`, in front of `upstream`.
+    ///
+    /// # Errors
+    /// With what it said, if it does not listen within 10 s.
+    pub(crate) fn start(
+        &self,
+        cpu: usize,
+        upstream: SocketAddr,
+        scratch: &Scratch,
+    ) -> anyhow::Result<Running> {
+        let directory = scratch.path().join(&self.label);
+        fs::create_dir(&directory).with_context(|| format!("two targets named {}", self.label))?;
+        let begin = |command| Process::start(command, Some(cpu), directory.join("log"));
+        let (address, process) = match &self.kind {
+            Kind::Direct => (upstream, None),
+            Kind::Relay => {
+                let mut command = Command::new(std::env::current_exe()?);
+                command.args(["relay", "--to", &upstream.to_string()]);
+                let mut process = begin(command)?;
+                (process.announced()?, Some(process))
+            }
+            Kind::Ringgate(path) => {
+                let file = directory.join("ringgate.yaml");
+                fs::write(&file, ringgate_config(upstream))?;
+                let mut command = Command::new(path);
+                command.args(["run".as_ref(), "-c".as_ref(), file.as_os_str()]);
+                let mut process = begin(command)?;
+                (process.announced()?, Some(process))
+            }
+            Kind::Nginx => {
+                let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+                let file = directory.join("nginx.conf");
+                fs::write(&file, nginx_config(address, upstream, &directory))?;
+                let mut command = Command::new("nginx");
+                command.args(["-p".as_ref(), directory.as_os_str(), "-c".as_ref(), file.as_os_str()]);
+                let mut process = begin(command).context("is nginx installed?")?;
+                (process.listens(address)?, Some(process))
+            }
+            Kind::Command(words) => {
+                let port = free_port()?;
+                let fill = |word: &String| {
+                    word.replace("{port}", &port.to_string())
+                        .replace("{upstream}", &upstream.to_string())
+                        .replace("{dir}", &directory.to_string_lossy())
+                };
+                let mut words = words.iter().map(fill);
+                let mut command = Command::new(words.next().unwrap_or_default());
+                command.args(words);
+                let mut process = begin(command)?;
+                (process.listens(SocketAddr::from(([127, 0, 0, 1], port)))?, Some(process))
+            }
+        };
+        let url = format!("http://{address}/mcp/{NAME}");
+        Ok(Running { label: self.label.clone(), url, process })
+    }
+}
+
+fn ringgate_config(upstream: SocketAddr) -> String {
+    format!(
+        "listen: 127.0.0.1:0\nadmin: off\nworkers: 1\n\
+         mcpServers:\n  {NAME}:\n    url: http://{upstream}/mcp\n"
+    )
+}
+
+/// nginx at its best for this: one worker, nothing buffered, nothing logged, connections kept. Master and
+/// worker are one process, so that nothing is left behind if we are killed; the worker's loop is the same.
+fn nginx_config(listen: SocketAddr, upstream: SocketAddr, directory: &Path) -> String {
+    let directory = directory.display();
+    format!(
+        "daemon off;
+master_process off;
+worker_processes 1;
+pid {directory}/pid;
+error_log stderr error;
+worker_rlimit_nofile 20000;
+events {{ worker_connections 16384; }}
+http {{
+  access_log off;
+  client_body_temp_path {directory}/body;
+  proxy_temp_path {directory}/proxy;
+  fastcgi_temp_path {directory}/fastcgi;
+  uwsgi_temp_path {directory}/uwsgi;
+  scgi_temp_path {directory}/scgi;
+  keepalive_requests 1000000;
+  upstream up {{
+    server {upstream};
+    keepalive 64;
+    keepalive_requests 1000000;
+  }}
+  server {{
+    listen {listen} backlog=4096;
+    client_max_body_size 64m;
+    location / {{
+      proxy_pass http://up;
+      proxy_http_version 1.1;
+      proxy_set_header Connection \"\";
+      proxy_buffering off;
+    }}
+  }}
+}}
+"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: Option<(&str, Kind)>) {
+        let spec = text.parse::<Spec>().ok().map(|spec| (spec.label, spec.kind));
+        assert_eq!(spec, expected.map(|(label, kind)| (label.to_owned(), kind)), "{text}");
+    }
+
+    #[test]
+    fn targets_are_read() {
+        check("relay", Some(("relay", Kind::Relay)));
+        check("relay'", Some(("relay'", Kind::Relay)));
+        check("nginx", Some(("nginx", Kind::Nginx)));
+        check("direct", Some(("direct", Kind::Direct)));
+        check("ringgate=/x/y", Some(("ringgate", Kind::Ringgate("/x/y".into()))));
+        check("ringgate-old=/x", Some(("ringgate-old", Kind::Ringgate("/x".into()))));
+        let words = ["envoy", "-p", "{port}"].map(str::to_owned).to_vec();
+        check("envoy=envoy -p {port}", Some(("envoy", Kind::Command(words))));
+        for wrong in ["caddy", "a/b=x", "x=", "=x", ""] {
+            check(wrong, None);
+        }
+        assert_eq!("nginx".parse::<Spec>().unwrap().twin().label, "nginx'");
+    }
+}

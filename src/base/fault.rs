@@ -1,0 +1,197 @@
+//! `Fault`: the one error on the path of a call, and the one table from it to the wire.
+//!
+//! Not here: the text of the JSON-RPC answer (that is `mcp::refusal`) and any reason to retry that
+//! depends on what was written upstream (that is `upstream`).
+//!
+//! A fault never carries bytes that a peer sent: its `detail` is a sentence of ours, so that no
+//! upstream text and no secret can reach a client through it.
+
+/// What went wrong. Order: the stage at which it is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    // HTTP syntax and limits (RFC 9112, RFC 9110)
+    Malformed,
+    VersionUnsupported,
+    NotImplemented,
+    ExpectationFailed,
+    TargetTooLong,
+    HeadTooLarge,
+    BodyTooLarge,
+    HeadTimeout,
+    BodyTimeout,
+    // Routing on our own endpoint
+    HostRefused,
+    OriginRefused,
+    NotFound,
+    MethodNotAllowed,
+    MediaType,
+    // JSON-RPC and MCP
+    ParseError,
+    InvalidRequest,
+    InvalidParams,
+    HeaderMismatch,
+    RevisionUnsupported,
+    SessionMissing,
+    // Identity
+    Unauthenticated,
+    // Upstream
+    UpstreamUnavailable,
+    UpstreamTimeout,
+    UpstreamProtocol,
+    // The gateway itself
+    Draining,
+    Overloaded,
+    // The client went away; nothing can be answered
+    ClientGone,
+}
+
+/// One failure of one call. `Copy`, no allocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub kind: Kind,
+    /// One plain sentence of ours that stands alone and says what to do: some clients show nothing else.
+    pub detail: &'static str,
+}
+
+/// How a kind of fault looks on the wire (contract: "Refusals").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WireForm {
+    pub status: u16,
+    /// JSON-RPC code: the specification's where it fixes one, else -(33000 + status).
+    pub code: i32,
+    pub reason: &'static str,
+    /// A framing error ends the connection (RFC 9112 section 9.6): nothing after it is parsed.
+    pub closes: bool,
+    /// Whole seconds for `Retry-After`; 0 sends none.
+    pub retry_after_seconds: u16,
+}
+
+impl Fault {
+    pub const fn new(kind: Kind, detail: &'static str) -> Self {
+        Self { kind, detail }
+    }
+
+    pub const fn wire(self) -> WireForm {
+        self.kind.wire()
+    }
+}
+
+const fn form(status: u16, code: i32, reason: &'static str) -> WireForm {
+    WireForm { status, code, reason, closes: false, retry_after_seconds: 0 }
+}
+
+const fn closing(status: u16, reason: &'static str) -> WireForm {
+    WireForm { status, code: -33000 - status as i32, reason, closes: true, retry_after_seconds: 0 }
+}
+
+const fn ours(status: u16, reason: &'static str) -> WireForm {
+    form(status, -33000 - status as i32, reason)
+}
+
+const fn later(status: u16, reason: &'static str) -> WireForm {
+    WireForm { retry_after_seconds: 1, ..ours(status, reason) }
+}
+
+impl Kind {
+    /// In the order of their declaration, so that `kind as usize` is the place of a kind in it.
+    pub const ALL: [Self; Self::ClientGone as usize + 1] = [
+        Self::Malformed,
+        Self::VersionUnsupported,
+        Self::NotImplemented,
+        Self::ExpectationFailed,
+        Self::TargetTooLong,
+        Self::HeadTooLarge,
+        Self::BodyTooLarge,
+        Self::HeadTimeout,
+        Self::BodyTimeout,
+        Self::HostRefused,
+        Self::OriginRefused,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::MediaType,
+        Self::ParseError,
+        Self::InvalidRequest,
+        Self::InvalidParams,
+        Self::HeaderMismatch,
+        Self::RevisionUnsupported,
+        Self::SessionMissing,
+        Self::Unauthenticated,
+        Self::UpstreamUnavailable,
+        Self::UpstreamTimeout,
+        Self::UpstreamProtocol,
+        Self::Draining,
+        Self::Overloaded,
+        Self::ClientGone,
+    ];
+
+    /// Exhaustive on purpose: a new kind must say how it looks.
+    pub const fn wire(self) -> WireForm {
+        match self {
+            Self::Malformed => closing(400, "bad_request"),
+            Self::VersionUnsupported => closing(505, "http_version"),
+            Self::NotImplemented => closing(501, "not_implemented"),
+            Self::ExpectationFailed => closing(417, "expectation_failed"),
+            Self::TargetTooLong => closing(414, "too_large"),
+            Self::HeadTooLarge => closing(431, "too_large"),
+            Self::BodyTooLarge => closing(413, "too_large"),
+            Self::HeadTimeout | Self::BodyTimeout => closing(408, "request_timeout"),
+            Self::HostRefused => ours(403, "host_refused"),
+            Self::OriginRefused => ours(403, "origin_refused"),
+            Self::NotFound => ours(404, "not_found"),
+            Self::MethodNotAllowed => ours(405, "method_not_allowed"),
+            Self::MediaType => ours(415, "media_type"),
+            Self::ParseError => form(400, -32700, "parse_error"),
+            Self::InvalidRequest | Self::SessionMissing => form(400, -32600, "invalid_request"),
+            Self::InvalidParams => form(400, -32602, "invalid_params"),
+            Self::HeaderMismatch => form(400, -32020, "header_mismatch"),
+            Self::RevisionUnsupported => form(400, -32022, "unsupported_version"),
+            Self::Unauthenticated => ours(401, "unauthenticated"),
+            Self::UpstreamUnavailable => later(503, "upstream_unavailable"),
+            Self::UpstreamTimeout => ours(504, "upstream_timeout"),
+            Self::UpstreamProtocol => ours(502, "upstream_protocol"),
+            Self::Draining | Self::Overloaded => later(503, "gateway_unavailable"),
+            // 499 is what proxies log for it; it is never sent.
+            Self::ClientGone => closing(499, "client_gone"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_the_specifications_or_ours() {
+        let table = [
+            (Kind::Malformed, 400, -33400, true),
+            (Kind::BodyTooLarge, 413, -33413, true),
+            (Kind::HeadTooLarge, 431, -33431, true),
+            (Kind::HostRefused, 403, -33403, false),
+            (Kind::ParseError, 400, -32700, false),
+            (Kind::InvalidRequest, 400, -32600, false),
+            (Kind::InvalidParams, 400, -32602, false),
+            (Kind::HeaderMismatch, 400, -32020, false),
+            (Kind::RevisionUnsupported, 400, -32022, false),
+            (Kind::Unauthenticated, 401, -33401, false),
+            (Kind::UpstreamUnavailable, 503, -33503, false),
+            (Kind::UpstreamTimeout, 504, -33504, false),
+            (Kind::UpstreamProtocol, 502, -33502, false),
+        ];
+        for (kind, status, code, closes) in table {
+            let wire = kind.wire();
+            assert_eq!((wire.status, wire.code, wire.closes), (status, code, closes), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn all_kinds_stand_at_their_place() {
+        for (place, kind) in Kind::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, place, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_fault_stays_small_enough_to_copy() {
+        assert!(size_of::<Fault>() <= 24);
+    }
+}

@@ -1,0 +1,10 @@
+//! Leaf folder: what every other folder may use and what uses none of them.
+//!
+//! Not here: anything that knows MCP, HTTP or the configuration.
+
+pub mod buffer;
+pub mod clock;
+pub mod counter;
+pub mod fault;
+pub mod sys;
+pub mod text;

@@ -1,0 +1,112 @@
+//! What the demo prints when it serves: addresses, keys, lines to paste.
+//!
+//! Not here: the requests themselves (`calls`).
+
+use crate::cli::demo::Ready;
+use crate::cli::demo::calls;
+use crate::cli::demo::calls::Call;
+use crate::cli::demo::calls::Caller;
+use crate::cli::demo::traffic::Keys;
+use serde_json::json;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+pub(super) struct Greeting {
+    pub(super) keys: Keys,
+    /// None: the log goes to the same terminal.
+    pub(super) call_log: Option<PathBuf>,
+}
+
+impl Greeting {
+    pub(super) fn text(&self, ready: Ready) -> String {
+        let base = format!("http://{}", reachable(ready.listen));
+        let admin = format!("http://{}", reachable(ready.admin));
+        let shop = Caller { target: "/mcp/shop".to_owned(), key: Some(self.keys.support.clone()) };
+        let operations =
+            Caller { target: "/mcp/operations".to_owned(), key: Some(self.keys.operations.clone()) };
+        let status = Call::tool("order_status", json!({ "order_id": "FO-1002" }));
+        let backup = Call::tool("run_backup", json!({ "database": "orders" })).with_progress(1);
+        let log = match &self.call_log {
+            None => "below, one JSON line a call".to_owned(),
+            Some(path) => format!("tail -f {}", path.display()),
+        };
+        format!(
+            "Ringgate demo: two sample MCP servers of a shop that does not exist, and two agents with keys.
+
+  shop         {base}/mcp/shop
+  operations   {base}/mcp/operations
+  metrics      curl -s {admin}/metrics
+  call log     {log}
+
+  support-agent  {support}
+  ops-agent      {ops}
+
+Ask for an order (revision {modern}, one self-contained request):
+
+{status}
+
+Watch a backup report its progress, event by event:
+
+{backup}
+
+Open a session as an older client does (revision {legacy}; the answer's Mcp-Session-Id names it):
+
+{initialize}
+
+Ctrl-C ends the demo and removes its files.
+",
+            support = self.keys.support,
+            ops = self.keys.operations,
+            modern = calls::MODERN,
+            legacy = calls::LEGACY,
+            status = calls::curl(&base, &shop.modern(1, &status)),
+            backup = calls::curl(&base, &operations.modern(2, &backup)),
+            initialize = calls::curl(&base, &operations.initialize(3)).replacen("-sSN", "-sSNi", 1),
+        )
+    }
+}
+
+/// An address that listens everywhere is reached by loopback.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => SocketAddr::from(([127, 0, 0, 1], v4.port())),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => {
+            SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 1], v6.port()))
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(listen: &str, expected: &str) {
+        assert_eq!(reachable(listen.parse().unwrap()).to_string(), expected);
+    }
+
+    #[test]
+    fn wildcard_addresses_are_shown_as_loopback() {
+        check("0.0.0.0:80", "127.0.0.1:80");
+        check("[::]:80", "[::1]:80");
+        check("192.0.2.7:80", "192.0.2.7:80");
+    }
+
+    #[test]
+    fn both_keys_and_all_addresses_are_printed() {
+        let keys = Keys { support: "key-of-support".to_owned(), operations: "key-of-operations".to_owned() };
+        let ready =
+            Ready { listen: "127.0.0.1:1234".parse().unwrap(), admin: "127.0.0.1:5678".parse().unwrap() };
+        let text = Greeting { keys, call_log: None }.text(ready);
+        for part in [
+            "Authorization: Bearer key-of-support",
+            "Authorization: Bearer key-of-operations",
+            "http://127.0.0.1:1234/mcp/shop",
+            "http://127.0.0.1:5678/metrics",
+            "Mcp-Method: tools/call",
+            "\"method\":\"initialize\"",
+        ] {
+            assert!(text.contains(part), "{part:?} is missing in {text}");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The demo's private directory: config, keys, the socket of the sample servers. Gone when it is dropped.
+//!
+//! Not here: what is printed about it (`greeting`).
+
+use crate::adapters::sample;
+use crate::base::clock;
+use crate::cli::demo::Arguments;
+use crate::cli::demo::traffic::Keys;
+use crate::config::key_file;
+use crate::config::key_file::NewKey;
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::path::PathBuf;
+
+/// `sockaddr_un` holds 108 bytes, the last one a zero (unix(7)).
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+const SOCKET: &str = "sample.sock";
+/// Directories left over by demos that were killed; after this many something else is wrong.
+const NAMES_TRIED: u32 = 100;
+
+pub(super) struct Scene {
+    directory: PathBuf,
+    pub(super) keys: Keys,
+}
+
+impl Scene {
+    pub(super) fn set(arguments: &Arguments) -> anyhow::Result<Self> {
+        let directory = private_directory(&std::env::temp_dir())?;
+        // From here on the directory is removed whatever happens.
+        let mut scene = Self { directory, keys: Keys { support: String::new(), operations: String::new() } };
+        if scene.socket().as_os_str().len() > SOCKET_PATH_BYTES_MAX {
+            anyhow::bail!(
+                "{} is too long for a Unix socket ({SOCKET_PATH_BYTES_MAX} bytes). Set TMPDIR to a shorter path",
+                scene.socket().display()
+            );
+        }
+        scene.keys = scene.issue_keys()?;
+        // With the load running, the log would push the greeting off the screen.
+        let call_log = if arguments.traffic {
+            format!("{{file: {}}}", quoted(&scene.call_log().display().to_string()))
+        } else {
+            "stdout".to_owned()
+        };
+        let text = config_text(arguments, &scene.socket(), &call_log);
+        std::fs::write(scene.config(), text)?;
+        Ok(scene)
+    }
+
+    pub(super) fn config(&self) -> PathBuf {
+        self.directory.join("ringgate.yaml")
+    }
+
+    pub(super) fn socket(&self) -> PathBuf {
+        self.directory.join(SOCKET)
+    }
+
+    pub(super) fn call_log(&self) -> PathBuf {
+        self.directory.join("calls.jsonl")
+    }
+
+    fn issue_keys(&self) -> anyhow::Result<Keys> {
+        let file = self.directory.join("keys.yaml");
+        Ok(Keys {
+            support: new_key(&file, "support-agent", "support")?,
+            operations: new_key(&file, "ops-agent", "operations")?,
+        })
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.directory) {
+            tracing::warn!(%error, directory = %self.directory.display(), "left behind");
+        }
+    }
+}
+
+fn new_key(file: &Path, principal: &str, role: &str) -> anyhow::Result<String> {
+    let roles = [role.to_owned()];
+    let new = NewKey { principal, roles: &roles, expires_unix: u64::MAX, now_unix: clock::wall().as_secs() };
+    let added = key_file::add(file, &new).map_err(|problems| anyhow::anyhow!("{problems}"))?;
+    Ok(added.key)
+}
+
+/// A directory that only its owner may enter. A name that exists is never used: it may be someone's trap.
+fn private_directory(parent: &Path) -> anyhow::Result<PathBuf> {
+    let process = std::process::id();
+    for attempt in 0..NAMES_TRIED {
+        let directory = parent.join(format!("ringgate-demo-{process}-{attempt}"));
+        match DirBuilder::new().mode(0o700).create(&directory) {
+            Ok(()) => return Ok(directory),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => anyhow::bail!(
+                "cannot make a directory in {}: {error}. Set TMPDIR to one that you may write",
+                parent.display()
+            ),
+        }
+    }
+    anyhow::bail!("{} is full of ringgate-demo-* directories. Remove them", parent.display())
+}
+
+/// The config that the demo runs, short enough to be read as an example.
+fn config_text(arguments: &Arguments, socket: &Path, call_log: &str) -> String {
+    let url = |path: &str| quoted(&format!("unix:{}:{path}", socket.display()));
+    format!(
+        "# Written by `ringgate demo`; gone when it ends.
+listen: {listen}
+admin: {{address: {admin}}}
+mcpServers:
+  shop: {{url: {shop}}}
+  operations: {{url: {operations}}}
+identity:
+  apiKeys: {{file: keys.yaml}}
+telemetry: {{callLog: {call_log}}}
+",
+        listen = quoted(&arguments.listen.to_string()),
+        admin = quoted(&arguments.admin.to_string()),
+        shop = url(sample::SHOP_PATH),
+        operations = url(sample::OPERATIONS_PATH),
+    )
+}
+
+/// A JSON string is a YAML scalar whatever the text contains.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn directories_are_private_and_new() {
+        let first = private_directory(&std::env::temp_dir()).unwrap();
+        let second = private_directory(&std::env::temp_dir()).unwrap();
+        assert_ne!(first, second);
+        for directory in [first, second] {
+            assert_eq!(std::fs::metadata(&directory).unwrap().permissions().mode() & 0o777, 0o700);
+            std::fs::remove_dir(directory).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_missing_parent_is_a_sentence_with_the_cure() {
+        let said = private_directory(Path::new("/nonexistent/ringgate")).unwrap_err().to_string();
+        assert!(said.contains("TMPDIR"), "{said:?}");
+    }
+}

@@ -1,0 +1,142 @@
+//! `ringgate run`: serve.
+//!
+//! Not here: serving itself (worker, control). This file puts the parts together in order: everything that
+//! can fail fails before the first connection is accepted, with a sentence that names cause and cure.
+
+use crate::base::sys;
+use crate::cli;
+use crate::config;
+use crate::config::Loaded;
+use crate::config::keys;
+use crate::config::keys::KeyRing;
+use crate::config::limits;
+use crate::config::plan::Plan;
+use crate::control;
+use crate::handoff::Addresses;
+use crate::handoff::Shared;
+use crate::net::listen;
+use crate::net::runtime;
+use crate::net::runtime::Driver;
+use crate::worker::start;
+use crate::worker::start::Seat;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Config: YAML or JSON, a client's mcp.json too
+    #[arg(short, long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// How workers wait for the kernel; epoll is for hosts that forbid io_uring
+    #[arg(long, value_enum, default_value_t = Driver::Uring)]
+    pub driver: Driver,
+}
+
+/// The addresses that the gateway really took.
+#[derive(Clone, Debug)]
+pub struct Bound {
+    pub listeners: Vec<SocketAddr>,
+    pub admin: Option<SocketAddr>,
+}
+
+pub fn run(args: &Args) -> ExitCode {
+    let printed = |bound: &Bound| {
+        let mut out = std::io::stdout().lock();
+        for address in &bound.listeners {
+            // A closed stdout is no reason to end: the gateway serves all the same.
+            let _ = writeln!(out, "listening on {address}");
+        }
+        if let Some(address) = bound.admin {
+            let _ = writeln!(out, "admin on {address}");
+        }
+        let _ = out.flush();
+    };
+    match serve(&args.config, args.driver, printed) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => cli::fail(problem),
+    }
+}
+
+/// Serves until a signal ends it. `ready` is called once, when connections are accepted.
+///
+/// # Errors
+/// A sentence, or one a line for the config, that names cause and cure.
+pub fn serve(config: &Path, driver: Driver, ready: impl FnOnce(&Bound)) -> Result<(), String> {
+    let Loaded { plan, watched, warnings } = config::load(config).map_err(|problems| problems.to_string())?;
+    control::logging::init();
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    if driver == Driver::Uring {
+        runtime::check_uring()?;
+    }
+    sys::raise_descriptor_limit();
+    sys::forbid_core_dumps();
+    let ring = match &plan.identity.api_keys {
+        Some(path) => keys::read(path).map_err(|problems| problems.to_string())?,
+        None => KeyRing::default(),
+    };
+    let (per_worker, bound) = bind(&plan)?;
+    let admin = plan.admin.map(|address| listen::bind(address, 1, limits::LISTEN_BACKLOG)).transpose()?;
+    let admin = admin.and_then(|mut sockets| sockets.pop());
+    let bound = Bound { listeners: bound, admin: admin.as_ref().and_then(|socket| socket.local_addr().ok()) };
+    let (shared, bells) = Shared::new(Arc::new(plan), ring, Addresses::default())
+        .map_err(|error| format!("cannot start: {error}: raise the limit of open descriptors (ulimit -n)"))?;
+    let options = control::Options { config_path: Some(config.to_owned()), watched, admin };
+    let side = control::start(Arc::clone(&shared), options)
+        .map_err(|error| format!("cannot start the control thread: {error}: raise the limit of threads"))?;
+    let workers = start_workers(&shared, driver, per_worker, bells)?;
+    side.ready();
+    ready(&bound);
+    for worker in workers {
+        match worker.join() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(format!("a worker ended: {error}")),
+            Err(_) => return Err("a worker met a defect; please report the message above".to_owned()),
+        }
+    }
+    side.wait().map_err(|error| error.to_string())
+}
+
+/// The sockets of each worker, and the addresses that they share.
+type Sockets = (Vec<Vec<TcpListener>>, Vec<SocketAddr>);
+
+fn bind(plan: &Plan) -> Result<Sockets, String> {
+    let mut per_worker: Vec<Vec<TcpListener>> = (0..plan.workers).map(|_| Vec::new()).collect();
+    let mut addresses = Vec::new();
+    for listener in &plan.listeners {
+        let sockets = listen::bind(listener.address, plan.workers, limits::LISTEN_BACKLOG)?;
+        addresses.extend(sockets.first().and_then(|socket| socket.local_addr().ok()));
+        for (worker, socket) in per_worker.iter_mut().zip(sockets) {
+            worker.push(socket);
+        }
+    }
+    Ok((per_worker, addresses))
+}
+
+type Threads = Vec<std::thread::JoinHandle<std::io::Result<()>>>;
+
+fn start_workers(
+    shared: &Arc<Shared>,
+    driver: Driver,
+    sockets: Vec<Vec<TcpListener>>,
+    bells: Vec<UnixStream>,
+) -> Result<Threads, String> {
+    let cores = sys::allowed_cores();
+    let mut threads = Vec::new();
+    for (index, (listeners, bell)) in sockets.into_iter().zip(bells).enumerate() {
+        // More workers than cores share them unpinned.
+        let core = if shared.posts.len() <= cores.len() { cores.get(index).copied() } else { None };
+        let seat = Seat { index, core, driver, listeners, bell };
+        let thread = start::start(seat, Arc::clone(shared))
+            .map_err(|error| format!("cannot start worker {index}: {error}: raise the limit of threads"))?;
+        threads.push(thread);
+    }
+    Ok(threads)
+}

@@ -1,0 +1,326 @@
+//! `mcpServers` to servers of the plan: names, endpoints, injected headers, TLS.
+//!
+//! Not here: the rest of the plan (`compile`).
+
+use crate::config::address;
+use crate::config::address::Url;
+use crate::config::file;
+use crate::config::file::Tls;
+use crate::config::limits;
+use crate::config::plan::Endpoint;
+use crate::config::plan::EraChoice;
+use crate::config::plan::InjectedHeader;
+use crate::config::plan::Server;
+use crate::config::plan::Timeouts;
+use crate::config::plan::Transport;
+use crate::config::problem::Place;
+use crate::config::problem::quoted;
+use crate::config::reader::Located;
+use crate::config::reader::Reader;
+use crate::config::tls;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Fields that are not the operator's to set: hop-by-hop and framing (RFC 9110 section 7.6.1), what
+/// the gateway or the client must say itself, and what would change the form of the answer.
+const RESERVED: &[&str] = &[
+    "accept",
+    "accept-encoding",
+    "connection",
+    "expect",
+    "forwarded",
+    "host",
+    "keep-alive",
+    "last-event-id",
+    "proxy-authenticate",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+const RESERVED_PREFIXES: &[&str] = &["content-", "mcp-"];
+
+/// Every server that is not disabled.
+pub fn servers(reader: &mut Reader<'_>, written: &[(Located<String>, file::Server)]) -> Vec<Server> {
+    if let Some((name, _)) = written.get(limits::SERVERS_MAX) {
+        reader.problem(
+            name.place,
+            format!("more than {} servers", limits::SERVERS_MAX),
+            "Use a second gateway.",
+        );
+        return Vec::new();
+    }
+    let mut places: HashMap<String, (&str, Place)> = HashMap::new();
+    let mut shared_tls = None;
+    let mut servers = Vec::new();
+    for (name, server) in written {
+        check_name(reader, name);
+        if let Some((other, place)) =
+            places.insert(name.value.to_ascii_lowercase(), (&name.value, name.place))
+        {
+            let what = format!("`{}` and `{other}` differ in case only", name.value);
+            let cure = format!("`{other}` is at {}:{}; rename one.", place.line, place.column);
+            reader.problem(name.place, what, cure);
+        }
+        if server.disabled {
+            reader.warn(name.place, format!("server `{}` is disabled and left out", name.value), "");
+            continue;
+        }
+        servers.push(one(reader, name, server, &mut shared_tls));
+    }
+    servers
+}
+
+/// `[A-Za-z][A-Za-z0-9_-]{0,31}`, no `__`, no `_` at the end: tool names are `server__tool`.
+fn check_name(reader: &mut Reader<'_>, name: &Located<String>) {
+    let text = &name.value;
+    let flaw = if !text.starts_with(|first: char| first.is_ascii_alphabetic()) {
+        "does not start with a letter"
+    } else if text.len() > limits::SERVER_NAME_BYTES_MAX {
+        "is longer than 32 characters"
+    } else if !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-') {
+        "has a character other than letters, digits, `_` and `-`"
+    } else if text.contains("__") {
+        "has `__`, which separates server and tool"
+    } else if text.ends_with('_') {
+        "ends in `_`, which would run into the `__` before a tool"
+    } else {
+        return;
+    };
+    reader.problem(name.place, format!("the server name {} {flaw}", quoted(text)), "Rename it.");
+}
+
+fn one(
+    reader: &mut Reader<'_>,
+    name: &Located<String>,
+    server: &file::Server,
+    shared_tls: &mut Option<Arc<ClientConfig>>,
+) -> Server {
+    let urls = urls(reader, name, server);
+    let secure = urls.iter().any(|url| url.tls);
+    if let Some(written) = &server.tls
+        && !secure
+        && !urls.is_empty()
+    {
+        reader.problem(
+            written.place,
+            "`tls` without an `https://` url has no effect",
+            "Write `https://`, or remove it.",
+        );
+    }
+    let tls_name = server.tls.as_ref().and_then(|tls| server_name(reader, &tls.value));
+    let timeout = &server.timeout;
+    Server {
+        name: Arc::from(name.value.as_str()),
+        instances: urls.iter().map(|url| endpoint(url, tls_name.as_ref())).collect(),
+        headers: headers(reader, &server.headers),
+        timeout: Timeouts {
+            connect_ms: timeout.connect.unwrap_or(limits::CONNECT_TIMEOUT_MS_DEFAULT),
+            first_byte_ms: timeout.first_byte.unwrap_or(limits::FIRST_BYTE_TIMEOUT_MS_DEFAULT),
+            idle_ms: timeout.idle.unwrap_or(limits::UPSTREAM_IDLE_MS_DEFAULT),
+            total_ms: timeout.total.unwrap_or(limits::TOTAL_TIMEOUT_MS_DEFAULT),
+        },
+        tls: if secure { client(reader, name, server.tls.as_ref(), shared_tls) } else { None },
+        era: server.era.unwrap_or(EraChoice::Auto),
+    }
+}
+
+fn urls(reader: &mut Reader<'_>, name: &Located<String>, server: &file::Server) -> Vec<Url> {
+    let written: Vec<&Located<String>> =
+        server.url.iter().chain(server.instances.iter().map(|instance| &instance.url)).collect();
+    match (&server.url, server.instances.len()) {
+        (Some(url), 1..) => {
+            reader.problem(
+                url.place,
+                "`url` and `instances` exclude each other",
+                "Put this url into `instances`.",
+            );
+        }
+        // A `url` or `command` that could not be read was reported where it stands.
+        (None, 0) if !server.reported => {
+            let what = format!("the server `{}` has no `url`", name.value);
+            reader.problem(name.place, what, "Write `url: http://…/mcp`.");
+        }
+        _ => {}
+    }
+    if let Some(text) = written.get(limits::INSTANCES_MAX) {
+        reader.problem(text.place, format!("more than {} instances", limits::INSTANCES_MAX), "");
+    }
+    let mut urls: Vec<Url> = Vec::new();
+    for text in written {
+        let url = match address::url(&text.value) {
+            Ok(url) => url,
+            Err(flaw) => {
+                reader.problem(text.place, format!("the url {flaw}"), "Write `http://HOST:PORT/mcp`.");
+                continue;
+            }
+        };
+        plaintext(reader, text, &url, server.plaintext);
+        let named = server.tls.as_ref().is_some_and(|tls| tls.value.server_name.is_some());
+        if url.tls && !named && ServerName::try_from(&*url.host).is_err() {
+            let what = "no certificate can carry the host of this url";
+            reader.problem(text.place, what, "Write `tls: {serverName: NAME}`.");
+        }
+        if urls.contains(&url) {
+            reader.problem(text.place, "this instance stands here a second time", "Remove it.");
+        }
+        urls.push(url);
+    }
+    urls
+}
+
+/// Plain HTTP to a public address needs the operator's word. A name could be anywhere; only one that
+/// looks public is worth a warning.
+fn plaintext(reader: &mut Reader<'_>, text: &Located<String>, url: &Url, meant: bool) {
+    if url.tls || meant {
+        return;
+    }
+    let cure = "Write `https://`, or `plaintext: true` if this is meant.";
+    match &url.transport {
+        Transport::Address(address) if !address::is_near(address.ip()) => {
+            let what =
+                "`http://` to a public address: calls and credentials would cross the internet in clear";
+            reader.problem(text.place, what, cure);
+        }
+        Transport::Name { host, .. } if !address::is_near_name(host) => {
+            let what = "`http://` to a name that may be public: calls and credentials would travel in clear";
+            reader.warn(text.place, what, cure);
+        }
+        _ => {}
+    }
+}
+
+fn endpoint(url: &Url, tls_name: Option<&ServerName<'static>>) -> Endpoint {
+    // `address::url` admits only hosts that are addresses or DNS names.
+    let own = || ServerName::try_from(url.host.to_string()).ok();
+    Endpoint {
+        transport: url.transport.clone(),
+        target: url.target.as_bytes().into(),
+        authority: url.authority.as_bytes().into(),
+        tls_name: if url.tls { tls_name.cloned().or_else(own) } else { None },
+        label: Arc::from(&*url.label),
+    }
+}
+
+fn server_name(reader: &mut Reader<'_>, tls: &Tls) -> Option<ServerName<'static>> {
+    let text = tls.server_name.as_ref()?;
+    let name = ServerName::try_from(text.value.clone()).ok();
+    if name.is_none() {
+        reader.problem(
+            text.place,
+            format!("{} is no name of a certificate", text.shown()),
+            "Write a DNS name.",
+        );
+    }
+    name
+}
+
+/// The TLS configuration; servers without a CA of their own share one.
+fn client(
+    reader: &mut Reader<'_>,
+    name: &Located<String>,
+    written: Option<&Located<Tls>>,
+    shared: &mut Option<Arc<ClientConfig>>,
+) -> Option<Arc<ClientConfig>> {
+    let ca = written.and_then(|tls| tls.value.ca.as_ref());
+    if ca.is_none() && shared.is_some() {
+        return shared.clone();
+    }
+    let roots = match ca {
+        None => tls::system_roots(),
+        Some(text) => {
+            let path = reader.path(&text.value);
+            let pem = reader.referenced(&path, limits::CA_BYTES_MAX);
+            match pem.and_then(|pem| tls::roots_of_pem(&pem).map_err(str::to_owned)) {
+                Ok(roots) => roots,
+                Err(flaw) => {
+                    let cure = "It is a PEM file, relative to the config file.";
+                    reader.problem(text.place, format!("`ca` cannot be used: {flaw}"), cure);
+                    return None;
+                }
+            }
+        }
+    };
+    match tls::client(roots) {
+        Ok(config) => {
+            if ca.is_none() {
+                *shared = Some(config.clone());
+            }
+            Some(config)
+        }
+        Err(error) => {
+            reader.problem(name.place, format!("TLS cannot be used: {error}"), "");
+            None
+        }
+    }
+}
+
+fn headers(reader: &mut Reader<'_>, written: &[(Located<String>, Located<String>)]) -> Vec<InjectedHeader> {
+    let mut headers: Vec<InjectedHeader> = Vec::new();
+    let mut bytes = 0_usize;
+    for (name, value) in written {
+        let lowered = name.value.to_ascii_lowercase();
+        let before = reader.problems.len();
+        if let Some((what, cure)) = name_flaw(&lowered) {
+            reader.problem(name.place, format!("the header name {} {what}", quoted(&name.value)), cure);
+        }
+        if headers.iter().any(|other| *other.name == *lowered.as_bytes()) {
+            reader.problem(
+                name.place,
+                format!("the header {} stands here a second time", quoted(&name.value)),
+                "Remove it.",
+            );
+        }
+        let trimmed = value.value.trim_matches([' ', '\t']);
+        if let Some(what) = value_flaw(trimmed) {
+            // Never the value itself: it may be a secret.
+            reader.problem(
+                value.place,
+                format!("the value of the header {} {what}", quoted(&name.value)),
+                "",
+            );
+        }
+        if reader.problems.len() > before {
+            continue;
+        }
+        bytes += lowered.len() + trimmed.len();
+        headers.push(InjectedHeader { name: lowered.into_bytes().into(), value: trimmed.as_bytes().into() });
+    }
+    if let Some((name, _)) = written.first()
+        && (bytes > limits::INJECTED_HEADER_BYTES_MAX || headers.len() > limits::INJECTED_HEADERS_MAX)
+    {
+        let what = format!(
+            "more than {} headers or {} bytes of them",
+            limits::INJECTED_HEADERS_MAX,
+            limits::INJECTED_HEADER_BYTES_MAX
+        );
+        reader.problem(name.place, what, "Servers refuse heads of that size.");
+    }
+    headers
+}
+
+fn name_flaw(lowered: &str) -> Option<(&'static str, &'static str)> {
+    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if lowered.is_empty() || !lowered.bytes().all(token) {
+        return Some(("is not a token (RFC 9110 section 5.6.2)", "Use letters, digits and `-`."));
+    }
+    if RESERVED.contains(&lowered) || RESERVED_PREFIXES.iter().any(|prefix| lowered.starts_with(prefix)) {
+        return Some(("is the gateway's own to set", "Remove it."));
+    }
+    None
+}
+
+fn value_flaw(value: &str) -> Option<&'static str> {
+    if value.is_empty() {
+        return Some("is empty");
+    }
+    let control = |byte: u8| (byte < 0x20 && byte != b'\t') || byte == 0x7f;
+    if value.bytes().any(control) {
+        Some("has a line break or another control character in it")
+    } else {
+        None
+    }
+}

@@ -1,0 +1,200 @@
+//! `${VAR}`, `${VAR:-default}` and `${file:/path}` in values.
+//!
+//! Not here: YAML. Expansion happens after parsing, in string values only, so that a secret with `:`
+//! or `#` in it can never become structure. No message carries what an expansion stood for.
+
+/// Where values come from.
+pub trait Source {
+    fn variable(&mut self, name: &str) -> Option<String>;
+    /// The text of a file; on failure the reason, without the path.
+    fn file(&mut self, path: &str) -> Result<String, String>;
+}
+
+/// Why a value cannot be expanded.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Unexpanded {
+    /// Without a full stop.
+    pub what: String,
+    /// A whole sentence.
+    pub cure: String,
+}
+
+/// Levels of `${…}` in `${…}`: a file's path or a default may name a variable.
+const NESTING_MAX: usize = 2;
+
+/// `text` with every `${…}` replaced; `$${` stands for `${` itself.
+///
+/// # Errors
+/// A variable that is not set and has no default, a file that cannot be read, or `${` that is none of
+/// the three forms.
+pub fn expand(text: &str, source: &mut dyn Source) -> Result<String, Unexpanded> {
+    expand_level(text, source, 1)
+}
+
+fn expand_level(text: &str, source: &mut dyn Source, level: usize) -> Result<String, Unexpanded> {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("${") {
+        let (before, from) = rest.split_at(at);
+        if let Some(before) = before.strip_suffix('$') {
+            out.push_str(before);
+            out.push_str("${");
+            rest = from.get(2..).unwrap_or("");
+            continue;
+        }
+        out.push_str(before);
+        if level > NESTING_MAX {
+            return Err(unexpanded("`${…}` nested deeper than once", "Set a variable to the inner value."));
+        }
+        let inner = inside(from)?;
+        out.push_str(&replace(inner, source, level)?);
+        // `${`, what is inside, and `}`.
+        rest = from.get(inner.len() + 3..).unwrap_or("");
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+/// What stands between `${` at the start of `text` and its `}`.
+fn inside(text: &str) -> Result<&str, Unexpanded> {
+    let mut depth = 0_usize;
+    for (at, byte) in text.bytes().enumerate().skip(2) {
+        let opens = byte == b'{' && text.as_bytes().get(at - 1) == Some(&b'$');
+        match byte {
+            _ if opens => depth += 1,
+            b'}' if depth == 0 => return Ok(text.get(2..at).unwrap_or("")),
+            b'}' => depth -= 1,
+            _ => {}
+        }
+    }
+    Err(unexpanded("`${` has no `}`", "Write `$${` where `${` itself is meant."))
+}
+
+fn replace(inner: &str, source: &mut dyn Source, level: usize) -> Result<String, Unexpanded> {
+    if let Some(path) = inner.strip_prefix("file:") {
+        let full = expand_level(path, source, level + 1)?;
+        return source.file(&full).map_err(|reason| Unexpanded {
+            what: format!("cannot read `${{file:{path}}}`: {reason}"),
+            cure: "The path is relative to the config file, and the gateway's user must be able to read it."
+                .into(),
+        });
+    }
+    let (name, default) = match inner.split_once(":-") {
+        Some((name, default)) => (name, Some(default)),
+        None => (inner, None),
+    };
+    if !is_variable_name(name) {
+        return Err(not_a_form(inner));
+    }
+    match (source.variable(name), default) {
+        (Some(value), None) => Ok(value),
+        // As in a shell: `:-` also replaces an empty value.
+        (Some(value), Some(_)) if !value.is_empty() => Ok(value),
+        (_, Some(default)) => expand_level(default, source, level + 1),
+        (None, None) => Err(Unexpanded {
+            what: format!("the environment variable `{name}` is not set"),
+            cure: format!("Set it, or write `${{{name}:-default}}`."),
+        }),
+    }
+}
+
+fn is_variable_name(name: &str) -> bool {
+    name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+}
+
+fn not_a_form(inner: &str) -> Unexpanded {
+    if inner.starts_with("input:") {
+        return unexpanded(
+            "`${input:…}` asks the user of an editor",
+            "A gateway has nobody to ask: use a variable, `${NAME}`.",
+        );
+    }
+    if inner.starts_with("env:") {
+        return unexpanded("`${env:…}` is an editor's form", "Write `${NAME}`.");
+    }
+    if inner.starts_with("vault:") {
+        return unexpanded("`${vault:…}` is not available in this version", "Use `${file:/path}`.");
+    }
+    unexpanded(
+        "`${…}` is not one of `${NAME}`, `${NAME:-default}` and `${file:/path}`",
+        "Write `$${` where `${` itself is meant.",
+    )
+}
+
+fn unexpanded(what: &str, cure: &str) -> Unexpanded {
+    Unexpanded { what: what.into(), cure: cure.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Fixed;
+
+    impl Source for Fixed {
+        fn variable(&mut self, name: &str) -> Option<String> {
+            match name {
+                "TOKEN" => Some("s3cret: #x".into()),
+                "DIR" => Some("/run/cred".into()),
+                "EMPTY" => Some(String::new()),
+                _ => None,
+            }
+        }
+
+        fn file(&mut self, path: &str) -> Result<String, String> {
+            match path {
+                "/run/cred/github" => Ok("from-file".into()),
+                _ => Err("no such file".into()),
+            }
+        }
+    }
+
+    fn check(text: &str, expected: Result<&str, &str>) {
+        let got = expand(text, &mut Fixed);
+        match (&got, expected) {
+            (Ok(got), Ok(expected)) => assert_eq!(got, expected, "{text}"),
+            (Err(got), Err(expected)) => assert!(got.what.contains(expected), "{text}: {got:?}"),
+            _ => panic!("{text}: {got:?}, expected {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn every_form() {
+        check("plain $5 {x} $", Ok("plain $5 {x} $"));
+        check("Bearer ${TOKEN}!", Ok("Bearer s3cret: #x!"));
+        check("${NO:-a}${NO:-}${EMPTY:-b}${EMPTY}", Ok("ab"));
+        check("${NO:-${DIR}/x}", Ok("/run/cred/x"));
+        check("${file:/run/cred/github}", Ok("from-file"));
+        check("${file:${DIR}/github}", Ok("from-file"));
+        check("$${TOKEN}", Ok("${TOKEN}"));
+    }
+
+    #[test]
+    fn what_is_none_of_them_is_a_problem() {
+        check("${NO}", Err("`NO` is not set"));
+        check("${NO:-${ALSO}}", Err("`ALSO` is not set"));
+        check("${file:/gone}", Err("no such file"));
+        check("${TOKEN", Err("no `}`"));
+        check("${}", Err("is not one of"));
+        check("${a-b}", Err("is not one of"));
+        check("${NO:-${NO:-${NO:-x}}}", Err("deeper"));
+        check("${input:key}", Err("editor"));
+        check("${vault:a#b}", Err("not available"));
+    }
+
+    /// An expanded value is a value: it is not expanded again.
+    #[test]
+    fn what_comes_out_is_not_expanded_again() {
+        struct Tricky;
+        impl Source for Tricky {
+            fn variable(&mut self, _: &str) -> Option<String> {
+                Some("${TOKEN}".into())
+            }
+            fn file(&mut self, _: &str) -> Result<String, String> {
+                Err(String::new())
+            }
+        }
+        assert_eq!(expand("${A}", &mut Tricky), Ok("${TOKEN}".into()));
+    }
+}

@@ -1,0 +1,202 @@
+//! What the operator writes, as types. `read` fills them, `ringgate schema` describes them, and a test
+//! keeps both to the same keys.
+//!
+//! Not here: defaults, meaning, and whether parts fit together (`compile`). Doc comments of this file
+//! are the texts of the JSON Schema, so they are written for operators.
+
+use crate::config::plan::EraChoice;
+use crate::config::problem::Place;
+use crate::config::reader::Located;
+use crate::config::schema;
+use schemars::JsonSchema;
+
+/// Configuration of Ringgate, an MCP gateway. YAML or JSON; a client's `mcp.json` is one too.
+#[derive(Debug, Default, JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+pub struct File {
+    /// For editors; the gateway does not read it.
+    #[schemars(rename = "$schema")]
+    pub schema: Option<String>,
+    /// Address and port for clients, or a list of them. Default 127.0.0.1:8080; port 0 takes a free one.
+    #[schemars(with = "Option<schema::Listen>")]
+    pub listen: Vec<Located<String>>,
+    /// Listener for metrics and health, or `off`. Default 127.0.0.1:9090.
+    #[schemars(with = "Option<schema::Admin>")]
+    pub admin: Option<Admin>,
+    /// Worker threads: `auto` is one per core.
+    #[schemars(with = "Option<schema::Workers>")]
+    pub workers: Option<usize>,
+    #[schemars(with = "Option<Http>")]
+    pub http: Http,
+    /// The MCP servers behind the gateway, by name; each is served at `/mcp/NAME`.
+    #[schemars(with = "std::collections::BTreeMap<schema::ServerName, schema::ServerForm>")]
+    pub mcp_servers: Vec<(Located<String>, Server)>,
+    #[schemars(with = "Option<Identity>")]
+    pub identity: Identity,
+    #[schemars(with = "Option<Telemetry>")]
+    pub telemetry: Telemetry,
+}
+
+#[derive(Debug)]
+pub enum Admin {
+    At(Located<String>),
+    Off,
+}
+
+/// Bounds of HTTP on the listeners for clients.
+#[derive(Debug, Default, JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Http {
+    /// Longest request body; past it 413. Default 4MiB.
+    #[schemars(with = "Option<schema::Size>")]
+    pub max_body: Option<usize>,
+    /// Longest request line and header fields together; past it 431. Default 32KiB.
+    #[schemars(with = "Option<schema::Size>")]
+    pub max_head: Option<usize>,
+    /// Time in which a request head must be whole. Default 5s.
+    #[schemars(with = "Option<schema::Duration>")]
+    pub header_timeout: Option<u64>,
+    /// A connection without a call is closed after this. Default 5m.
+    #[schemars(with = "Option<schema::Duration>")]
+    pub idle_timeout: Option<u64>,
+    /// Time for open calls to finish once the gateway is told to stop. Default 30s.
+    #[schemars(with = "Option<schema::Duration>")]
+    pub drain: Option<u64>,
+    /// Silence on an event stream after which a comment is sent, so that middleboxes keep it open;
+    /// `off` sends none. Default 15s.
+    #[schemars(with = "Option<schema::Duration>")]
+    pub stream_comment: Option<u64>,
+    /// Names under which clients reach this gateway, beside the listeners' own addresses.
+    #[schemars(with = "Option<Vec<String>>")]
+    pub hosts: Vec<Located<String>>,
+    /// Origins of web pages that may call this gateway.
+    #[schemars(with = "Option<Vec<String>>")]
+    pub origins: Vec<Located<String>>,
+}
+
+/// One MCP server. The members of clients' files that say nothing to a gateway are accepted.
+#[derive(Debug, Default, JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Server {
+    /// Where it answers: `http://HOST[:PORT]/PATH`, `https://…` or `unix:/SOCKET:/PATH`.
+    pub url: Option<Located<String>>,
+    /// Several equal copies of the server, instead of `url`.
+    #[schemars(with = "Option<Vec<Instance>>")]
+    pub instances: Vec<Instance>,
+    /// Header fields that the gateway adds to every request, credentials above all.
+    #[schemars(with = "std::collections::BTreeMap<String, String>", default)]
+    pub headers: Vec<(Located<String>, Located<String>)>,
+    #[schemars(with = "Option<schema::TimeoutForm>")]
+    pub timeout: Timeout,
+    pub tls: Option<Located<Tls>>,
+    /// Which revisions of MCP the server speaks. Default auto.
+    #[schemars(with = "Option<schema::Era>")]
+    pub era: Option<EraChoice>,
+    /// How calls are spread over `instances`. Default roundRobin.
+    #[schemars(with = "Option<schema::Balance>")]
+    pub balance: Option<()>,
+    /// true: `http://` to a public address is meant. Default false.
+    #[schemars(with = "Option<bool>")]
+    pub plaintext: bool,
+    /// As in a client's file: the only transport that this version speaks.
+    #[schemars(with = "Option<schema::ServerType>", rename = "type")]
+    pub kind: Option<()>,
+    /// Its address was reported already: no second message that it is missing.
+    #[schemars(skip)]
+    pub reported: bool,
+    /// As in a client's file: true leaves the server out.
+    #[schemars(with = "Option<bool>")]
+    pub disabled: bool,
+    /// For people.
+    #[schemars(with = "Option<String>")]
+    pub description: Option<()>,
+    /// As in a client's file; not read.
+    #[schemars(with = "Option<String>")]
+    pub env_file: Option<()>,
+    /// As in a client's file: which tools the client calls without asking; not read.
+    #[schemars(with = "Option<Vec<String>>")]
+    pub always_allow: Option<()>,
+    /// As in a client's file: which tools the client calls without asking; not read.
+    #[schemars(with = "Option<Vec<String>>")]
+    pub auto_approve: Option<()>,
+}
+
+/// One copy of a server.
+#[derive(Debug, JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Instance {
+    pub url: Located<String>,
+    /// Share of the calls; in this version every instance has the same, 1.
+    #[schemars(with = "Option<schema::Weight>")]
+    pub weight: Option<()>,
+}
+
+/// How long the gateway waits for a server.
+#[derive(Debug, Default, JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Timeout {
+    /// For a connection. Default 1s.
+    #[schemars(with = "Option<schema::Duration>")]
+    pub connect: Option<u64>,
+    /// From the request to the first byte of its answer. Default 30s.
+    #[schemars(with = "Option<schema::Duration>")]
+    pub first_byte: Option<u64>,
+    /// Silence inside an answer. Default 5m.
+    #[schemars(with = "Option<schema::Duration>")]
+    pub idle: Option<u64>,
+    /// For the whole call. Default 10m.
+    #[schemars(with = "Option<schema::Duration>")]
+    pub total: Option<u64>,
+}
+
+/// TLS to a server whose `url` is `https://`.
+#[derive(Debug, JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Tls {
+    /// PEM file with the authorities that may vouch for the server, instead of the system's.
+    pub ca: Option<Located<String>>,
+    /// The name that its certificate must carry, where it is not the host of `url`.
+    pub server_name: Option<Located<String>>,
+}
+
+/// Who may call. Without it everybody who reaches a loopback listener is `anonymous`.
+#[derive(Debug, Default, JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Identity {
+    pub api_keys: Option<ApiKeys>,
+    /// Callers without credentials: `deny`, or the name of the principal that they are.
+    #[schemars(with = "Option<String>")]
+    pub anonymous: Option<Anonymous>,
+}
+
+/// API keys, as `ringgate key add` writes them.
+#[derive(Debug, JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ApiKeys {
+    /// The key file, relative to this one.
+    #[schemars(with = "String")]
+    pub file: Option<Located<String>>,
+}
+
+#[derive(Debug)]
+pub enum Anonymous {
+    Deny(Place),
+    Principal(Located<String>),
+}
+
+/// What the gateway says about its calls.
+#[derive(Debug, Default, JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Telemetry {
+    /// One JSON line per call: `off`, `stdout`, `stderr` or `{file: PATH}`. Default off.
+    #[schemars(with = "Option<schema::CallLog>")]
+    pub call_log: Option<CallLog>,
+}
+
+#[derive(Debug)]
+pub enum CallLog {
+    Off,
+    Stdout,
+    Stderr,
+    File(Located<String>),
+}

@@ -1,0 +1,241 @@
+//! Every bound of the system in one place: its unit is in its name, with why this value and what
+//! happens when it is hit. What an operator may change is a default here and a field of the plan.
+//!
+//! Not here: rates and budgets (policy), which are the operator's choice and not a bound of ours.
+
+// --- HTTP heads ---------------------------------------------------------------------------------
+
+/// Default of `http.maxHead`: request line and fields together. Envoy's edge guide and nginx's
+/// defaults (4 × 8 KiB) meet here. Past it: 431 (414 if the target alone is over), close.
+pub const HEAD_BYTES_DEFAULT: usize = 32 * 1024;
+/// Highest `http.maxHead` that a config may ask for; the largest pooled head buffer.
+pub const HEAD_BYTES_MAX: usize = 256 * 1024;
+/// Longest request target. RFC 9110 section 4.1 asks for at least 8,000. Past it: 414, close.
+pub const TARGET_BYTES_MAX: usize = 8 * 1024;
+/// Fields of one head. Apache and nginx stop near 100; clients of MCP send about 15. Past it: 431.
+pub const FIELDS_MAX: usize = 128;
+/// Empty lines before a request line: RFC 9112 section 2.2 asks for one. Past it: 400, close.
+pub const LEADING_CRLF_MAX: usize = 1;
+/// Head of an upstream's answer. Past it: 502.
+pub const ANSWER_HEAD_BYTES_MAX: usize = 64 * 1024;
+/// 1xx answers before the final one. Past it: 502.
+pub const INTERIM_ANSWERS_MAX: usize = 16;
+
+// --- Bodies -------------------------------------------------------------------------------------
+
+/// Default of `http.maxBody`. Past it: 413, close.
+pub const BODY_BYTES_DEFAULT: usize = 4 * 1024 * 1024;
+/// Highest `http.maxBody` that a config may ask for.
+pub const BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Longest chunk-size line with its extensions. Past it: 400, close.
+pub const CHUNK_LINE_BYTES_MAX: usize = 1024;
+/// Chunk extensions of one body together, so that one-byte chunks cannot carry a flood beside them
+/// (the whole body, not a chunk, as hyper does it). Past it: 400, close.
+pub const CHUNK_EXTENSION_BYTES_MAX: usize = 16 * 1024;
+/// Trailer section of one body. Past it: 431, close.
+pub const TRAILER_BYTES_MAX: usize = 8 * 1024;
+/// Fields of one trailer section. Past it: 431, close.
+pub const TRAILER_FIELDS_MAX: usize = 32;
+/// Bytes that a worker may hold in buffered request bodies larger than one pooled buffer. Past it a
+/// call waits for room up to `BODY_BUDGET_WAIT_MS`, then 503.
+pub const BODY_BUDGET_BYTES: usize = 256 * 1024 * 1024;
+pub const BODY_BUDGET_WAIT_MS: u64 = 1_000;
+
+// --- Buffers ------------------------------------------------------------------------------------
+
+/// A connection's working buffer while a call is in progress: fits nearly every call whole.
+pub const BUFFER_BYTES: usize = 16 * 1024;
+/// Buffer for relaying long answers: what a slow reader can hold of ours (hardening: 64 KiB).
+pub const RELAY_BUFFER_BYTES: usize = 64 * 1024;
+/// Room kept free in front of a body, so that our own head is written before it without moving it.
+pub const HEADROOM_BYTES: usize = 4 * 1024;
+/// A body up to here is copied aside while its call waits, so that its buffer can take the answer and a
+/// refusal can still name its id; a larger one keeps its buffer.
+pub const KEPT_BODY_BYTES_MAX: usize = 4 * 1024;
+/// Buffers of each size that a worker keeps for reuse. More are allocated, and freed, on demand.
+pub const POOLED_BUFFERS_MAX: usize = 1024;
+
+// --- JSON ---------------------------------------------------------------------------------------
+
+/// Bodies up to here are parsed by simd-json on a scratch copy; larger ones by the skipper.
+pub const SCRATCH_BYTES_MAX: usize = 64 * 1024;
+/// Nesting of arrays and objects, the outermost counting as 1. Past it: 400, -32700.
+pub const JSON_DEPTH_MAX: usize = 128;
+/// Calls in one batch of revision 2025-03-26. Past it: 400, -32600.
+pub const BATCH_CALLS_MAX: usize = 64;
+/// Longest name of a tool or prompt (MCP: SHOULD be at most 128). Past it: 400, -32602.
+pub const NAME_BYTES_MAX: usize = 1024;
+/// Longest id, as raw bytes. Past it: 400, -32600.
+pub const ID_BYTES_MAX: usize = 8 * 1024;
+/// What the scanner of answers looks at; beyond it the facts are unknown.
+pub const ANSWER_SCAN_BYTES_MAX: usize = 64 * 1024;
+
+// --- Connections --------------------------------------------------------------------------------
+
+/// Client connections of one worker. Past it the newest is closed at accept, and counted.
+pub const CLIENT_CONNECTIONS_MAX: usize = 50_000;
+/// Reads of one worker that wait with a buffer for the next request of a busy client; the other idle connections
+/// wait for readiness and hold none.
+pub const POSTED_READS_MAX: usize = 64;
+/// How long such a read may wait before its buffer is taken back.
+pub const POSTED_READ_MS: u64 = 20;
+/// Calls on one client connection before it is closed politely; spreads load over new workers.
+pub const CALLS_PER_CONNECTION_MAX: u64 = 10_000_000;
+/// Idle upstream connections that a worker keeps for one instance. Past it the one that comes back is
+/// closed.
+pub const POOL_IDLE_MAX: usize = 256;
+/// An idle upstream connection is closed after this long: shorter than common server timeouts
+/// (Node's 5 s is the shortest in wide use), so that we, not they, close first.
+pub const POOL_IDLE_MS: u64 = 4_000;
+/// Upstream connections of one worker to one instance, idle or not. Past it: 503.
+pub const UPSTREAM_CONNECTIONS_MAX: usize = 20_000;
+/// After our last byte on a connection that must close, what is read and thrown away so that a reset
+/// does not eat the answer (RFC 9112 section 9.6).
+pub const LINGER_BYTES_MAX: usize = 1024 * 1024;
+pub const LINGER_MS: u64 = 1_000;
+/// What is still read for a legacy client that left: its disconnect is not a cancel (2025-11-25).
+pub const ABANDONED_ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
+pub const ABANDONED_ANSWER_MS: u64 = 60_000;
+/// Pending connections of one listener. The kernel caps it at net.core.somaxconn.
+pub const LISTEN_BACKLOG: i32 = 4096;
+
+// --- Time ---------------------------------------------------------------------------------------
+
+pub const HEADER_TIMEOUT_MS_DEFAULT: u64 = 5_000;
+/// Silence inside a request body before 408.
+pub const BODY_TIMEOUT_MS_DEFAULT: u64 = 30_000;
+pub const IDLE_TIMEOUT_MS_DEFAULT: u64 = 300_000;
+pub const DRAIN_MS_DEFAULT: u64 = 30_000;
+pub const CONNECT_TIMEOUT_MS_DEFAULT: u64 = 1_000;
+pub const FIRST_BYTE_TIMEOUT_MS_DEFAULT: u64 = 30_000;
+pub const UPSTREAM_IDLE_MS_DEFAULT: u64 = 300_000;
+pub const TOTAL_TIMEOUT_MS_DEFAULT: u64 = 600_000;
+/// A comment on an idle event stream, so that middleboxes keep it open (agentgateway #248).
+pub const STREAM_COMMENT_MS_DEFAULT: u64 = 15_000;
+/// How often a worker compares its deadlines and looks for clients that left. Half of the 50 ms in
+/// which a departure must have reached the upstream, less the time to act.
+pub const TICK_MS: u64 = 10;
+/// The same while no connection is open: an idle gateway sleeps, its heartbeat goes on.
+pub const IDLE_TICK_MS: u64 = 250;
+/// Pause of a listener where no descriptor is free: long enough not to spin, short enough that service
+/// resumes soon after one is.
+pub const EXHAUSTED_PAUSE_MS: u64 = 100;
+/// Names are resolved again this often.
+pub const RESOLVE_INTERVAL_MS: u64 = 10_000;
+
+// --- Between threads ----------------------------------------------------------------------------
+
+/// Call records that wait for the writer, per worker. Full: drop and count.
+pub const RECORD_RING: usize = 16 * 1024;
+/// Questions that wait for control, over all workers. Full: the question's `onError`.
+pub const QUESTION_RING: usize = 4096;
+/// Letters that wait for one worker. Full: the sender is told.
+pub const MAILBOX: usize = 4096;
+
+// --- Names and labels ---------------------------------------------------------------------------
+
+/// Different label sets of one metric per worker; beyond it `other`.
+pub const SERIES_MAX: usize = 1024;
+/// API keys in one file.
+pub const KEYS_MAX: usize = 100_000;
+/// Longest name of a server (contract); tool names are `server__tool`, and clients cap those.
+pub const SERVER_NAME_BYTES_MAX: usize = 32;
+/// Longest principal, role or key id: what a record keeps of a principal. Past it: a problem of `check`.
+pub const PRINCIPAL_BYTES_MAX: usize = 64;
+/// Servers of one config.
+pub const SERVERS_MAX: usize = 4096;
+/// Instances of one server.
+pub const INSTANCES_MAX: usize = 256;
+/// Bytes of one config file. Past it: refused by `check`.
+pub const CONFIG_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Values of one config, aliases counted as often as they are used: ends an alias bomb.
+pub const CONFIG_VALUES_MAX: usize = 500_000;
+/// Nesting of one config; ours needs 6. Keeps every walk over it off the end of the stack.
+pub const CONFIG_DEPTH_MAX: usize = 64;
+/// Problems that one report lists; a file of another kind would make thousands.
+pub const PROBLEMS_MAX: usize = 200;
+/// Bytes of a file that `${file:…}` names. Past it: a problem; it is hardly a secret.
+pub const SECRET_BYTES_MAX: u64 = 64 * 1024;
+/// Bytes of a `tls.ca` file; a bundle of every public CA has about 250 KiB.
+pub const CA_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Bytes of one API key file: `KEYS_MAX` entries of about 250 bytes fit.
+pub const KEY_FILE_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// Worker threads that a config may ask for.
+pub const WORKERS_MAX: usize = 256;
+/// Listeners of one config.
+pub const LISTENERS_MAX: usize = 64;
+/// Lowest `http.maxHead` and `http.maxBody`: below it no call would pass.
+pub const HEAD_BYTES_MIN: usize = 1024;
+pub const BODY_BYTES_MIN: usize = 1024;
+/// Longest time that a config may ask for; `drain` and idle streams have no need of more.
+pub const TIMEOUT_MS_MAX: u64 = 24 * 3_600_000;
+/// Shortest `http.streamComment`: below it the comments would be the traffic.
+pub const STREAM_COMMENT_MS_MIN: u64 = 100;
+/// Headers injected for one server, and their bytes together: they share the upstream's head with
+/// what the client sent.
+pub const INJECTED_HEADERS_MAX: usize = 64;
+pub const INJECTED_HEADER_BYTES_MAX: usize = 16 * 1024;
+
+// --- Sample servers of `demo` ----------------------------------------------------------------------
+
+/// Largest result of `export_report`: twice the default of `http.maxBody`, so that an answer is seen to
+/// have no such limit. More is cut to it.
+pub const SAMPLE_REPORT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Longest `slow_query`; the first-byte timeout's default. More is cut to it.
+pub const SAMPLE_DELAY_MS_MAX: u64 = 30_000;
+/// Steps of one `run_backup`, and the pause after each. More is cut to it.
+pub const SAMPLE_STEPS_MAX: u32 = 1_000;
+pub const SAMPLE_STEP_MS_MAX: u64 = 5_000;
+
+// --- The side thread ----------------------------------------------------------------------------
+
+/// Connections of the admin listener. Past it the oldest is closed: it is the likeliest to only hold a
+/// place, and a probe must get in.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// Longest wait for a request's head on the admin listener, idle keep-alive included.
+pub const ADMIN_HEADER_TIMEOUT_MS: u64 = 5_000;
+/// Longest life of an admin connection: ends readers that take one byte a second.
+pub const ADMIN_CONNECTION_MS: u64 = 120_000;
+/// Quiet time after a change of the configuration's files: editors and volume mounts write in steps.
+pub const RELOAD_DEBOUNCE_MS: u64 = 250;
+/// How long after a file event was acted on a SIGHUP with the same content is taken for the same reload. Far
+/// longer than any tool needs between writing and signalling, far shorter than a second thought.
+pub const RELOAD_JOIN_MS: u64 = 10_000;
+/// A key file that cannot be read is read again after this long before anybody is warned: it may be
+/// half written.
+pub const KEYS_SETTLE_MS: u64 = 20;
+/// When keys were last used is written this often.
+pub const LAST_USED_FLUSH_MS: u64 = 1_000;
+/// Names resolved at the same time. The rest wait: a silent DNS server may hold its threads only.
+pub const RESOLVES_MAX: usize = 4;
+/// Control's own deadline for a question. Past it the asker is told that nothing is known.
+pub const QUESTION_MS: u64 = 2_000;
+/// Threads of control's blocking pool; more than `RESOLVES_MAX`, so that DNS cannot stop a reload.
+pub const BLOCKING_THREADS_MAX: usize = 8;
+/// Pause of the writer of call records between two looks at the rings.
+pub const WRITER_PAUSE_MS: u64 = 10;
+/// Bytes of lines that the writer gathers for one write.
+pub const WRITER_BATCH_BYTES: usize = 64 * 1024;
+/// After a failed write the destination is tried again this much later; lines until then are lost and
+/// counted.
+pub const WRITER_RETRY_MS: u64 = 1_000;
+/// The same trouble is told again after this long at the earliest.
+pub const WARN_AGAIN_MS: u64 = 60_000;
+/// Between the end of a drain and the end of the process: time to cut what is still open, and time to
+/// write the last records.
+pub const STOP_MS: u64 = 1_000;
+
+const _: () = {
+    assert!(HEAD_BYTES_DEFAULT <= HEAD_BYTES_MAX);
+    assert!(TARGET_BYTES_MAX < HEAD_BYTES_DEFAULT);
+    assert!(BODY_BYTES_DEFAULT <= BODY_BYTES_MAX);
+    // One body of the largest allowed size must fit the budget, or it could never be served.
+    assert!(BODY_BYTES_MAX <= BODY_BUDGET_BYTES);
+    assert!(HEADROOM_BYTES * 2 <= BUFFER_BYTES);
+    assert!(CHUNK_LINE_BYTES_MAX < BUFFER_BYTES);
+    // Two ticks to start watching and one to see it leave time to act within 50 ms.
+    assert!(TICK_MS * 4 <= 50);
+    // A relay holds one buffer.
+    assert!(RELAY_BUFFER_BYTES <= 64 * 1024);
+    assert!(RESOLVES_MAX < BLOCKING_THREADS_MAX);
+};

@@ -1,0 +1,135 @@
+//! The plan: the compiled configuration that workers read. Immutable; a reload makes a new one.
+//!
+//! Not here: what the operator writes (`file`), how it is checked and compiled (`compile`), and
+//! anything that changes by itself while the gateway runs (that is `handoff::Live`). No serde type is
+//! read on the path of a call.
+
+use ahash::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Everything that one call needs to know about the configuration.
+#[derive(Debug)]
+pub struct Plan {
+    /// First 16 hex digits of the SHA-256 of the expanded configuration: names the plan in records.
+    pub digest: String,
+    pub listeners: Vec<Listener>,
+    /// None: `admin: off`.
+    pub admin: Option<SocketAddr>,
+    /// Number of worker threads, `auto` already resolved. Changes need a restart.
+    pub workers: usize,
+    pub http: Http,
+    /// Index is [`ServerId`]; order as in the file.
+    pub servers: Vec<Server>,
+    /// Exact names; `/mcp/NAME` is case-sensitive.
+    pub by_name: HashMap<Box<str>, ServerId>,
+    pub identity: Identity,
+    pub call_log: CallLog,
+}
+
+/// Index into [`Plan::servers`]. Not stable over reloads: use the name for that.
+pub type ServerId = u16;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    pub address: SocketAddr,
+}
+
+/// Times in milliseconds, sizes in bytes.
+#[derive(Clone, Debug)]
+pub struct Http {
+    pub max_body: usize,
+    pub max_head: usize,
+    pub header_timeout_ms: u64,
+    pub idle_timeout_ms: u64,
+    pub drain_ms: u64,
+    /// Silence on a relayed event stream after which a comment is sent; 0: never.
+    pub stream_comment_ms: u64,
+    /// Host names that are ours beside the listener's own addresses, lower case, without port.
+    pub hosts: Vec<Box<str>>,
+    /// Origins that are ours beside those hosts, as browsers send them, lower case.
+    pub origins: Vec<Box<str>>,
+}
+
+#[derive(Debug)]
+pub struct Server {
+    pub name: Arc<str>,
+    pub instances: Vec<Endpoint>,
+    /// Injected into every request; a field that the client sent under the same name is dropped.
+    /// Names are lower case, values are checked (no CR, LF, NUL).
+    pub headers: Vec<InjectedHeader>,
+    pub timeout: Timeouts,
+    /// For `https` endpoints. Built at load, so that a bad CA is a located problem of `check`.
+    pub tls: Option<Arc<rustls::ClientConfig>>,
+    pub era: EraChoice,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+pub struct InjectedHeader {
+    pub name: Box<[u8]>,
+    /// May be a secret: never printed.
+    pub value: Box<[u8]>,
+}
+
+impl std::fmt::Debug for InjectedHeader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: <hidden>", String::from_utf8_lossy(&self.name))
+    }
+}
+
+/// One instance of a server.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    pub transport: Transport,
+    /// Path and query of the request target, starting with `/`.
+    pub target: Box<[u8]>,
+    /// What `Host` says: host, and port where it is not the scheme's own.
+    pub authority: Box<[u8]>,
+    /// The name that the certificate must carry; only for TLS.
+    pub tls_name: Option<rustls::pki_types::ServerName<'static>>,
+    /// For logs and metrics: `scheme://host:port`, never a secret.
+    pub label: Arc<str>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// An IP literal: no name to resolve.
+    Address(SocketAddr),
+    /// A name that control resolves; workers find its addresses in `Live` under `host:port`.
+    Name { host: Box<str>, port: u16, key: Box<str> },
+    /// A Unix socket: adapters, and `url: unix:/path:/mcp`.
+    Unix(PathBuf),
+}
+
+/// Milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    pub connect_ms: u64,
+    pub first_byte_ms: u64,
+    pub idle_ms: u64,
+    pub total_ms: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EraChoice {
+    Auto,
+    Legacy,
+    Modern,
+}
+
+#[derive(Debug, Default)]
+pub struct Identity {
+    pub api_keys: Option<PathBuf>,
+    /// The principal of a caller without credentials; None: such a caller is refused.
+    pub anonymous: Option<Arc<str>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum CallLog {
+    #[default]
+    Off,
+    Stdout,
+    Stderr,
+    File(PathBuf),
+}

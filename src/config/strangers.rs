@@ -1,0 +1,113 @@
+//! Keys that are not asked for, and what to say about them: keys of later versions, words of other
+//! programs, and where a misplaced key belongs.
+//!
+//! Not here: the keys that there are; they are asked for by name in `read` and `read_server`.
+
+use crate::config::table::Foreign;
+use crate::config::table::Strangers;
+
+pub const ROOT: Strangers = Strangers {
+    later: &[
+        "access",
+        "allowLookalike",
+        "approvals",
+        "audit",
+        "budgets",
+        "fleet",
+        "flows",
+        "guards",
+        "legacySse",
+        "limitTable",
+        "limits",
+        "loops",
+        "pins",
+        "rateLimitHeaders",
+        "state",
+        "usage",
+        "vault",
+        "virtualServers",
+    ],
+    foreign: FOREIGN_ROOT,
+    homes: HOMES,
+};
+pub const LISTEN: Strangers = Strangers { later: &["tls"], foreign: &[], homes: HOMES };
+pub const ADMIN: Strangers = Strangers { later: &["oidc", "tokenFile"], foreign: &[], homes: HOMES };
+pub const SERVER: Strangers = Strangers {
+    later: &[
+        "adaptive",
+        "affinity",
+        "arguments",
+        "auth",
+        "breaker",
+        "cache",
+        "children",
+        "cost",
+        "failover",
+        "faults",
+        "health",
+        "idempotent",
+        "labels",
+        "mirror",
+        "once",
+        "openapi",
+        "overrides",
+        "owner",
+        "pools",
+        "result",
+        "retry",
+        "route",
+        "sandbox",
+        "split",
+        "sticky",
+        "tenants",
+        "transport",
+        "validate",
+    ],
+    foreign: FOREIGN_SERVER,
+    homes: HOMES,
+};
+pub const TIMEOUT: Strangers = Strangers { later: &["forward", "tools"], foreign: &[], homes: HOMES };
+pub const TLS: Strangers = Strangers { later: &["cert", "key"], foreign: &[], homes: HOMES };
+pub const IDENTITY: Strangers = Strangers { later: &["jwt", "mtls", "tenant"], foreign: &[], homes: HOMES };
+pub const TELEMETRY: Strangers = Strangers { later: &["labelsMax", "otlp"], foreign: &[], homes: HOMES };
+/// Where no later version adds a key.
+pub const NONE: Strangers = Strangers { later: &[], foreign: &[], homes: HOMES };
+
+const FOREIGN_ROOT: &[Foreign] = &[
+    Foreign { key: "servers", what: "is VS Code's word", cure: "Write `mcpServers`." },
+    Foreign { key: "inputs", what: "asks the user of an editor", cure: "Use variables, `${NAME}`, instead." },
+];
+
+/// What to do about a server over stdio.
+pub const STDIO_CURE: &str = "Run it behind a bridge that speaks Streamable HTTP and write that bridge's `url`, \
+                          or set `disabled: true`.";
+const FOREIGN_SERVER: &[Foreign] = &[
+    Foreign { key: "command", what: "(a server over stdio) comes with a later version", cure: STDIO_CURE },
+    Foreign { key: "httpUrl", what: "is another client's word", cure: "Write `url`." },
+    Foreign { key: "serverUrl", what: "is another client's word", cure: "Write `url`." },
+];
+
+const HOMES: &[(&str, &str)] = &[
+    ("anonymous", "identity"),
+    ("apiKeys", "identity"),
+    ("balance", "mcpServers.NAME"),
+    ("callLog", "telemetry"),
+    ("connect", "mcpServers.NAME.timeout"),
+    ("drain", "http"),
+    ("era", "mcpServers.NAME"),
+    ("firstByte", "mcpServers.NAME.timeout"),
+    ("headers", "mcpServers.NAME"),
+    ("headerTimeout", "http"),
+    ("hosts", "http"),
+    ("idleTimeout", "http"),
+    ("instances", "mcpServers.NAME"),
+    ("maxBody", "http"),
+    ("maxHead", "http"),
+    ("origins", "http"),
+    ("plaintext", "mcpServers.NAME"),
+    ("serverName", "mcpServers.NAME.tls"),
+    ("streamComment", "http"),
+    ("timeout", "mcpServers.NAME"),
+    ("total", "mcpServers.NAME.timeout"),
+    ("url", "mcpServers.NAME"),
+];

@@ -1,0 +1,102 @@
+//! Durations (`100ms`, `30s`, `5m`, `12h`, `30d`) and sizes (`64KiB`, `4MiB`, `1MB`).
+//!
+//! Not here: bounds; each key has its own.
+
+/// Milliseconds. A whole number and one unit: `ms`, `s`, `m`, `h`, `d`; `0` needs none. Fractions and
+/// compounds are refused: `1.5s` is `1500ms`, `1h30m` is `90m`.
+pub fn duration_ms(text: &str) -> Option<u64> {
+    let (number, unit) = split(text)?;
+    let factor = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        "" if number == 0 => 1,
+        _ => return None,
+    };
+    number.checked_mul(factor)
+}
+
+/// Bytes. A whole number and `B`, `KiB`, `MiB`, `GiB` (powers of 1024) or `kB`, `KB`, `MB`, `GB` (powers
+/// of 1000); a number alone is bytes.
+pub fn size_bytes(text: &str) -> Option<u64> {
+    let (number, unit) = split(text)?;
+    let factor = match unit {
+        "" | "B" => 1,
+        "kB" | "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return None,
+    };
+    number.checked_mul(factor)
+}
+
+/// How a bound is named in a message: the largest unit that divides it.
+pub fn show_ms(ms: u64) -> String {
+    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")];
+    show(ms, &units, "ms")
+}
+
+pub fn show_bytes(bytes: u64) -> String {
+    show(bytes, &[(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")], "B")
+}
+
+fn show(value: u64, units: &[(u64, &str)], smallest: &str) -> String {
+    match units.iter().find(|(factor, _)| value >= *factor && value.is_multiple_of(*factor)) {
+        Some((factor, unit)) => format!("{}{unit}", value / factor),
+        None => format!("{value}{smallest}"),
+    }
+}
+
+fn split(text: &str) -> Option<(u64, &str)> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    // `parse` refuses the empty text and what does not fit.
+    Some((number.parse().ok()?, unit.trim_start()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        let check = |text, expected| assert_eq!(duration_ms(text), expected, "{text}");
+        check("100ms", Some(100));
+        check("30s", Some(30_000));
+        check("5m", Some(300_000));
+        check("30d", Some(2_592_000_000));
+        check("0", Some(0));
+        check("30", None);
+        check("1.5s", None);
+        check("-1s", None);
+        check("1h30m", None);
+        check("s", None);
+        check("", None);
+        check("99999999999999999999s", None);
+        check("18446744073709551615d", None);
+    }
+
+    #[test]
+    fn sizes() {
+        let check = |text, expected| assert_eq!(size_bytes(text), expected, "{text}");
+        check("4MiB", Some(4 << 20));
+        check("64KiB", Some(64 << 10));
+        check("1MB", Some(1_000_000));
+        check("1 MiB", Some(1 << 20));
+        check("512", Some(512));
+        check("4mib", None);
+        check("4M", None);
+        check("0x10", None);
+    }
+
+    #[test]
+    fn bounds_are_shown_in_their_own_unit() {
+        assert_eq!((show_ms(90_000), show_ms(86_400_000)), ("90s".into(), "1d".into()));
+        assert_eq!((show_ms(0), show_bytes(256 << 20)), ("0ms".into(), "256MiB".into()));
+    }
+}

@@ -1,0 +1,19 @@
+//! The program's own log on stderr: text for people on a terminal, one JSON object a line elsewhere.
+//! `RUST_LOG` filters as usual; the default is `info`, and warnings only of the sample servers' library.
+//!
+//! Not here: call records (`writer`). No colour is ever used, so there is nothing for `NO_COLOR` to
+//! switch off.
+
+use std::io::IsTerminal;
+use tracing_subscriber::EnvFilter;
+
+/// Sets the log up, once a process; a second call does nothing.
+pub fn init() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,rmcp=warn"));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let _ = if std::io::stderr().is_terminal() {
+        lines.with_target(false).try_init()
+    } else {
+        lines.json().flatten_event(true).with_target(false).try_init()
+    };
+}

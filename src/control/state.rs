@@ -1,0 +1,108 @@
+//! What the parts of the side thread know together: the shared memory, control's own counters, and the
+//! graveyard of replaced parts.
+//!
+//! Not here: what workers count (`telemetry::metrics`).
+
+#![expect(clippy::disallowed_types, reason = "control only: no worker ever sees the graveyard")]
+
+use crate::base::clock;
+use crate::base::counter::Counter;
+use crate::config::plan::Plan;
+use crate::handoff::Shared;
+use crate::telemetry::expose::ProcessFacts;
+use std::any::Any;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use tokio::sync::Notify;
+
+/// Shared by the tasks of the side thread, the writer and the admin listener.
+pub(crate) struct State {
+    pub(crate) shared: Arc<Shared>,
+    /// Milliseconds since the Unix epoch.
+    pub(crate) started_unix_ms: u64,
+    /// Written by the side thread only.
+    pub(crate) reloads_ok: Counter,
+    pub(crate) reloads_rejected: Counter,
+    /// 1 while the newest configuration is a rejected one.
+    pub(crate) last_reload_failed: Counter,
+    /// Answers that found their worker's mailbox full; the worker's deadline ends the wait.
+    pub(crate) answers_lost: Counter,
+    /// Lines that could not be written. Written by the writer's thread only.
+    pub(crate) lines_lost: Counter,
+    /// Raised by SIGHUP: the writer opens its file anew, as log rotation asks.
+    pub(crate) reopen: AtomicU64,
+    /// The writer empties the rings once more and ends.
+    pub(crate) writer_stop: AtomicBool,
+    /// New names may be in the plan.
+    pub(crate) names_changed: Notify,
+    /// Asks for a drain, as a signal does; a second time for an end at once.
+    pub(crate) stop: Notify,
+    graveyard: Mutex<Vec<Arc<dyn Any + Send + Sync>>>,
+}
+
+impl State {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            shared,
+            started_unix_ms: u64::try_from(clock::wall().as_millis()).unwrap_or(u64::MAX),
+            reloads_ok: Counter::new(),
+            reloads_rejected: Counter::new(),
+            last_reload_failed: Counter::new(),
+            answers_lost: Counter::new(),
+            lines_lost: Counter::new(),
+            reopen: AtomicU64::new(0),
+            writer_stop: AtomicBool::new(false),
+            names_changed: Notify::new(),
+            stop: Notify::new(),
+            graveyard: Mutex::default(),
+        }
+    }
+
+    /// The key file of the plan in force.
+    pub(crate) fn key_file(&self) -> Option<PathBuf> {
+        self.shared.plan.load().identity.api_keys.clone()
+    }
+
+    pub(crate) fn plan(&self) -> Arc<Plan> {
+        self.shared.plan.load_full()
+    }
+
+    /// Keeps a replaced part until no worker holds it, so that no worker ever frees a large table.
+    pub(crate) fn bury(&self, old: Arc<dyn Any + Send + Sync>) {
+        self.graves().push(old);
+    }
+
+    /// Takes out what nobody else holds; the caller drops it where time does not matter.
+    pub(crate) fn unheld(&self) -> Vec<Arc<dyn Any + Send + Sync>> {
+        self.graves().extract_if(.., |old| Arc::strong_count(old) == 1).collect()
+    }
+
+    fn graves(&self) -> std::sync::MutexGuard<'_, Vec<Arc<dyn Any + Send + Sync>>> {
+        self.graveyard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads `/proc`: slow with many descriptors, so only on the blocking pool.
+    pub(crate) fn process_facts(&self) -> ProcessFacts {
+        let usage = crate::control::process::usage();
+        ProcessFacts {
+            version: env!("CARGO_PKG_VERSION"),
+            reloads_ok: self.reloads_ok.read(),
+            reloads_rejected: self.reloads_rejected.read(),
+            last_reload_successful: self.last_reload_failed.read() == 0,
+            call_log_lost: self.lines_lost.read(),
+            resident_bytes: usage.resident_bytes,
+            cpu_seconds: usage.cpu_seconds,
+            open_fds: usage.open_fds,
+            start_unix_seconds: self.started_unix_ms / 1000,
+        }
+    }
+
+    pub(crate) fn ask_to_reopen(&self) {
+        self.reopen.fetch_add(1, Ordering::Release);
+    }
+}

@@ -1,0 +1,303 @@
+//! Watches the files that the gateway was made of, on a plain thread.
+//!
+//! Directories are watched, not files: editors replace a file by renaming, Kubernetes swaps a symlink
+//! two steps away. Every link on the way to a file is followed and its own directory watched too.
+//!
+//! Not here: what a change means (`reload`), and waiting until things are quiet (there, too).
+
+use crate::control::watch::Message::Event;
+use crate::control::watch::Message::Follow;
+use notify::EventKind;
+use notify::RecursiveMode;
+use notify::Watcher as _;
+use notify::event::AccessKind;
+use notify::event::AccessMode;
+use std::collections::BTreeSet;
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::io;
+use std::path::Component;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::mpsc;
+use tokio::sync::mpsc::Sender;
+
+/// Links that are followed for one file, as the kernel does.
+const LINKS_MAX: usize = 40;
+/// Events that wait for the watching thread. Past it one is lost, but then others wait that have the
+/// same effect.
+const EVENTS_MAX: usize = 1024;
+
+/// Which of the watched files may have changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    Config,
+    Keys,
+}
+
+/// The files to watch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Files {
+    pub(crate) config: Vec<PathBuf>,
+    pub(crate) keys: Option<PathBuf>,
+}
+
+enum Message {
+    Event(notify::Event),
+    Follow(Files),
+}
+
+/// The way to the watching thread, which ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Watcher {
+    messages: mpsc::SyncSender<Message>,
+}
+
+impl Watcher {
+    /// Starts the thread. Changes are told through `changes`; a full channel is a change that is known.
+    ///
+    /// # Errors
+    /// Where the kernel gives no inotify instance or thread.
+    pub(crate) fn start(changes: Sender<Change>) -> io::Result<Self> {
+        let (messages, inbox) = mpsc::sync_channel(EVENTS_MAX);
+        let events = messages.clone();
+        let source = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            if let Ok(event) = event {
+                let _ = events.try_send(Event(event));
+            }
+        })
+        .map_err(io::Error::other)?;
+        let watching = Watching {
+            source,
+            directories: BTreeSet::new(),
+            files: Files::default(),
+            config: BTreeSet::new(),
+            keys: BTreeSet::new(),
+        };
+        std::thread::Builder::new().name("watch".into()).spawn(move || watching.run(&inbox, &changes))?;
+        Ok(Self { messages })
+    }
+
+    /// Watches these files from now on, and no others.
+    pub(crate) fn follow(&self, files: Files) {
+        let _ = self.messages.try_send(Follow(files));
+    }
+}
+
+/// What the thread holds.
+struct Watching {
+    source: notify::RecommendedWatcher,
+    directories: BTreeSet<PathBuf>,
+    files: Files,
+    /// Places whose change may change the content: the file and every link on the way to it.
+    config: BTreeSet<PathBuf>,
+    keys: BTreeSet<PathBuf>,
+}
+
+impl Watching {
+    fn run(mut self, inbox: &mpsc::Receiver<Message>, changes: &Sender<Change>) {
+        while let Ok(message) = inbox.recv() {
+            if changes.is_closed() {
+                return;
+            }
+            match message {
+                Follow(files) => {
+                    self.files = files;
+                    self.retrace();
+                }
+                Event(event) => self.event(&event, changes),
+            }
+        }
+    }
+
+    fn event(&mut self, event: &notify::Event, changes: &Sender<Change>) {
+        if !changes_content(event.kind) && !event.need_rescan() {
+            return;
+        }
+        let touches = |places: &BTreeSet<PathBuf>| {
+            event.need_rescan() || event.paths.iter().any(|path| places.contains(path))
+        };
+        let (keys, config) = (touches(&self.keys), touches(&self.config));
+        if keys {
+            let _ = changes.try_send(Change::Keys);
+        }
+        if config {
+            let _ = changes.try_send(Change::Config);
+        }
+        if keys || config {
+            // A link may point elsewhere now.
+            self.retrace();
+        }
+    }
+
+    fn retrace(&mut self) {
+        self.config = self.files.config.iter().flat_map(|path| trail(path)).collect();
+        self.keys = self.files.keys.iter().flat_map(|path| trail(path)).collect();
+        let places = self.config.iter().chain(&self.keys);
+        let wanted: BTreeSet<PathBuf> = places.filter_map(|path| Some(path.parent()?.to_owned())).collect();
+        for gone in self.directories.difference(&wanted) {
+            let _ = self.source.unwatch(gone);
+        }
+        let known = std::mem::take(&mut self.directories);
+        for directory in wanted {
+            // A directory that was replaced under the same name needs a new watch; adding twice is one.
+            match self.source.watch(&directory, RecursiveMode::NonRecursive) {
+                Ok(()) => drop(self.directories.insert(directory)),
+                Err(error) if !known.contains(&directory) => {
+                    tracing::warn!(
+                        directory = %directory.display(), %error,
+                        "cannot watch this directory for changes; after a change send SIGHUP"
+                    );
+                }
+                Err(_) => {}
+            }
+        }
+    }
+}
+
+/// Our own reading of the files makes events as well.
+fn changes_content(kind: EventKind) -> bool {
+    match kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
+        EventKind::Access(_) => false,
+        EventKind::Any | EventKind::Other => true,
+        EventKind::Create(_) | EventKind::Modify(_) | EventKind::Remove(_) => true,
+    }
+}
+
+/// The file and every symbolic link on the way to it, each under its real directory.
+fn trail(path: &Path) -> Vec<PathBuf> {
+    let Ok(path) = std::path::absolute(path) else { return Vec::new() };
+    let mut ahead: VecDeque<OsString> = path.components().map(|part| part.as_os_str().to_owned()).collect();
+    let (mut at, mut places, mut links) = (PathBuf::from("/"), Vec::new(), 0);
+    while let Some(part) = ahead.pop_front() {
+        match Path::new(&part).components().next() {
+            Some(Component::RootDir) => at = PathBuf::from("/"),
+            Some(Component::ParentDir) => drop(at.pop()),
+            Some(Component::Normal(name)) => {
+                let next = at.join(name);
+                let target = std::fs::read_link(&next).ok().filter(|_| links < LINKS_MAX);
+                if let Some(target) = target {
+                    places.push(next);
+                    links += 1;
+                    for part in target.components().rev() {
+                        ahead.push_front(part.as_os_str().to_owned());
+                    }
+                } else {
+                    if ahead.is_empty() {
+                        places.push(next.clone());
+                    }
+                    at = next;
+                }
+            }
+            Some(Component::CurDir | Component::Prefix(_)) | None => {}
+        }
+    }
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::tests::Folder;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::time::Duration;
+
+    type Changes = tokio::sync::mpsc::Receiver<Change>;
+
+    /// Waits for this change; others may come before it, since one write makes several events.
+    async fn told(changes: &mut Changes, expected: Change) {
+        let wait = async { while changes.recv().await.expect("open") != expected {} };
+        tokio::time::timeout(Duration::from_secs(5), wait).await.expect("a change within 5 s");
+    }
+
+    fn watch(config: &Path, keys: &Path) -> (Watcher, Changes) {
+        let (told, changes) = tokio::sync::mpsc::channel(64);
+        let watcher = Watcher::start(told).expect("inotify");
+        watcher.follow(Files { config: vec![config.to_owned()], keys: Some(keys.to_owned()) });
+        (watcher, changes)
+    }
+
+    /// The watch is set by another thread: change the keys until one change is told.
+    async fn settled(keys: &Path, changes: &mut Changes) {
+        loop {
+            fs::write(keys, "first").expect("written");
+            if tokio::time::timeout(Duration::from_millis(20), changes.recv()).await.is_ok() {
+                break;
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_replaced_file_is_a_change() {
+        let folder = Folder::new("watch-replace");
+        let (config, keys) = (folder.path("gw.yaml"), folder.path("keys.yaml"));
+        fs::write(&config, "a").expect("written");
+        let (_watcher, mut changes) = watch(&config, &keys);
+        settled(&keys, &mut changes).await;
+        for content in ["b", "c"] {
+            fs::write(folder.path("new"), content).expect("written");
+            fs::rename(folder.path("new"), &config).expect("renamed");
+            told(&mut changes, Change::Config).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_swapped_link_two_steps_away_is_a_change() {
+        let folder = Folder::new("watch-swap");
+        let keys = folder.path("keys.yaml");
+        for version in ["..v1", "..v2"] {
+            fs::create_dir(folder.path(version)).expect("made");
+            fs::write(folder.path(version).join("gw.yaml"), version).expect("written");
+        }
+        symlink("..v1", folder.path("..data")).expect("linked");
+        symlink("..data/gw.yaml", folder.path("gw.yaml")).expect("linked");
+        let (_watcher, mut changes) = watch(&folder.path("gw.yaml"), &keys);
+        settled(&keys, &mut changes).await;
+        for version in ["..v2", "..v1"] {
+            symlink(version, folder.path("..new")).expect("linked");
+            fs::rename(folder.path("..new"), folder.path("..data")).expect("swapped");
+            told(&mut changes, Change::Config).await;
+        }
+    }
+
+    #[test]
+    fn only_a_changed_content_of_our_own_files_counts() {
+        let folder = Folder::new("watch-filter");
+        let (config, keys) = (folder.path("gw.yaml"), folder.path("keys.yaml"));
+        let mut watching = Watching {
+            source: notify::recommended_watcher(|_| {}).expect("inotify"),
+            directories: BTreeSet::new(),
+            files: Files { config: vec![config.clone()], keys: Some(keys.clone()) },
+            config: BTreeSet::new(),
+            keys: BTreeSet::new(),
+        };
+        watching.retrace();
+        let modified = EventKind::Modify(notify::event::ModifyKind::Any);
+        let created = EventKind::Create(notify::event::CreateKind::File);
+        let opened = EventKind::Access(AccessKind::Open(AccessMode::Any));
+        let table = [
+            (modified, config.clone(), Some(Change::Config)),
+            (created, keys, Some(Change::Keys)),
+            (EventKind::Access(AccessKind::Close(AccessMode::Write)), config.clone(), Some(Change::Config)),
+            (opened, config.clone(), None),
+            (EventKind::Access(AccessKind::Close(AccessMode::Read)), config, None),
+            (created, folder.path("keys.yaml.last-used"), None),
+            (modified, folder.path("calls.log"), None),
+        ];
+        for (kind, path, expected) in table {
+            let (told, mut changes) = tokio::sync::mpsc::channel(4);
+            watching.event(&notify::Event::new(kind).add_path(path.clone()), &told);
+            assert_eq!(changes.try_recv().ok(), expected, "{kind:?} {path:?}");
+        }
+    }
+
+    #[test]
+    fn a_circle_of_links_ends() {
+        let folder = Folder::new("watch-circle");
+        symlink("b", folder.path("a")).expect("linked");
+        symlink("a", folder.path("b")).expect("linked");
+        assert!(trail(&folder.path("a")).len() <= LINKS_MAX + 1);
+    }
+}

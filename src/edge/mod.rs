@@ -1,0 +1,6 @@
+//! Where bytes come in: accepting connections, and whether a request names a host that is ours.
+//!
+//! Not here: what a call means.
+
+pub mod accept;
+pub mod host;

@@ -1,0 +1,430 @@
+//! What passes between threads, and nothing else does. The only file that both planes import.
+//!
+//! 1. Down: [`Shared`] holds the `Plan` and the parts of `Live`; one epoch tells workers that
+//!    something changed, read once a call.
+//! 2. Up: one bounded ring of records per worker; full means drop and count.
+//! 3. Questions: a bounded queue to control; the answer comes back as a letter, the asking task
+//!    waits with its own deadline, the worker never does.
+//! 4. Worker to worker: one bounded [`Mailbox`] each; a full one refuses the letter.
+//!
+//! Not here: a lock, an unbounded queue, a runtime. It does not know what the receiver does.
+
+use crate::config::keys::KeyRing;
+use crate::config::limits;
+use crate::config::plan::Plan;
+use crate::telemetry::metrics::Bound;
+use crate::telemetry::metrics::WorkerMetrics;
+use crate::telemetry::record::Record;
+use ahash::HashMap;
+use arc_swap::ArcSwap;
+use crossbeam_queue::ArrayQueue;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+
+/// Addresses of upstream names, under `host:port`. A name that does not resolve keeps its old set.
+#[derive(Debug, Default)]
+pub struct Addresses {
+    pub by_name: HashMap<Box<str>, Arc<[SocketAddr]>>,
+}
+
+/// Whether new work is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    Starting = 0,
+    Serving = 1,
+    /// No new connections; calls in flight finish.
+    Draining = 2,
+    /// The drain limit has passed: whatever is still open is cut.
+    Stopping = 3,
+}
+
+/// The memory that both planes share.
+pub struct Shared {
+    pub plan: ArcSwap<Plan>,
+    pub keys: ArcSwap<KeyRing>,
+    pub addresses: ArcSwap<Addresses>,
+    /// Raised after any of the three changed; workers compare it with what they saw last.
+    epoch: AtomicU64,
+    phase: AtomicU8,
+    questions: ArrayQueue<Question>,
+    /// Rings when a question came: control reads its other end. Non-blocking, both.
+    bell: UnixStream,
+    bell_end: UnixStream,
+    pub posts: Vec<Post>,
+}
+
+/// What belongs to one worker and is seen by others.
+pub struct Post {
+    pub mailbox: Mailbox,
+    pub records: ArrayQueue<Record>,
+    pub metrics: WorkerMetrics,
+}
+
+impl Post {
+    /// Hands the record of a call to the writer. Only the worker that owns this post calls it: a full
+    /// ring drops the record and counts it in the worker's own counter.
+    pub fn hand_up(&self, record: Record) {
+        if self.records.push(record).is_err() {
+            self.metrics.records_lost.add(1);
+            self.metrics.hit(Bound::RecordRing);
+        }
+    }
+}
+
+impl Shared {
+    /// The shared memory, and for each worker the end of its mailbox that it alone reads.
+    ///
+    /// # Errors
+    /// Where no socket pair can be made (descriptors exhausted).
+    pub fn new(
+        plan: Arc<Plan>,
+        keys: KeyRing,
+        addresses: Addresses,
+    ) -> std::io::Result<(Arc<Self>, Vec<UnixStream>)> {
+        let mut posts = Vec::new();
+        let mut ends = Vec::new();
+        for _ in 0..plan.workers {
+            let (mailbox, end) = Mailbox::new(limits::MAILBOX)?;
+            posts.push(Post {
+                mailbox,
+                records: ArrayQueue::new(limits::RECORD_RING),
+                metrics: WorkerMetrics::new(limits::SERIES_MAX),
+            });
+            ends.push(end);
+        }
+        let (bell, bell_end) = UnixStream::pair()?;
+        bell.set_nonblocking(true)?;
+        bell_end.set_nonblocking(true)?;
+        let shared = Self {
+            plan: ArcSwap::new(plan),
+            keys: ArcSwap::from_pointee(keys),
+            addresses: ArcSwap::from_pointee(addresses),
+            epoch: AtomicU64::new(1),
+            phase: AtomicU8::new(Phase::Starting as u8),
+            questions: ArrayQueue::new(limits::QUESTION_RING),
+            bell,
+            bell_end,
+            posts,
+        };
+        Ok((Arc::new(shared), ends))
+    }
+
+    /// Asks control; the answer comes as a letter to the asker's mailbox, or not at all: the asking task
+    /// has its own deadline.
+    ///
+    /// # Errors
+    /// Gives the question back where the queue is full: then its rule's `onError` decides.
+    pub fn ask(&self, question: Question) -> Result<(), Question> {
+        self.questions.push(question)?;
+        // WouldBlock: control has unread wake-ups.
+        let _ = (&self.bell).write(&[1]);
+        Ok(())
+    }
+
+    /// The oldest question; only control takes them.
+    pub fn next_question(&self) -> Option<Question> {
+        self.questions.pop()
+    }
+
+    /// The end on which control hears that there are questions: readable means look, its bytes mean
+    /// nothing.
+    ///
+    /// # Errors
+    /// Where the descriptor cannot be duplicated.
+    pub fn question_bell(&self) -> std::io::Result<UnixStream> {
+        self.bell_end.try_clone()
+    }
+
+    pub fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Control calls this after it stored a new part; it also wakes every worker.
+    pub fn announce(&self) {
+        self.epoch.fetch_add(1, Ordering::Release);
+        self.wake_all();
+    }
+
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Starting,
+            1 => Phase::Serving,
+            2 => Phase::Draining,
+            _ => Phase::Stopping,
+        }
+    }
+
+    pub fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Release);
+        self.wake_all();
+    }
+
+    fn wake_all(&self) {
+        for post in &self.posts {
+            post.mailbox.wake();
+        }
+    }
+}
+
+/// Something that a worker cannot know and control can find out.
+#[derive(Debug)]
+pub struct Question {
+    /// Worker that asked, and its name for the waiting task.
+    pub worker: usize,
+    pub ticket: u64,
+    pub what: Asked,
+}
+
+#[derive(Debug)]
+pub enum Asked {
+    /// The addresses of a name that has none yet, under `host:port`.
+    Resolve { host: Box<str>, port: u16, key: Box<str> },
+}
+
+/// What a mailbox carries.
+#[derive(Debug)]
+pub enum Letter {
+    /// The answer to a question of this worker; the facts themselves are in `Live`.
+    Answered { ticket: u64, known: bool },
+    /// Another worker asks whether this one still turns; answered by the same letter with `reply: None`.
+    Ping { ticket: u64, reply: Option<usize> },
+}
+
+/// A bounded queue of letters and a descriptor that wakes its reader.
+pub struct Mailbox {
+    letters: ArrayQueue<Letter>,
+    /// Non-blocking: a full pipe means that the reader is already being woken.
+    bell: UnixStream,
+}
+
+impl Mailbox {
+    /// # Errors
+    /// Where no socket pair can be made.
+    pub fn new(capacity: usize) -> std::io::Result<(Self, UnixStream)> {
+        let (bell, end) = UnixStream::pair()?;
+        bell.set_nonblocking(true)?;
+        Ok((Self { letters: ArrayQueue::new(capacity), bell }, end))
+    }
+
+    /// # Errors
+    /// Gives the letter back where the box is full: the sender decides, nothing is lost unseen.
+    pub fn post(&self, letter: Letter) -> Result<(), Letter> {
+        self.letters.push(letter)?;
+        self.wake();
+        Ok(())
+    }
+
+    pub fn take(&self) -> Option<Letter> {
+        self.letters.pop()
+    }
+
+    pub fn wake(&self) {
+        // WouldBlock: the reader has unread wake-ups. Any other error: the reader is gone.
+        let _ = (&self.bell).write(&[1]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use std::io::Read;
+    use std::path::Path;
+    use std::thread;
+
+    const CONFIG: &str = "listen: 127.0.0.1:0\nmcpServers: {up: {url: \"https://upstream.test/mcp\"}}\n";
+
+    fn plan(workers: usize) -> Plan {
+        let mut plan = config::load_text(CONFIG, "test.yaml", Path::new("")).expect("a good config").plan;
+        plan.workers = workers;
+        plan
+    }
+
+    fn shared(workers: usize) -> (Arc<Shared>, Vec<UnixStream>) {
+        Shared::new(Arc::new(plan(workers)), KeyRing::default(), Addresses::default()).expect("sockets")
+    }
+
+    /// Reads the bell until `done`: how a worker waits.
+    fn wait(end: &mut UnixStream, mut done: impl FnMut() -> bool) {
+        let mut rings = [0; 64];
+        while !done() {
+            assert!(end.read(&mut rings).expect("the bell") > 0, "the other side is gone");
+        }
+    }
+
+    /// Path 1: a plan and its epoch, seen by a worker that only reads.
+    #[test]
+    fn a_new_plan_wakes_the_worker_and_is_whole() {
+        let (shared, mut ends) = shared(1);
+        let mut end = ends.remove(0);
+        let control = Arc::clone(&shared);
+        let worker = thread::spawn(move || {
+            let (mut seen, mut plans) = (shared.epoch(), 0);
+            while plans < 100 {
+                wait(&mut end, || shared.epoch() != seen);
+                // The epoch first: a plan that comes after it is announced again.
+                seen = shared.epoch();
+                let number = shared.plan.load().digest.parse::<u64>().expect("a number");
+                assert!(number >= plans, "plans never go back");
+                plans = number;
+            }
+        });
+        for number in 1..=100 {
+            let mut next = plan(1);
+            next.digest = format!("{number}");
+            control.plan.store(Arc::new(next));
+            control.announce();
+        }
+        worker.join().expect("no panic");
+    }
+
+    /// Path 2: what does not fit is counted, what fits arrives in order.
+    #[test]
+    fn records_arrive_in_order_and_losses_are_exact() {
+        let (shared, _ends) = shared(1);
+        let total = 200_000;
+        let worker = Arc::clone(&shared);
+        let pushing = thread::spawn(move || {
+            for number in 0..total {
+                worker.posts[0].hand_up(Record { bytes_in: number, ..Record::default() });
+            }
+        });
+        let (mut taken, mut newest) = (0, None);
+        loop {
+            let over = pushing.is_finished();
+            while let Some(record) = shared.posts[0].records.pop() {
+                assert!(newest < Some(record.bytes_in), "in order");
+                (taken, newest) = (taken + 1, Some(record.bytes_in));
+            }
+            if over {
+                break;
+            }
+        }
+        pushing.join().expect("no panic");
+        assert_eq!(taken + shared.posts[0].metrics.records_lost.read(), total);
+    }
+
+    #[test]
+    fn a_full_ring_counts_each_record_it_refuses() {
+        let (shared, _ends) = shared(1);
+        for _ in 0..limits::RECORD_RING + 7 {
+            shared.posts[0].hand_up(Record::default());
+        }
+        let metrics = &shared.posts[0].metrics;
+        assert_eq!((metrics.records_lost.read(), metrics.hits(Bound::RecordRing)), (7, 7));
+    }
+
+    fn question(ticket: u64) -> Question {
+        Question { worker: 0, ticket, what: Asked::Resolve { host: "a".into(), port: 1, key: "a:1".into() } }
+    }
+
+    /// Path 3: a question rings control, its answer rings the asker.
+    #[test]
+    fn every_question_is_answered_to_its_asker() {
+        let (shared, mut ends) = shared(1);
+        let mut end = ends.remove(0);
+        let control = Arc::clone(&shared);
+        let mut bell = control.question_bell().expect("a descriptor");
+        let answering = thread::spawn(move || {
+            bell.set_nonblocking(false).expect("blocking");
+            let mut answered = 0;
+            while answered < 1_000 {
+                let mut next = None;
+                wait(&mut bell, || {
+                    next = control.next_question();
+                    next.is_some()
+                });
+                let Question { worker, ticket, .. } = next.expect("just seen");
+                control.posts[worker].mailbox.post(Letter::Answered { ticket, known: true }).expect("room");
+                answered += 1;
+            }
+        });
+        for ticket in 0..1_000 {
+            shared.ask(question(ticket)).expect("room");
+            let mut letter = None;
+            wait(&mut end, || {
+                letter = shared.posts[0].mailbox.take();
+                letter.is_some()
+            });
+            assert!(matches!(letter, Some(Letter::Answered { ticket: of, known: true }) if of == ticket));
+        }
+        answering.join().expect("no panic");
+    }
+
+    #[test]
+    fn a_full_queue_gives_the_question_back() {
+        let (shared, _ends) = shared(1);
+        for ticket in 0..limits::QUESTION_RING as u64 {
+            shared.ask(question(ticket)).expect("room");
+        }
+        assert_eq!(shared.ask(question(7_777_777)).expect_err("full").ticket, 7_777_777);
+        assert_eq!(shared.next_question().expect("the oldest").ticket, 0);
+    }
+
+    /// Path 4: letters between workers, both ways at the same time.
+    #[test]
+    fn workers_answer_each_others_letters() {
+        let (shared, ends) = shared(2);
+        let workers: Vec<_> = (0..2_usize)
+            .zip(ends)
+            .map(|(own, mut end)| {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || {
+                    let other = &shared.posts[1 - own].mailbox;
+                    let (mut answers, mut served) = (0, 0);
+                    other.post(Letter::Ping { ticket: 0, reply: Some(own) }).expect("room");
+                    while answers < 1_000 || served < 1_000 {
+                        let mut letter = None;
+                        wait(&mut end, || {
+                            letter = shared.posts[own].mailbox.take();
+                            letter.is_some()
+                        });
+                        match letter {
+                            Some(Letter::Ping { ticket, reply: Some(asker) }) => {
+                                let answer = Letter::Ping { ticket, reply: None };
+                                shared.posts[asker].mailbox.post(answer).expect("room");
+                                served += 1;
+                            }
+                            Some(Letter::Ping { ticket, reply: None }) => {
+                                assert_eq!(ticket, answers, "each answer once, in order");
+                                answers += 1;
+                                if answers < 1_000 {
+                                    let next = Letter::Ping { ticket: answers, reply: Some(own) };
+                                    other.post(next).expect("room");
+                                }
+                            }
+                            other => panic!("unexpected {other:?}"),
+                        }
+                    }
+                })
+            })
+            .collect();
+        for worker in workers {
+            worker.join().expect("no panic");
+        }
+    }
+
+    #[test]
+    fn a_full_mailbox_gives_the_letter_back() {
+        let (mailbox, _end) = Mailbox::new(2).expect("sockets");
+        for ticket in 0..2 {
+            mailbox.post(Letter::Ping { ticket, reply: None }).expect("room");
+        }
+        let back = mailbox.post(Letter::Ping { ticket: 9, reply: None }).expect_err("full");
+        assert!(matches!(back, Letter::Ping { ticket: 9, .. }));
+    }
+
+    #[test]
+    fn waking_a_reader_that_does_not_read_never_blocks() {
+        let (mailbox, _end) = Mailbox::new(1).expect("sockets");
+        for _ in 0..100_000 {
+            mailbox.wake();
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The record of one call: what a worker hands up and the writer prints as one JSON line.
+//!
+//! Not here: the ring (handoff) and the writing (control). A record owns no heap memory, so that
+//! handing it over costs one copy and no shared counter.
+
+use crate::base::text::Text;
+
+/// What became of a call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// A result that is no error, or a notification that was accepted.
+    #[default]
+    Ok,
+    /// `result.isError` of a tool.
+    ToolError,
+    /// The upstream answered with a JSON-RPC error.
+    RpcError,
+    /// The upstream answered with an HTTP error that carries no JSON-RPC error.
+    HttpError,
+    /// Refused by the gateway before anything was sent.
+    Refused,
+    /// The upstream could not be reached, was too slow, or broke the protocol.
+    UpstreamFailed,
+    /// The answer was cut after its head had left.
+    Cut,
+    /// The client left first.
+    Cancelled,
+}
+
+impl Outcome {
+    pub const ALL: [Self; 8] = [
+        Self::Ok,
+        Self::ToolError,
+        Self::RpcError,
+        Self::HttpError,
+        Self::Refused,
+        Self::UpstreamFailed,
+        Self::Cut,
+        Self::Cancelled,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::ToolError => "tool_error",
+            Self::RpcError => "rpc_error",
+            Self::HttpError => "http_error",
+            Self::Refused => "refused",
+            Self::UpstreamFailed => "upstream_failed",
+            Self::Cut => "cut",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl Record {
+    /// Empties the record without writing over texts that their lengths already hide.
+    pub fn reset(&mut self) {
+        self.principal.clear();
+        self.server.clear();
+        self.method.clear();
+        self.target.clear();
+        self.revision.clear();
+        self.outcome = Outcome::Ok;
+        self.trace_id = [0; 16];
+        (self.at_unix_ms, self.status, self.code, self.reason, self.worker) = (0, 0, 0, "", 0);
+        (self.bytes_in, self.bytes_out) = (0, 0);
+        (self.total_ns, self.upstream_ns, self.own_ns) = (0, 0, 0);
+    }
+}
+
+/// One call, complete. Times in nanoseconds unless named otherwise.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Record {
+    /// Milliseconds since the Unix epoch at which the request was whole.
+    pub at_unix_ms: u64,
+    pub trace_id: [u8; 16],
+    pub principal: Text<64>,
+    pub server: Text<32>,
+    /// The JSON-RPC method, or the HTTP method where there is none.
+    pub method: Text<48>,
+    /// Tool or prompt name, or resource URI; empty where the method has none.
+    pub target: Text<128>,
+    /// MCP revision of the request, as the client wrote it; empty if it said none.
+    pub revision: Text<16>,
+    pub outcome: Outcome,
+    /// HTTP status that the client got; 0 if none was sent.
+    pub status: u16,
+    /// JSON-RPC error code of the answer; 0 if none was seen.
+    pub code: i32,
+    /// Why the gateway refused or failed the call; empty if it did not.
+    pub reason: &'static str,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    /// From the whole request to the last byte of the answer.
+    pub total_ns: u64,
+    /// From our first byte to the upstream to its last byte to us.
+    pub upstream_ns: u64,
+    /// What was ours: total less waiting for peers.
+    pub own_ns: u64,
+    pub worker: u16,
+}

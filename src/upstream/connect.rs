@@ -1,0 +1,94 @@
+//! Opening a connection to one instance: TCP or Unix, then TLS where the endpoint asks for it.
+//!
+//! Not here: names (addresses are arguments) and time: the caller learns the descriptor before the wait
+//! begins and shuts it down when the time is over, which ends the wait with an error.
+
+use crate::base::sys;
+use crate::config::plan::Endpoint;
+use crate::config::plan::Transport;
+use crate::net::runtime;
+use crate::net::stream::Stream;
+use monoio::net::TcpStream;
+use monoio::net::UnixStream;
+use socket2::Domain;
+use socket2::Socket;
+use socket2::Type;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::os::fd::RawFd;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Opens a connection. `addresses` are tried in order; `began` is told each descriptor that is waited for.
+///
+/// # Errors
+/// The last address's error; `InvalidData` where the TLS handshake failed.
+pub async fn open(
+    endpoint: &Endpoint,
+    addresses: &[SocketAddr],
+    tls: Option<&Arc<rustls::ClientConfig>>,
+    began: impl Fn(RawFd),
+) -> io::Result<Stream> {
+    if let Transport::Unix(path) = &endpoint.transport {
+        return unix(path, &began).await;
+    }
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in addresses {
+        match tcp(*address, &began).await {
+            Ok(stream) => return secure(stream, endpoint, tls).await,
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+async fn tcp(address: SocketAddr, began: &impl Fn(RawFd)) -> io::Result<Stream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    let stream = begin(socket, &address.into())?;
+    let stream = Stream::Tcp(TcpStream::from_std(stream.into())?);
+    finish(&stream, began).await?;
+    sys::no_delay(stream.fd());
+    Ok(stream)
+}
+
+async fn unix(path: &Path, began: &impl Fn(RawFd)) -> io::Result<Stream> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    let stream = begin(socket, &socket2::SockAddr::unix(path)?)?;
+    let stream = Stream::Unix(UnixStream::from_std(stream.into())?);
+    finish(&stream, began).await?;
+    Ok(stream)
+}
+
+/// Starts the connection without waiting. The runtime's own connect is not used: a dropped one leaks its
+/// descriptor (monoio #318), and it cannot be shut down from outside.
+fn begin(socket: Socket, address: &socket2::SockAddr) -> io::Result<Socket> {
+    socket.set_nonblocking(true)?;
+    match socket.connect(address) {
+        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
+        other => other?,
+    }
+    Ok(socket)
+}
+
+async fn finish(stream: &Stream, began: &impl Fn(RawFd)) -> io::Result<()> {
+    began(stream.fd());
+    stream.writable().await?;
+    sys::connected(stream.fd())?;
+    // The ring waits by itself only on blocking descriptors.
+    sys::set_blocking(stream.fd(), runtime::current() == runtime::Driver::Uring)
+}
+
+async fn secure(
+    stream: Stream,
+    endpoint: &Endpoint,
+    tls: Option<&Arc<rustls::ClientConfig>>,
+) -> io::Result<Stream> {
+    let (Some(name), Some(config)) = (&endpoint.tls_name, tls) else { return Ok(stream) };
+    let Stream::Tcp(plain) = stream else { return Ok(stream) };
+    let fd = plain.as_raw_fd();
+    let plain = plain.try_into_poll_io().map_err(|(error, _)| error)?;
+    let connector = tokio_rustls::TlsConnector::from(Arc::clone(config));
+    let session = connector.connect(name.clone(), plain).await?;
+    Ok(Stream::Tls(Box::new(session), fd))
+}

@@ -1,0 +1,104 @@
+//! One instance of a server as one worker sees it: its idle connections and how many are open.
+//!
+//! Not here: other workers' connections (each has its own), health, and the choice between instances.
+
+use crate::base::clock::Moment;
+use crate::base::sys;
+use crate::config::limits;
+use crate::config::plan::Endpoint;
+use crate::net::stream::Stream;
+use std::cell::Cell;
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+pub struct Instance {
+    pub endpoint: Endpoint,
+    pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// Newest last: the one used last is reused first, so that the others can age out.
+    idle: RefCell<Vec<Idle>>,
+    /// Connections of this worker, in use or idle.
+    open: Cell<usize>,
+    /// When the last failure was told to the operator; failures in between are only counted.
+    pub told: Cell<Moment>,
+}
+
+struct Idle {
+    stream: Stream,
+    since: Moment,
+}
+
+/// A connection in use. Dropping it closes it; [`Lease::give_back`] keeps it for the next call.
+pub struct Lease {
+    pub stream: Stream,
+    /// Whether an earlier call used this connection: a first write may then find it closed.
+    pub reused: bool,
+    instance: Rc<Instance>,
+}
+
+impl Instance {
+    pub fn new(endpoint: Endpoint, tls: Option<Arc<rustls::ClientConfig>>) -> Rc<Self> {
+        Rc::new(Self {
+            endpoint,
+            tls,
+            idle: RefCell::default(),
+            open: Cell::new(0),
+            told: Cell::new(Moment::ZERO),
+        })
+    }
+
+    /// An idle connection on which nothing has come: bytes or an end on an idle connection close it, because
+    /// whatever they are, they answer no request of ours.
+    pub fn take_idle(self: &Rc<Self>) -> Option<Lease> {
+        loop {
+            let Idle { stream, .. } = self.idle.borrow_mut().pop()?;
+            if sys::queue(stream.fd()) == sys::Queue::Empty {
+                return Some(Lease { stream, reused: true, instance: Rc::clone(self) });
+            }
+            self.open.set(self.open.get() - 1);
+        }
+    }
+
+    /// Room for one more connection; the caller wraps what it opens with [`Self::lease`].
+    pub fn has_room(&self) -> bool {
+        self.open.get() < limits::UPSTREAM_CONNECTIONS_MAX
+    }
+
+    pub fn lease(self: &Rc<Self>, stream: Stream) -> Lease {
+        self.open.set(self.open.get() + 1);
+        Lease { stream, reused: false, instance: Rc::clone(self) }
+    }
+
+    /// Closes connections that have been idle for too long.
+    pub fn trim(&self, now: Moment) {
+        let mut idle = self.idle.borrow_mut();
+        let before = idle.len();
+        idle.retain(|one| now.nanos_since(one.since) < limits::POOL_IDLE_MS * 1_000_000);
+        self.open.set(self.open.get() - (before - idle.len()));
+    }
+
+    /// Connections in use and idle.
+    pub fn counts(&self) -> (usize, usize) {
+        let idle = self.idle.borrow().len();
+        (self.open.get() - idle, idle)
+    }
+}
+
+impl Lease {
+    /// Keeps the connection for the next call. Only for one whose answer was read exactly to its end and
+    /// whose request was sent whole.
+    pub fn give_back(self, now: Moment) {
+        let Self { stream, instance, .. } = self;
+        let mut idle = instance.idle.borrow_mut();
+        if idle.len() < limits::POOL_IDLE_MAX {
+            idle.push(Idle { stream, since: now });
+            return;
+        }
+        instance.open.set(instance.open.get() - 1);
+    }
+
+    /// Closes the connection.
+    pub fn close(self) {
+        self.instance.open.set(self.instance.open.get() - 1);
+    }
+}

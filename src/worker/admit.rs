@@ -1,0 +1,212 @@
+//! The stages before anything leaves: our host and path, the caller, the meaning of the body.
+//!
+//! Not here: I/O. Every check is a call into a pure folder; this file only hands each what it needs.
+
+use crate::base::clock;
+use crate::base::fault::Fault;
+use crate::base::fault::Kind;
+use crate::config::plan::ServerId;
+use crate::edge::host;
+use crate::http::fields;
+use crate::http::fields::Known;
+use crate::http::fields::Single;
+use crate::http::host as authority;
+use crate::http::host::HostName;
+use crate::http::request;
+use crate::http::request::Framing;
+use crate::http::request::Method;
+use crate::http::request::RequestHead;
+use crate::mcp::envelope;
+use crate::mcp::envelope::Era;
+use crate::mcp::envelope::HeaderValue;
+use crate::mcp::envelope::McpHeaders;
+use crate::policy::identity;
+use crate::policy::identity::Presented;
+use crate::worker::Worker;
+use crate::worker::adopted::Adopted;
+use crate::worker::adopted::ServerState;
+use crate::worker::body::Body;
+use crate::worker::client::Client;
+use crate::worker::state::Exchange;
+use std::net::IpAddr;
+
+/// The way in that a request took.
+pub struct Door {
+    pub head: RequestHead,
+    server: ServerId,
+}
+
+impl Door {
+    pub fn server<'a>(&self, adopted: &'a Adopted) -> &'a ServerState {
+        // The id was found in this very plan.
+        &adopted.servers[self.server as usize]
+    }
+}
+
+/// What the rest of the exchange must know about the request.
+#[derive(Clone, Copy, Debug)]
+pub struct Intent {
+    pub era: Era,
+    /// A closed connection is a cancelled call (2026-07-28), or a stream that nobody reads (GET).
+    pub leaving_cancels: bool,
+    pub stream_only: bool,
+}
+
+const NOT_FOUND: Fault =
+    Fault::new(Kind::NotFound, "There is no such endpoint here; the endpoint of a server is /mcp/NAME.");
+
+/// Host, Origin, method and path.
+///
+/// # Errors
+/// 403 for a host or origin that is not ours, 404 for a path, 405 for a method that no revision has.
+pub fn enter(
+    worker: &Worker,
+    adopted: &Adopted,
+    client: &mut Client,
+    exchange: &mut Exchange,
+) -> Result<Door, Fault> {
+    let Some(head) = exchange.head else {
+        return Err(Fault::new(Kind::Malformed, "The request has no head."));
+    };
+    let source = &client.input[client.start..client.end];
+    exchange.record.trace_id = worker.new_trace_id();
+    exchange.record.method.set(std::str::from_utf8(head.method_text.of(source)).unwrap_or("?"));
+    let http = &adopted.plan.http;
+    let named = head.host.of(source);
+    let known = client.known_host.0 == adopted.epoch && client.known_host.1 == named;
+    if !known && !named.is_empty() {
+        let (name, _port) = authority::parse_authority(named)?;
+        let (address, text) = parts(&name);
+        host::check_host(http, client.local, address, text)?;
+        client.known_host = (adopted.epoch, named.to_vec());
+    }
+    let source = &client.input[client.start..client.end];
+    match fields::single(&exchange.fields, Known::Origin) {
+        Single::Missing => {}
+        Single::One(span) => {
+            let value = span.of(source);
+            let parsed = authority::parse_origin(value);
+            let host = parsed.as_ref().map(|(_, name, _)| parts(name));
+            host::check_origin(http, client.local, value, host)?;
+        }
+        Single::Twice => return Err(host::TWO_ORIGINS),
+    }
+    let path = head.path.of(source);
+    let name =
+        path.strip_prefix(b"/mcp/").and_then(|name| std::str::from_utf8(name).ok()).ok_or(NOT_FOUND)?;
+    let server = *adopted.plan.by_name.get(name).ok_or(NOT_FOUND)?;
+    exchange.record.server.set(name);
+    method(&head, source, &exchange.fields)?;
+    Ok(Door { head, server })
+}
+
+fn parts<'a>(name: &HostName<'a>) -> (Option<IpAddr>, &'a [u8]) {
+    match name {
+        HostName::Address(address) => (Some(*address), b""),
+        HostName::Name(name) => (None, name),
+    }
+}
+
+/// POST carries calls; GET and DELETE belong to the sessions of the older revisions.
+fn method(head: &RequestHead, source: &[u8], fields: &[fields::Field]) -> Result<(), Fault> {
+    match head.method {
+        Method::Post => return Ok(()),
+        Method::Get | Method::Delete => {}
+        _ => {
+            return Err(Fault::new(
+                Kind::MethodNotAllowed,
+                "This endpoint takes POST, and GET and DELETE of sessions.",
+            ));
+        }
+    }
+    if !matches!(head.framing, Framing::None | Framing::Length(0)) {
+        return Err(Fault::new(Kind::Malformed, "GET and DELETE carry no body here."));
+    }
+    match fields::single(fields, Known::ProtocolVersion) {
+        Single::One(version) if version.of(source) == envelope::REVISION_MODERN.as_bytes() => {
+            Err(Fault::new(Kind::MethodNotAllowed, "Revision 2026-07-28 has no GET and DELETE; send a POST."))
+        }
+        Single::Twice => {
+            Err(Fault::new(Kind::InvalidRequest, "MCP-Protocol-Version came twice; send it once."))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Who calls.
+///
+/// # Errors
+/// 401 where a credential is missing, wrong, expired or given twice.
+pub fn identify(
+    worker: &Worker,
+    adopted: &Adopted,
+    client: &Client,
+    exchange: &mut Exchange,
+) -> Result<(), Fault> {
+    let source = &client.input[client.start..client.end];
+    let presented = Presented {
+        authorization: header(source, &exchange.fields, Known::Authorization),
+        api_key: header(source, &exchange.fields, Known::ApiKey),
+    };
+    let now = worker.wall_seconds(clock::now());
+    let principal = identity::identify(&adopted.plan.identity, &adopted.keys, &presented, now)?;
+    exchange.record.principal.set(principal.name);
+    Ok(())
+}
+
+/// What the body asks, and whether header and body agree.
+///
+/// # Errors
+/// The specification's codes; 415 for a body that is not declared as JSON.
+pub fn understand(
+    worker: &Worker,
+    client: &Client,
+    exchange: &mut Exchange,
+    door: &Door,
+    body: &Body,
+) -> Result<Intent, Fault> {
+    let source = &client.input[client.start..client.end];
+    let fields = &exchange.fields;
+    if door.head.method != Method::Post {
+        let revision = header(source, fields, Known::ProtocolVersion);
+        if let HeaderValue::One(revision) = revision {
+            exchange.record.revision.set(std::str::from_utf8(revision).unwrap_or(""));
+        }
+        return Ok(Intent { era: Era::Legacy, leaving_cancels: true, stream_only: true });
+    }
+    let json = match fields::single(fields, Known::ContentType) {
+        Single::One(value) => request::json_media_type(value.of(source)),
+        Single::Missing | Single::Twice => false,
+    };
+    let plain = fields::single(fields, Known::ContentEncoding) == Single::Missing;
+    if !json || !plain {
+        return Err(Fault::new(
+            Kind::MediaType,
+            "The body must be application/json in UTF-8 without a content coding.",
+        ));
+    }
+    let headers = McpHeaders {
+        protocol_version: header(source, fields, Known::ProtocolVersion),
+        method: header(source, fields, Known::McpMethod),
+        name: header(source, fields, Known::McpName),
+        session: fields::single(fields, Known::SessionId) != Single::Missing,
+    };
+    let call =
+        envelope::inspect(&mut worker.scratch.borrow_mut(), &client.input[body.bytes.clone()], &headers)?;
+    exchange.record.method.set(call.method_text.as_str());
+    exchange.record.target.set(call.target.as_str());
+    exchange.record.revision.set(call.revision.as_str());
+    if let Some(trace_id) = call.trace_id {
+        exchange.record.trace_id = trace_id;
+    }
+    exchange.call = Some(call);
+    Ok(Intent { era: call.era, leaving_cancels: call.era == Era::Modern, stream_only: false })
+}
+
+fn header<'a>(source: &'a [u8], fields: &[fields::Field], known: Known) -> HeaderValue<'a> {
+    match fields::single(fields, known) {
+        Single::Missing => HeaderValue::Missing,
+        Single::One(span) => HeaderValue::One(span.of(source)),
+        Single::Twice => HeaderValue::Twice,
+    }
+}

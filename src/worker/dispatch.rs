@@ -1,0 +1,268 @@
+//! Sending a call: choose an instance, take or open a connection, write the request, once.
+//!
+//! Not here: the answer. A request of which a byte was handed to a socket is never sent again.
+
+use crate::base::clock;
+use crate::base::fault::Fault;
+use crate::base::fault::Kind;
+use crate::config::limits;
+use crate::config::plan::Transport;
+use crate::http::fields::Field;
+use crate::http::fields::Known;
+use crate::http::request::Method;
+use crate::http::write;
+use crate::mcp::envelope::Era;
+use crate::route;
+use crate::telemetry::metrics::Bound;
+use crate::upstream::connect;
+use crate::upstream::pool::Instance;
+use crate::upstream::pool::Lease;
+use crate::upstream::send;
+use crate::upstream::send::Sent;
+use crate::worker::Worker;
+use crate::worker::admit::Door;
+use crate::worker::adopted::Adopted;
+use crate::worker::adopted::ServerState;
+use crate::worker::body::Body;
+use crate::worker::client::Client;
+use crate::worker::state::Exchange;
+use crate::worker::watch::Cause;
+use crate::worker::watch::Phase;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// A request on its way.
+pub struct Dispatched {
+    pub lease: Lease,
+    /// Whether all of it left; if not, the connection carries at most the answer.
+    pub whole: bool,
+}
+
+const REFUSED: Fault = Fault::new(
+    Kind::UpstreamUnavailable,
+    "The server behind this endpoint cannot be reached; retry later or tell the operator to check that it runs.",
+);
+const UNKNOWN_NAME: Fault = Fault::new(
+    Kind::UpstreamUnavailable,
+    "The name of the server behind this endpoint does not resolve; tell the operator to check its url.",
+);
+const FULL: Fault =
+    Fault::new(Kind::Overloaded, "Too many connections to this server are open; retry later.");
+const CONNECT_TIMEOUT: Fault = Fault::new(
+    Kind::UpstreamTimeout,
+    "The server behind this endpoint did not take the connection in time; retry later.",
+);
+const BROKE: Fault = Fault::new(
+    Kind::UpstreamProtocol,
+    "The server behind this endpoint broke the connection; the call may have happened.",
+);
+
+/// One call on its way out: what every attempt needs.
+pub struct Departure<'a> {
+    pub worker: &'a Rc<Worker>,
+    pub adopted: &'a Adopted,
+    pub door: &'a Door,
+    pub client: &'a mut Client,
+    pub exchange: &'a mut Exchange,
+    pub body: &'a Body,
+}
+
+impl Departure<'_> {
+    fn server(&self) -> &ServerState {
+        self.door.server(self.adopted)
+    }
+
+    /// Sends the request to the first instance that takes it.
+    ///
+    /// # Errors
+    /// 503 where none can be reached, 504 where that took too long, 502 where the connection broke.
+    pub async fn send(mut self) -> Result<Dispatched, Fault> {
+        let mut fault = REFUSED;
+        let count = self.server().instances.len();
+        for index in route::round_robin(&self.server().cursor, count) {
+            let Some(instance) = self.server().instances.get(index).map(Rc::clone) else { continue };
+            self.write_head(&instance);
+            // A pooled connection that turns out closed costs nothing: not a byte was handed over.
+            while let Some(lease) = instance.take_idle() {
+                if let Some(result) = self.transmit(lease).await {
+                    return result;
+                }
+            }
+            match self.open(&instance).await {
+                Ok(lease) => match self.transmit(lease).await {
+                    Some(result) => return result,
+                    None => fault = REFUSED,
+                },
+                Err(error) => fault = error,
+            }
+            // One address that does not answer does not end the call; the caller or the total does.
+            if let Some(cause) = self.worker.watch.cause(self.client.slot) {
+                if cause != Cause::ConnectTimeout {
+                    return Err(timeout(cause));
+                }
+                self.worker.watch.forgive(self.client.slot);
+            }
+        }
+        Err(fault)
+    }
+
+    /// The head as the upstream gets it, in `exchange.out`.
+    fn write_head(&mut self, instance: &Instance) {
+        let server = self.door.server(self.adopted);
+        let Exchange { out, fields, call, .. } = &mut *self.exchange;
+        let source = &self.client.input[self.client.start..self.client.end];
+        let modern = call.is_some_and(|call| call.era == Era::Modern);
+        let injected = &server.config().headers;
+        let options = write::connection_options(source, fields);
+        let drops = |field: &Field| {
+            write::drops_upstream(field)
+                || (modern && is_legacy_state(field))
+                || options.names(source, field)
+                || injected.iter().any(|one| one.name.eq_ignore_ascii_case(field.name.of(source)))
+        };
+        let head = &self.door.head;
+        let line = write::RequestLine {
+            method: head.method_text.of(source),
+            target: &instance.endpoint.target,
+            authority: &instance.endpoint.authority,
+        };
+        let kept = fields.iter().filter(|field| !drops(field));
+        let pairs = injected.iter().map(|one| (&*one.name, &*one.value));
+        let length = (head.method == Method::Post).then_some(self.body.bytes.len() as u64);
+        out.clear();
+        write::request_head(out, line, source, kept, pairs, length);
+    }
+
+    /// None: not a byte was handed over, try elsewhere.
+    async fn transmit(&mut self, mut lease: Lease) -> Option<Result<Dispatched, Fault>> {
+        // Deadlines are compared once a tick: the time of the last one is as good.
+        let now = self.worker.coarse_now();
+        let deadline = now.plus_millis(self.server().config().timeout.first_byte_ms);
+        let slot = self.client.slot;
+        self.worker.watch.upstream(slot, Some(lease.stream.fd()));
+        self.worker.watch.enter(slot, Phase::FirstByte, now, deadline);
+        let sent = self.write(&mut lease).await;
+        self.exchange.upstream_began = clock::now();
+        match sent {
+            Sent::Whole => return Some(Ok(Dispatched { lease, whole: true })),
+            Sent::AnsweredEarly => return Some(Ok(Dispatched { lease, whole: false })),
+            Sent::Nothing(_) | Sent::Part(_) => {}
+        }
+        self.worker.watch.upstream(slot, None);
+        lease.close();
+        match self.worker.watch.cause(slot) {
+            Some(cause) => Some(Err(timeout(cause))),
+            None if matches!(sent, Sent::Nothing(_)) => None,
+            None => Some(Err(BROKE)),
+        }
+    }
+
+    /// Head and body in one piece: the head is put before the body, over the client's own head, so that the
+    /// body is not copied.
+    async fn write(&mut self, lease: &mut Lease) -> Sent {
+        let body = self.body.bytes.clone();
+        let Some(begin) = body.start.checked_sub(self.exchange.out.len()) else {
+            return self.write_apart(lease).await;
+        };
+        self.client.input[begin..body.start].swap_with_slice(&mut self.exchange.out);
+        let range = begin..body.end;
+        let sent = if self.client.input.len() == limits::BUFFER_BYTES {
+            let buffer = std::mem::take(&mut self.client.input);
+            let (sent, buffer) = send::send_small(&mut lease.stream, buffer, range).await;
+            self.client.input = buffer;
+            sent
+        } else {
+            send::send(&mut lease.stream, &self.client.input[range]).await
+        };
+        if matches!(sent, Sent::Nothing(_)) {
+            // The next attempt needs both heads as they were.
+            self.client.input[begin..body.start].swap_with_slice(&mut self.exchange.out);
+        }
+        sent
+    }
+
+    /// For a head that has no room before its body: many injected fields, a short head of the client.
+    async fn write_apart(&mut self, lease: &mut Lease) -> Sent {
+        let head = send::send(&mut lease.stream, &self.exchange.out).await;
+        if !matches!(head, Sent::Whole) || self.body.bytes.is_empty() {
+            return head;
+        }
+        match send::send(&mut lease.stream, &self.client.input[self.body.bytes.clone()]).await {
+            // The head has left.
+            Sent::Nothing(error) => Sent::Part(error),
+            other => other,
+        }
+    }
+
+    async fn open(&mut self, instance: &Rc<Instance>) -> Result<Lease, Fault> {
+        if !instance.has_room() {
+            self.worker.metrics().hit(Bound::Pool);
+            return Err(FULL);
+        }
+        let (worker, slot) = (self.worker, self.client.slot);
+        let began = clock::now();
+        let deadline = began.plus_millis(self.server().config().timeout.connect_ms);
+        worker.watch.enter(slot, Phase::Connect, began, deadline);
+        let addresses = self.addresses(instance).await?;
+        let told = |fd| worker.watch.upstream(slot, Some(fd));
+        let opened = connect::open(&instance.endpoint, &addresses, instance.tls.as_ref(), told).await;
+        worker.watch.upstream(slot, None);
+        let now = clock::now();
+        self.exchange.waited_ns += now.nanos_since(began);
+        let cause = worker.watch.cause(slot);
+        match opened {
+            Ok(stream) if cause.is_none() => return Ok(instance.lease(stream)),
+            Ok(_) => {}
+            Err(error) => worker.tell_failure(self.server(), instance, &error, now),
+        }
+        Err(cause.map_or(REFUSED, timeout))
+    }
+
+    /// The addresses of an instance: its own, or those that control has found, asked for where there are none.
+    async fn addresses(&self, instance: &Instance) -> Result<Arc<[SocketAddr]>, Fault> {
+        match &instance.endpoint.transport {
+            Transport::Address(address) => Ok(Arc::from([*address])),
+            Transport::Unix(_) => Ok(Arc::from([])),
+            Transport::Name { host, port, key } => {
+                if let Some(known) = self.adopted.addresses.by_name.get(key) {
+                    return Ok(Arc::clone(known));
+                }
+                self.worker.ask_addresses(host, *port, key, self.client.slot).await.ok_or(UNKNOWN_NAME)
+            }
+        }
+    }
+}
+
+/// Modern servers ignore session ids and event ids; ignored means not forwarded.
+fn is_legacy_state(field: &Field) -> bool {
+    matches!(field.known, Known::SessionId | Known::LastEventId)
+}
+
+/// What a wait that was ended from outside means for the caller.
+pub fn timeout(cause: Cause) -> Fault {
+    match cause {
+        Cause::ConnectTimeout | Cause::RoomTimeout => CONNECT_TIMEOUT,
+        Cause::FirstByteTimeout => Fault::new(
+            Kind::UpstreamTimeout,
+            "The server behind this endpoint did not begin to answer in time; the call may still happen.",
+        ),
+        Cause::RelayTimeout => Fault::new(
+            Kind::UpstreamTimeout,
+            "The server behind this endpoint stopped in the middle of its answer; the call may have happened.",
+        ),
+        Cause::TotalTimeout => Fault::new(
+            Kind::UpstreamTimeout,
+            "The call took longer than this gateway allows; the call may still happen.",
+        ),
+        Cause::Stopping => Fault::new(
+            Kind::Draining,
+            "The gateway is shutting down; repeat the call, it goes to another one.",
+        ),
+        Cause::ClientIdle
+        | Cause::HeadTimeout
+        | Cause::BodyTimeout
+        | Cause::ClientStalled
+        | Cause::ClientLeft => Fault::new(Kind::ClientGone, "The client left before the answer."),
+    }
+}

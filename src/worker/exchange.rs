@@ -1,0 +1,84 @@
+//! One call, from its head to its record: the stages in order, each called once.
+//!
+//! Not here: any detail of a protocol. Stages return values or a `Fault`; what follows from a fault is
+//! decided here and nowhere else.
+
+use crate::base::clock;
+use crate::base::clock::Moment;
+use crate::base::fault::Fault;
+use crate::worker::Worker;
+use crate::worker::admit;
+use crate::worker::adopted::Adopted;
+use crate::worker::body;
+use crate::worker::client::Client;
+use crate::worker::dispatch::Departure;
+use crate::worker::refuse;
+use crate::worker::relay;
+use crate::worker::state::Exchange;
+use std::rc::Rc;
+
+/// What becomes of the client's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    Keep,
+    Close,
+    /// Close, but let the client read the answer first.
+    Linger,
+}
+
+/// Serves the call whose head has been read.
+pub async fn run(
+    worker: &Rc<Worker>,
+    adopted: Rc<Adopted>,
+    client: &mut Client,
+    exchange: &mut Exchange,
+) -> After {
+    worker.metrics().inflight.add(1);
+    let after = match attempt(worker, adopted, client, exchange).await {
+        Ok(after) => after,
+        Err(fault) => refuse::answer(worker, client, exchange, fault).await,
+    };
+    worker.metrics().inflight.sub(1);
+    worker.watch.end_call(client.slot);
+    if exchange.ended == Moment::ZERO {
+        exchange.ended = clock::now();
+    }
+    worker.record(exchange);
+    after
+}
+
+/// One call sees one plan, the one of its head, whatever is reloaded meanwhile.
+async fn attempt(
+    worker: &Rc<Worker>,
+    adopted: Rc<Adopted>,
+    client: &mut Client,
+    exchange: &mut Exchange,
+) -> Result<After, Fault> {
+    // 1 edge: is this our host, our origin, one of our paths?
+    let door = admit::enter(worker, &adopted, client, exchange)?;
+    // 4 policy: who calls? Before a byte of the body is read for a stranger.
+    admit::identify(worker, &adopted, client, exchange)?;
+    // 2 http: the whole request
+    let total = door.server(&adopted).config().timeout.total_ms;
+    // A body that dribbles in has no more time than the whole call.
+    worker.watch.begin_call(client.slot, worker.coarse_now().plus_millis(total), true);
+    let body = body::read(worker, client, &door.head, adopted.plan.http.max_body).await?;
+    exchange.next = Some(body.next);
+    exchange.body = body.bytes.clone();
+    exchange.begun = clock::now();
+    exchange.record.bytes_in = body.bytes.len() as u64;
+    // 3 mcp: what is asked, and do all readers of it agree?
+    let intent = admit::understand(worker, client, exchange, &door, &body)?;
+    // A GET stream lives as long as both sides keep it.
+    let total = if intent.stream_only { Moment::NEVER } else { exchange.begun.plus_millis(total) };
+    worker.watch.begin_call(client.slot, total, intent.leaving_cancels);
+    // 5 and 6 route, upstream: the request leaves, once
+    let departure = Departure { worker, adopted: &adopted, door: &door, client, exchange, body: &body };
+    let sent = departure.send().await?;
+    let timeouts = door.server(&adopted).config().timeout;
+    let comment_ms = adopted.plan.http.stream_comment_ms;
+    // A long answer pins no plan.
+    drop(adopted);
+    // 6 upstream, http: the answer as it comes
+    relay::answer(worker, client, exchange, sent, relay::Terms { timeouts, comment_ms, intent }).await
+}

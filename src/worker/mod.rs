@@ -1,0 +1,308 @@
+//! The loop of one core: its connections, its copy of the plan, its pools, its tick.
+//!
+//! Not here: tokio, locks, blocking calls. Everything in a [`Worker`] belongs to one thread; what others may
+//! see is in `handoff::Post`.
+
+pub mod admit;
+pub mod adopted;
+pub mod body;
+pub mod budget;
+pub mod client;
+pub mod dispatch;
+pub mod exchange;
+pub mod post;
+pub mod refuse;
+pub mod relay;
+pub mod start;
+pub mod state;
+pub mod watch;
+
+use crate::base::buffer::Buffers;
+use crate::base::clock;
+use crate::base::clock::Moment;
+use crate::config::limits;
+use crate::config::plan::CallLog;
+use crate::handoff::Mailbox;
+use crate::handoff::Phase;
+use crate::handoff::Shared;
+use crate::mcp::envelope::CallKind;
+use crate::mcp::scratch::Scratch;
+use crate::net::ticker::Ticker;
+use crate::telemetry::metrics::WorkerMetrics;
+use crate::telemetry::record::Outcome;
+use crate::telemetry::tally::Tally;
+use crate::upstream::pool::Instance;
+use crate::worker::adopted::Adopted;
+use crate::worker::adopted::ServerState;
+use crate::worker::budget::Budget;
+use crate::worker::post::Questions;
+use crate::worker::state::Exchange;
+use crate::worker::watch::Watch;
+use std::cell::Cell;
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::task::Waker;
+
+/// Everything that the tasks of one core share.
+pub struct Worker {
+    pub index: usize,
+    pub shared: Arc<Shared>,
+    pub watch: Watch,
+    pub buffers: Buffers,
+    pub scratch: RefCell<Scratch>,
+    pub budget: Budget,
+    pub questions: Questions,
+    pub ticker: Ticker,
+    /// Tasks that wait for time to pass.
+    pausing: RefCell<Vec<Waker>>,
+    adopted: RefCell<Rc<Adopted>>,
+    /// The epoch at which `adopted` was made.
+    seen: Cell<u64>,
+    tally: RefCell<Tally>,
+    /// Spent exchanges, so that a call allocates none.
+    #[expect(
+        clippy::vec_box,
+        reason = "taken and given back by pointer: moving 900 bytes twice a call costs more"
+    )]
+    spare: RefCell<Vec<Box<Exchange>>>,
+    /// State of the generator of trace ids.
+    trace: Cell<u128>,
+    /// The time of the last tick: good to `limits::TICK_MS`, free to read.
+    coarse: Cell<Moment>,
+    /// Unix time in milliseconds at `Moment::ZERO`.
+    wall_offset_ms: Cell<u64>,
+    /// When what may be a little late was done last.
+    tidied: Cell<Moment>,
+    draining: Cell<bool>,
+}
+
+/// How often an operator is told that a server cannot be reached; what comes between is in the metrics.
+const TELL_INTERVAL_NS: u64 = 10_000_000_000;
+
+impl Worker {
+    /// # Errors
+    /// Where no descriptor is free.
+    pub fn new(index: usize, shared: Arc<Shared>) -> io::Result<Self> {
+        let seen = shared.epoch();
+        let adopted = Adopted::new(&shared, seen, None);
+        let mut seed = [0; 16];
+        // Trace ids need to differ, not to be secret; a failing random source must not stop a worker.
+        let _ = aws_lc_rs::rand::fill(&mut seed);
+        let tally = Tally::new(&shared.posts[index].metrics);
+        let worker = Self {
+            index,
+            watch: Watch::new()?,
+            buffers: Buffers::new(
+                limits::BUFFER_BYTES,
+                limits::RELAY_BUFFER_BYTES,
+                limits::POOLED_BUFFERS_MAX,
+            ),
+            scratch: RefCell::new(Scratch::new()),
+            budget: Budget::default(),
+            questions: Questions::default(),
+            adopted: RefCell::new(adopted),
+            seen: Cell::new(seen),
+            tally: RefCell::new(tally),
+            spare: RefCell::default(),
+            trace: Cell::new(u128::from_le_bytes(seed) | 1),
+            coarse: Cell::new(clock::now()),
+            wall_offset_ms: Cell::new(0),
+            tidied: Cell::new(Moment::ZERO),
+            draining: Cell::new(false),
+            pausing: RefCell::default(),
+            ticker: Ticker::new(limits::TICK_MS, limits::IDLE_TICK_MS)?,
+            shared,
+        };
+        worker.set_wall();
+        Ok(worker)
+    }
+
+    /// The newest plan, made ready for this worker. One comparison where nothing changed.
+    pub fn adopt(&self) -> Rc<Adopted> {
+        let epoch = self.shared.epoch();
+        if epoch != self.seen.get() {
+            self.seen.set(epoch);
+            let newer = Adopted::new(&self.shared, epoch, Some(&self.adopted.borrow()));
+            *self.adopted.borrow_mut() = newer;
+        }
+        Rc::clone(&self.adopted.borrow())
+    }
+
+    pub fn metrics(&self) -> &WorkerMetrics {
+        // A worker is made with an index of its own post.
+        &self.shared.posts[self.index].metrics
+    }
+
+    pub fn mailbox(&self) -> &Mailbox {
+        &self.shared.posts[self.index].mailbox
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// Does what a new phase asks for.
+    pub fn follow_phase(&self) {
+        match self.shared.phase() {
+            Phase::Starting | Phase::Serving => {}
+            Phase::Draining => {
+                self.draining.set(true);
+                self.watch.drain();
+            }
+            Phase::Stopping => {
+                self.draining.set(true);
+                self.watch.drain();
+                self.watch.stop();
+            }
+        }
+    }
+
+    fn exchange(&self) -> Box<Exchange> {
+        self.spare.borrow_mut().pop().unwrap_or_default()
+    }
+
+    fn give_back(&self, exchange: Box<Exchange>) {
+        let mut spare = self.spare.borrow_mut();
+        if spare.len() < limits::POOLED_BUFFERS_MAX {
+            spare.push(exchange);
+        }
+    }
+
+    /// 16 bytes that differ from call to call and from worker to worker (W3C Trace Context section 3.2.2.3).
+    pub fn new_trace_id(&self) -> [u8; 16] {
+        // A 128-bit linear congruential step, its high half folded over the low one.
+        let state = self
+            .trace
+            .get()
+            .wrapping_mul(0x2360_ED05_1FC6_5DA4_4385_DF64_9FCC_F645)
+            .wrapping_add(0x5851_F42D_4C95_7F2D_1405_7B7E_F767_814F);
+        self.trace.set(state);
+        (state ^ (state >> 64)).to_be_bytes()
+    }
+
+    /// The time of the last tick.
+    pub fn coarse_now(&self) -> Moment {
+        self.coarse.get()
+    }
+
+    /// Seconds since the Unix epoch at `now`.
+    pub fn wall_seconds(&self, now: Moment) -> u64 {
+        self.wall_millis(now) / 1_000
+    }
+
+    fn wall_millis(&self, now: Moment) -> u64 {
+        self.wall_offset_ms.get() + now.as_nanos() / 1_000_000
+    }
+
+    fn set_wall(&self) {
+        let wall = u64::try_from(clock::wall().as_millis()).unwrap_or(0);
+        self.wall_offset_ms.set(wall.saturating_sub(clock::now().as_nanos() / 1_000_000));
+    }
+
+    /// Counts a finished call and hands its record up.
+    fn record(&self, exchange: &mut Exchange) {
+        let now = exchange.ended;
+        let outcome = outcome(exchange);
+        let record = &mut exchange.record;
+        record.outcome = outcome;
+        if let Some(code) = exchange.facts.error_code {
+            record.code = code;
+        }
+        record.at_unix_ms = self.wall_millis(exchange.begun);
+        record.total_ns = now.nanos_since(exchange.begun);
+        if exchange.upstream_began != Moment::ZERO {
+            record.upstream_ns = now.nanos_since(exchange.upstream_began);
+        }
+        record.own_ns = record.total_ns.saturating_sub(exchange.waited_ns);
+        record.worker = u16::try_from(self.index).unwrap_or(u16::MAX);
+        self.tally.borrow_mut().observe(self.metrics(), record);
+        if self.adopted.borrow().plan.call_log != CallLog::Off {
+            self.shared.posts[self.index].hand_up(*record);
+        }
+    }
+
+    /// Tells the operator why a server cannot be reached, at most once in a while for each instance.
+    pub fn tell_failure(&self, server: &ServerState, instance: &Instance, error: &io::Error, now: Moment) {
+        let last = instance.told.get();
+        if last != Moment::ZERO && now.nanos_since(last) < TELL_INTERVAL_NS {
+            return;
+        }
+        instance.told.set(now);
+        tracing::warn!(
+            server = &*server.config().name,
+            instance = &*instance.endpoint.label,
+            "cannot connect: {error}; check that the server runs there and that `url` is right"
+        );
+    }
+
+    /// A connection came: the clock ticks fast again, and deadlines count from now and not from a slow tick.
+    pub fn wake_up(&self) {
+        self.coarse.set(clock::now());
+        self.ticker.pace(false);
+    }
+
+    /// Waits for at least `millis`, in steps of a tick.
+    pub async fn pause(&self, millis: u64) {
+        let until = self.coarse_now().plus_millis(millis);
+        std::future::poll_fn(|cx| {
+            if self.coarse_now() >= until {
+                return Poll::Ready(());
+            }
+            self.pausing.borrow_mut().push(cx.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// What is done once a tick.
+    fn tick(&self) {
+        let now = clock::now();
+        self.coarse.set(now);
+        self.pausing.borrow_mut().drain(..).for_each(Waker::wake);
+        self.watch.tick(now);
+        self.metrics().heartbeat.add(1);
+        // Every second: what may be a little late.
+        if now.nanos_since(self.tidied.get()) >= 1_000_000_000 {
+            self.tidied.set(now);
+            self.set_wall();
+            self.buffers.trim();
+            let (mut used, mut idle) = (0, 0);
+            for instance in self.adopted.borrow().servers.iter().flat_map(|server| &server.instances) {
+                instance.trim(now);
+                let counts = instance.counts();
+                used += counts.0;
+                idle += counts.1;
+            }
+            self.metrics().upstream_connections.set((used + idle) as u64);
+            self.metrics().upstream_idle.set(idle as u64);
+            self.metrics().buffered_body_bytes.set(self.budget.used() as u64);
+        }
+    }
+}
+
+/// What became of a call, from what its stages left behind.
+fn outcome(exchange: &Exchange) -> Outcome {
+    use crate::base::fault::Kind;
+    if let Some(fault) = exchange.fault {
+        return match fault.kind {
+            Kind::ClientGone => Outcome::Cancelled,
+            _ if exchange.answered => Outcome::Cut,
+            Kind::UpstreamUnavailable | Kind::UpstreamTimeout | Kind::UpstreamProtocol => {
+                Outcome::UpstreamFailed
+            }
+            _ => Outcome::Refused,
+        };
+    }
+    let facts = &exchange.facts;
+    let notification = exchange.call.is_none_or(|call| call.kind != CallKind::Request);
+    match exchange.record.status {
+        _ if facts.error_code.is_some() => Outcome::RpcError,
+        _ if facts.is_error => Outcome::ToolError,
+        200..300 => Outcome::Ok,
+        405 if notification => Outcome::Ok,
+        _ => Outcome::HttpError,
+    }
+}

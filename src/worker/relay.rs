@@ -1,0 +1,337 @@
+//! The answer, as it comes: its head is checked and rewritten, its bytes pass untouched (scan mode).
+//!
+//! Not here: what the answer means beyond the few facts that the scanner picks out as the bytes pass. The
+//! two other modes of design (rewrite, hold) have their place in `flow`, between reading and writing.
+
+mod flow;
+
+use crate::base::buffer::Buffer;
+use crate::base::clock;
+use crate::base::clock::Moment;
+use crate::base::fault::Fault;
+use crate::base::fault::Kind;
+use crate::base::sys;
+use crate::config::limits;
+use crate::config::plan::Timeouts;
+use crate::http::chunked::Decoder;
+use crate::http::chunked::Side;
+use crate::http::fields::Field;
+use crate::http::fields::Known;
+use crate::http::request::HeadLimits;
+use crate::http::request::HeadScan;
+use crate::http::request::Method;
+use crate::http::request::RequestHead;
+use crate::http::request::Version;
+use crate::http::response;
+use crate::http::response::AnswerFraming;
+use crate::http::response::ContentType;
+use crate::http::response::ResponseHead;
+use crate::http::sse::EventBoundary;
+use crate::http::write;
+use crate::http::write::AnswerHead;
+use crate::http::write::BodyForm;
+use crate::mcp::answer::AnswerScan;
+use crate::mcp::answer::Form;
+use crate::mcp::envelope::Era;
+use crate::upstream::pool::Lease;
+use crate::worker::Worker;
+use crate::worker::admit::Intent;
+use crate::worker::body::CHUNK_LIMITS;
+use crate::worker::client::Client;
+use crate::worker::dispatch::Dispatched;
+use crate::worker::exchange::After;
+use crate::worker::state::Exchange;
+use crate::worker::watch::Phase;
+use std::rc::Rc;
+
+/// What the relay needs to know of the plan; it pins none.
+#[derive(Clone, Copy)]
+pub struct Terms {
+    pub timeouts: Timeouts,
+    /// Silence on an event stream after which a comment is sent; 0: never.
+    pub comment_ms: u64,
+    pub intent: Intent,
+}
+
+const NO_ANSWER: Fault = Fault::new(
+    Kind::UpstreamProtocol,
+    "The server behind this endpoint closed the connection without an answer; the call may have happened.",
+);
+const HEAD_TOO_LARGE: Fault = Fault::new(
+    Kind::UpstreamProtocol,
+    "The head of the server's answer is larger than this gateway accepts.",
+);
+const ENDLESS: Fault =
+    Fault::new(Kind::UpstreamProtocol, "The server behind this endpoint sent interim answers without end.");
+const REDIRECT: Fault = Fault::new(
+    Kind::UpstreamProtocol,
+    "The server behind this endpoint answered with a redirect; tell the operator to correct its url.",
+);
+const CUT: Fault = Fault::new(Kind::UpstreamProtocol, "The server behind this endpoint cut its answer.");
+const LEFT: Fault = Fault::new(Kind::ClientGone, "The client left before the answer was whole.");
+
+/// Room behind a piece for what frames it: CRLF, and the last chunk.
+const TAIL_BYTES: usize = 8;
+
+/// How much of the answer is still to come.
+enum Rest {
+    Bytes(u64),
+    Chunks(Box<Decoder>),
+    UntilClose,
+}
+
+struct Relay<'a> {
+    worker: &'a Worker,
+    client: &'a mut Client,
+    exchange: &'a mut Exchange,
+    lease: Lease,
+    terms: Terms,
+    rest: Rest,
+    form: BodyForm,
+    scan: AnswerScan,
+    /// Only for event streams: comments may stand between events.
+    boundary: Option<EventBoundary>,
+    buffer: Buffer,
+    /// Bytes that came and were not looked at yet.
+    at: usize,
+    end: usize,
+    /// The head said that the connection ends with this answer; a drain that begins later changes nothing.
+    closing: bool,
+    /// When the relay began to wait for more than came with the head.
+    streaming_since: Moment,
+    /// The client has left a call that its leaving does not cancel.
+    discarding: bool,
+    discarded: u64,
+}
+
+/// Relays the answer to what was dispatched.
+///
+/// # Errors
+/// What went wrong at the upstream; `exchange.answered` says whether a head had left by then.
+pub async fn answer(
+    worker: &Rc<Worker>,
+    client: &mut Client,
+    exchange: &mut Exchange,
+    sent: Dispatched,
+    terms: Terms,
+) -> Result<After, Fault> {
+    let Some(request) = exchange.head else { return Err(NO_ANSWER) };
+    let buffer = buffer_for_answer(worker, client, exchange);
+    let mut relay = Relay {
+        worker,
+        client,
+        exchange,
+        lease: sent.lease,
+        terms,
+        rest: Rest::UntilClose,
+        form: BodyForm::None,
+        scan: AnswerScan::new(Form::Opaque),
+        boundary: None,
+        buffer,
+        at: limits::HEADROOM_BYTES,
+        end: limits::HEADROOM_BYTES,
+        closing: false,
+        streaming_since: Moment::ZERO,
+        discarding: false,
+        discarded: 0,
+    };
+    let outcome = relay.whole(&request).await;
+    relay.finish(outcome, sent.whole)
+}
+
+/// The request's own buffer serves for the answer, unless something in it is still needed: pipelined bytes, or
+/// a body too large to be kept aside, whose id a refusal would have to name.
+fn buffer_for_answer(worker: &Worker, client: &mut Client, exchange: &mut Exchange) -> Buffer {
+    let Some(next) = exchange.next else { return worker.buffers.small() };
+    let body = exchange.body.clone();
+    if body.len() > limits::KEPT_BODY_BYTES_MAX {
+        return worker.buffers.small();
+    }
+    exchange.kept.extend_from_slice(client.input.get(body).unwrap_or_default());
+    let reused = next >= client.end && client.input.len() == limits::BUFFER_BYTES;
+    let buffer = if reused { client.take_input() } else { worker.buffers.small() };
+    client.advance(next);
+    exchange.next = None;
+    exchange.moved_on = true;
+    buffer
+}
+
+/// What is true of a connection after an answer on it.
+#[derive(Clone, Copy)]
+struct Ended {
+    upstream_reusable: bool,
+}
+
+impl Relay<'_> {
+    async fn whole(&mut self, request: &RequestHead) -> Result<Ended, Fault> {
+        let head = self.head(request.method == Method::Head).await?;
+        self.exchange.upstream_ended = clock::now();
+        self.begin(request, &head)?;
+        let done = self.first_piece(request, &head).await?;
+        if !done {
+            self.streaming_since = clock::now();
+            self.enter(Phase::Relay);
+            while !self.step().await? {}
+        }
+        Ok(Ended { upstream_reusable: head.keep_alive && self.at == self.end })
+    }
+
+    /// Reads until a final head is whole; interim answers are dropped.
+    async fn head(&mut self, head_request: bool) -> Result<ResponseHead, Fault> {
+        let head_limits = HeadLimits {
+            head_bytes: limits::ANSWER_HEAD_BYTES_MAX,
+            target_bytes: limits::TARGET_BYTES_MAX,
+            fields: limits::FIELDS_MAX,
+        };
+        let mut scan = HeadScan::default();
+        let mut interim = 0;
+        loop {
+            let received = &self.buffer[self.at..self.end];
+            let parsed = response::parse_response(
+                received,
+                &mut scan,
+                head_limits,
+                head_request,
+                &mut self.exchange.answer_fields,
+            )?;
+            match parsed {
+                Some(head) if head.status < 200 => {
+                    interim += 1;
+                    if interim > limits::INTERIM_ANSWERS_MAX {
+                        return Err(ENDLESS);
+                    }
+                    self.at += head.len as usize;
+                    scan = HeadScan::default();
+                }
+                Some(head) => return Ok(head),
+                None => {
+                    self.head_room()?;
+                    if self.receive().await? == 0 {
+                        return Err(NO_ANSWER);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Room to receive more of a head.
+    fn head_room(&mut self) -> Result<(), Fault> {
+        let full = self.buffer.len() - TAIL_BYTES;
+        if self.end < full {
+            return Ok(());
+        }
+        if self.at > limits::HEADROOM_BYTES {
+            self.buffer.copy_within(self.at..self.end, limits::HEADROOM_BYTES);
+            self.end -= self.at - limits::HEADROOM_BYTES;
+            self.at = limits::HEADROOM_BYTES;
+            return Ok(());
+        }
+        let most = limits::HEADROOM_BYTES + limits::ANSWER_HEAD_BYTES_MAX + TAIL_BYTES + 1;
+        if self.buffer.len() >= most {
+            return Err(HEAD_TOO_LARGE);
+        }
+        let mut larger = self.worker.buffers.at_least((self.buffer.len() * 2).min(most));
+        larger[..self.end].copy_from_slice(&self.buffer[..self.end]);
+        self.worker.buffers.give_back(std::mem::replace(&mut self.buffer, larger));
+        Ok(())
+    }
+
+    /// Decides how the answer goes on and puts its head before its first bytes.
+    fn begin(&mut self, request: &RequestHead, head: &ResponseHead) -> Result<(), Fault> {
+        if (300..400).contains(&head.status) && head.status != 304 {
+            return Err(REDIRECT);
+        }
+        self.exchange.record.status = head.status;
+        let form = BodyForm::relaying(head.framing, request.version);
+        self.rest = match head.framing {
+            AnswerFraming::None => Rest::Bytes(0),
+            AnswerFraming::Length(length) => Rest::Bytes(length),
+            AnswerFraming::Chunked => Rest::Chunks(Box::new(Decoder::new(CHUNK_LIMITS, Side::Answer))),
+            AnswerFraming::UntilClose => Rest::UntilClose,
+        };
+        self.form = form;
+        self.scan = AnswerScan::new(match head.content_type {
+            ContentType::Json => Form::Json,
+            ContentType::EventStream => Form::EventStream,
+            ContentType::Other | ContentType::Missing => Form::Opaque,
+        });
+        let events = head.content_type == ContentType::EventStream && !matches!(form, BodyForm::Length(_));
+        self.boundary = events.then(EventBoundary::new);
+        Ok(())
+    }
+
+    /// Writes the head together with what came with it; true when that was all.
+    async fn first_piece(&mut self, request: &RequestHead, head: &ResponseHead) -> Result<bool, Fault> {
+        let body = self.at + head.len as usize;
+        // What is still to do until the head leaves is less than the clock would cost.
+        let came = self.exchange.upstream_ended;
+        self.exchange.waited_ns += came.nanos_since(self.exchange.upstream_began);
+        let own = came.nanos_since(self.exchange.begun).saturating_sub(self.exchange.waited_ns);
+        let source = &self.buffer[self.at..body];
+        let modern = self.terms.intent.era == Era::Modern;
+        let options = write::connection_options(source, &self.exchange.answer_fields);
+        let drops = |field: &Field| {
+            write::drops_downstream(field)
+                || (modern && field.known == Known::SessionId)
+                || options.names(source, field)
+        };
+        let kept = self.exchange.answer_fields.iter().filter(|field| !drops(field));
+        self.closing = !request.keep_alive || self.form == BodyForm::UntilClose || self.worker.is_draining();
+        let answer = AnswerHead {
+            status: head.status,
+            body: self.form,
+            close: self.closing,
+            version: request.version,
+        };
+        self.exchange.out.clear();
+        write::answer_head(&mut self.exchange.out, answer, source, kept, Some(own));
+        self.at = body;
+        let (piece, done) = self.take()?;
+        self.exchange.answered = true;
+        if let Some(next) = self.exchange.next.take() {
+            // No refusal can name the id any more: a large body goes before its answer does.
+            self.client.advance(next);
+            self.exchange.moved_on = true;
+        }
+        self.put(piece, done, true).await?;
+        Ok(done)
+    }
+
+    /// Gives back what was borrowed and says what becomes of the client's connection.
+    fn finish(self, outcome: Result<Ended, Fault>, sent_whole: bool) -> Result<After, Fault> {
+        let Self {
+            worker, client, exchange, lease, scan, buffer, closing, streaming_since, discarding, ..
+        } = self;
+        if !buffer.is_empty() {
+            worker.buffers.give_back(buffer);
+        }
+        exchange.facts = scan.facts();
+        worker.watch.upstream(client.slot, None);
+        let clean = worker.watch.cause(client.slot).is_none();
+        exchange.ended = clock::now();
+        if streaming_since != Moment::ZERO {
+            // The pace of a stream is its peers'.
+            exchange.waited_ns += exchange.ended.nanos_since(streaming_since);
+        }
+        match outcome {
+            Ok(Ended { upstream_reusable: true }) if sent_whole && clean => {
+                lease.give_back(worker.coarse_now())
+            }
+            Ok(_) | Err(_) => lease.close(),
+        }
+        outcome?;
+        Ok(match (discarding, closing) {
+            (true, _) => After::Close,
+            // What the client still sends must not reset the answer that is on its way to it.
+            (false, true) => After::Linger,
+            (false, false) => After::Keep,
+        })
+    }
+}
+
+/// Makes a cut visible to a client whose answer ends with the connection.
+pub fn cut(client: &Client, exchange: &Exchange) {
+    if exchange.head.is_some_and(|head| head.version == Version::Http10) {
+        sys::reset_on_close(client.stream.fd());
+    }
+}

@@ -1,0 +1,267 @@
+//! The body of an answer on its way: read, framed in place, written, with the client's pace.
+//!
+//! Not here: the head, and how the answer ends for the connections (`relay`).
+
+use crate::base::buffer::Buffer;
+use crate::base::clock;
+use crate::base::fault::Fault;
+use crate::config::limits;
+use crate::http::sse;
+use crate::http::sse::EventBoundary;
+use crate::http::write;
+use crate::http::write::BodyForm;
+use crate::net::stream::Stream;
+use crate::worker::Worker;
+use crate::worker::dispatch;
+use crate::worker::relay::CUT;
+use crate::worker::relay::LEFT;
+use crate::worker::relay::NO_ANSWER;
+use crate::worker::relay::Relay;
+use crate::worker::relay::Rest;
+use crate::worker::relay::TAIL_BYTES;
+use crate::worker::watch::Cause;
+use crate::worker::watch::Phase;
+use std::future::Future;
+use std::ops::Range;
+use std::pin::pin;
+use std::task::Poll;
+
+impl Relay<'_> {
+    /// One read and the write that follows from it; true when the answer is complete.
+    pub(super) async fn step(&mut self) -> Result<bool, Fault> {
+        self.at = limits::HEADROOM_BYTES;
+        self.end = limits::HEADROOM_BYTES;
+        if self.boundary.is_some() {
+            self.quiet().await?;
+        } else if matches!(self.rest, Rest::Bytes(left) if left > limits::BUFFER_BYTES as u64)
+            && self.buffer.len() < limits::RELAY_BUFFER_BYTES
+        {
+            let larger = self.worker.buffers.large();
+            self.worker.buffers.give_back(std::mem::replace(&mut self.buffer, larger));
+        }
+        if self.end == self.at && self.receive().await? == 0 {
+            return match self.rest {
+                Rest::UntilClose => {
+                    self.put(self.at..self.at, true, false).await?;
+                    Ok(true)
+                }
+                _ => Err(CUT),
+            };
+        }
+        let (piece, done) = self.take()?;
+        self.put(piece, done, false).await?;
+        self.enter(Phase::Relay);
+        Ok(done)
+    }
+
+    /// Waits for an event stream to go on without holding a buffer, and keeps it alive meanwhile.
+    async fn quiet(&mut self) -> Result<(), Fault> {
+        if matches!(self.lease.stream, Stream::Tls(..)) {
+            // A session may hold bytes that the socket does not show: it is read with its buffer.
+            return Ok(());
+        }
+        self.worker.buffers.give_back(std::mem::take(&mut self.buffer));
+        loop {
+            if self.terms.comment_ms > 0 {
+                let at = self.worker.coarse_now().plus_millis(self.terms.comment_ms);
+                self.worker.watch.nudge_at(self.client.slot, at);
+            }
+            if wait(self.worker, self.client.slot, &self.lease.stream).await {
+                break;
+            }
+            if self.worker.watch.cause(self.client.slot).is_some() {
+                break;
+            }
+            self.comment().await?;
+        }
+        self.buffer = self.worker.buffers.small();
+        Ok(())
+    }
+
+    async fn comment(&mut self) -> Result<(), Fault> {
+        if self.discarding || !self.boundary.as_ref().is_some_and(EventBoundary::at_boundary) {
+            return Ok(());
+        }
+        self.worker.metrics().stream_comments.add(1);
+        if self.form == BodyForm::Chunked {
+            let mut chunk = [0; 18 + 8];
+            let mut prefix = [0; 18];
+            let length = write::chunk_prefix(&mut prefix, sse::COMMENT.len());
+            let text = sse::COMMENT.len();
+            chunk[..length].copy_from_slice(&prefix[18 - length..]);
+            chunk[length..length + text].copy_from_slice(sse::COMMENT);
+            chunk[length + text..length + text + 2].copy_from_slice(b"\r\n");
+            return self.deliver(&chunk[..length + text + 2]).await;
+        }
+        self.deliver(sse::COMMENT).await
+    }
+
+    /// Takes the next payload out of what came: where it lies, and whether it is the last.
+    pub(super) fn take(&mut self) -> Result<(Range<usize>, bool), Fault> {
+        let came = self.at..self.end;
+        let (payload, used, done) = match &mut self.rest {
+            Rest::Bytes(left) => {
+                let length = usize::try_from(*left).unwrap_or(usize::MAX).min(came.len());
+                *left -= length as u64;
+                (length, length, *left == 0)
+            }
+            Rest::Chunks(decoder) => {
+                let step = decoder.decode(&mut self.buffer[came.clone()])?;
+                (step.payload, step.consumed, step.done)
+            }
+            Rest::UntilClose => (came.len(), came.len(), false),
+        };
+        let piece = came.start..came.start + payload;
+        self.at = came.start + used;
+        let bytes = &self.buffer[piece.clone()];
+        self.scan.feed(bytes);
+        if let Some(boundary) = &mut self.boundary {
+            boundary.feed(bytes);
+        }
+        Ok((piece, done))
+    }
+
+    /// Frames a piece in place and writes it: the head before it where it is the first.
+    pub(super) async fn put(&mut self, piece: Range<usize>, done: bool, first: bool) -> Result<(), Fault> {
+        let (mut begin, mut end) = (piece.start, piece.end);
+        // What follows the payload is framing of ours; bytes behind a finished answer belong to nobody.
+        if self.form == BodyForm::Chunked {
+            if !piece.is_empty() {
+                let mut prefix = [0; 18];
+                let length = write::chunk_prefix(&mut prefix, piece.len());
+                begin -= length;
+                self.buffer[begin..piece.start].copy_from_slice(&prefix[18 - length..]);
+                self.buffer[end..end + 2].copy_from_slice(b"\r\n");
+                end += 2;
+            }
+            if done {
+                self.buffer[end..end + write::LAST_CHUNK.len()].copy_from_slice(write::LAST_CHUNK);
+                end += write::LAST_CHUNK.len();
+            }
+        }
+        self.exchange.record.bytes_out += piece.len() as u64;
+        let buffer = std::mem::take(&mut self.buffer);
+        self.buffer = self.put_framed(buffer, begin..end, first).await?;
+        Ok(())
+    }
+
+    async fn put_framed(
+        &mut self,
+        mut buffer: Buffer,
+        range: Range<usize>,
+        first: bool,
+    ) -> Result<Buffer, Fault> {
+        let mut begin = range.start;
+        if first {
+            let head = self.exchange.out.len();
+            match begin.checked_sub(head) {
+                Some(before) => {
+                    buffer[before..begin].copy_from_slice(&self.exchange.out);
+                    begin = before;
+                }
+                None => {
+                    let head = std::mem::take(&mut self.exchange.out);
+                    let written = self.deliver(&head).await;
+                    self.exchange.out = head;
+                    written?;
+                }
+            }
+        }
+        if self.discarding {
+            self.deliver(&buffer[begin..range.end]).await?;
+            return Ok(buffer);
+        }
+        self.enter(Phase::Client);
+        let (written, buffer) = self.client.stream.write(buffer, begin..range.end).await;
+        match written {
+            Ok(()) => Ok(buffer),
+            Err(_) => {
+                self.buffer = buffer;
+                self.client_left()?;
+                Ok(std::mem::take(&mut self.buffer))
+            }
+        }
+    }
+
+    /// Writes to the client; a client that takes nothing more stops the reading with it (back-pressure).
+    async fn deliver(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+        if self.discarding {
+            self.discarded += bytes.len() as u64;
+            return if self.discarded > limits::ABANDONED_ANSWER_BYTES_MAX { Err(LEFT) } else { Ok(()) };
+        }
+        let rest = match self.client.stream.write_now(bytes) {
+            Ok(written) if written == bytes.len() => return Ok(()),
+            Ok(written) => &bytes[written..],
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => bytes,
+            Err(_) => return self.client_left(),
+        };
+        self.enter(Phase::Client);
+        match self.client.stream.write_all(rest).await {
+            Ok(()) => {
+                self.enter(Phase::Relay);
+                Ok(())
+            }
+            Err(_) => self.client_left(),
+        }
+    }
+
+    /// The client is gone: a modern call ends with it; an older one is drained within bounds, because a
+    /// disconnect there is no cancellation (2025-11-25, transports, "Sending Messages").
+    fn client_left(&mut self) -> Result<(), Fault> {
+        if self.terms.intent.leaving_cancels || self.worker.watch.cause(self.client.slot).is_some() {
+            return Err(LEFT);
+        }
+        self.discarding = true;
+        let total = self.worker.coarse_now().plus_millis(limits::ABANDONED_ANSWER_MS);
+        self.worker.watch.begin_call(self.client.slot, total, false);
+        self.enter(Phase::Relay);
+        Ok(())
+    }
+
+    pub(super) fn enter(&self, phase: Phase) {
+        self.worker.watch.enter(self.client.slot, phase, self.worker.coarse_now(), self.idle_deadline());
+    }
+
+    /// GET streams live as long as both sides keep them; everything else must go on moving.
+    fn idle_deadline(&self) -> clock::Moment {
+        if self.terms.intent.stream_only {
+            return clock::Moment::NEVER;
+        }
+        self.worker.coarse_now().plus_millis(self.terms.timeouts.idle_ms)
+    }
+
+    /// Reads once more; 0 at the end of the connection.
+    pub(super) async fn receive(&mut self) -> Result<usize, Fault> {
+        let buffer = std::mem::take(&mut self.buffer);
+        let range = self.end..buffer.len() - TAIL_BYTES;
+        let (result, buffer) = self.lease.stream.read(buffer, range).await;
+        self.buffer = buffer;
+        match result {
+            Ok(received) if received > 0 => {
+                self.end += received;
+                Ok(received)
+            }
+            // A reset is no end: what was cut must not look whole.
+            Err(_) => Err(self
+                .cause()
+                .map_or(if self.exchange.answered { CUT } else { NO_ANSWER }, dispatch::timeout)),
+            Ok(_) => self.cause().map_or(Ok(0), |cause| Err(dispatch::timeout(cause))),
+        }
+    }
+
+    fn cause(&self) -> Option<Cause> {
+        self.worker.watch.cause(self.client.slot)
+    }
+}
+
+/// True: the upstream has something. False: a nudge of the watch came first.
+async fn wait(worker: &Worker, slot: usize, stream: &Stream) -> bool {
+    let mut readable = pin!(stream.readable());
+    std::future::poll_fn(|cx| {
+        if readable.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(true);
+        }
+        if worker.watch.poll_nudge(slot, cx.waker()) { Poll::Ready(false) } else { Poll::Pending }
+    })
+    .await
+}

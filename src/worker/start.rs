@@ -1,0 +1,124 @@
+//! Starting a worker: its thread, its core, its runtime, its listeners.
+//!
+//! Not here: what a connection does. A worker that panics ends the process: half a gateway would hold a
+//! listener to which the kernel keeps sending connections.
+
+use crate::base::sys;
+use crate::config::limits;
+use crate::edge::accept;
+use crate::edge::accept::Event;
+use crate::handoff::Phase;
+use crate::handoff::Shared;
+use crate::net::listen;
+use crate::net::runtime;
+use crate::net::runtime::Driver;
+use crate::telemetry::metrics::Bound;
+use crate::worker::Worker;
+use crate::worker::client;
+use crate::worker::post;
+use monoio::net::TcpListener;
+use monoio::net::UnixStream as RuntimeUnixStream;
+use std::io;
+use std::net::TcpListener as BoundListener;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+/// What one worker thread is given.
+pub struct Seat {
+    pub index: usize,
+    /// None: not pinned.
+    pub core: Option<usize>,
+    pub driver: Driver,
+    pub listeners: Vec<BoundListener>,
+    pub bell: UnixStream,
+}
+
+/// Starts the thread of one worker. It ends when the phase is `Stopping`, or draining is done.
+///
+/// # Errors
+/// Where no thread can be started.
+pub fn start(seat: Seat, shared: Arc<Shared>) -> io::Result<JoinHandle<io::Result<()>>> {
+    std::thread::Builder::new().name(format!("worker-{}", seat.index)).spawn(move || {
+        // Unpinned is slower, not wrong: a cpuset may forbid it.
+        if let Some(core) = seat.core
+            && let Err(error) = sys::pin_to_core(core)
+        {
+            tracing::warn!("worker {} is not pinned to core {core}: {error}", seat.index);
+        }
+        let driver = seat.driver;
+        let mut result = Ok(());
+        runtime::block_on(driver, || async {
+            result = serve(seat, shared).await;
+        })?;
+        result
+    })
+}
+
+async fn serve(seat: Seat, shared: Arc<Shared>) -> io::Result<()> {
+    let worker = Rc::new(Worker::new(seat.index, shared)?);
+    seat.bell.set_nonblocking(seat.driver == Driver::Epoll)?;
+    let bell = RuntimeUnixStream::from_std(seat.bell)?;
+    let mut open = Vec::new();
+    for bound in seat.listeners {
+        let listener = Rc::new(listen::adopt(bound)?);
+        open.push(listener.as_raw_fd());
+        let worker = Rc::clone(&worker);
+        monoio::spawn(guard(move || accept_on(worker, listener)));
+    }
+    let listening = Rc::clone(&worker);
+    monoio::spawn(guard(move || post::listen(listening, bell)));
+    loop {
+        worker.ticker.tick().await?;
+        worker.tick();
+        worker.ticker.pace(worker.watch.is_empty());
+        worker.follow_phase();
+        match worker.shared.phase() {
+            Phase::Starting | Phase::Serving => {}
+            Phase::Draining | Phase::Stopping => {
+                open.drain(..).for_each(listen::close);
+                if worker.watch.is_empty() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+}
+
+async fn accept_on(worker: Rc<Worker>, listener: Rc<TcpListener>) {
+    let over = || matches!(worker.shared.phase(), Phase::Draining | Phase::Stopping);
+    let tell = |event| match event {
+        Event::Connection(stream, local) => {
+            worker.metrics().accepted_connections.add(1);
+            if worker.watch.len() >= limits::CLIENT_CONNECTIONS_MAX {
+                worker.metrics().hit(Bound::Connections);
+                return;
+            }
+            worker.wake_up();
+            let worker = Rc::clone(&worker);
+            monoio::spawn(guard(move || client::serve(worker, stream, local)));
+        }
+        Event::Failed(_) => worker.metrics().hit(Bound::AcceptErrors),
+    };
+    let pause = || worker.pause(limits::EXHAUSTED_PAUSE_MS);
+    accept::run(&listener, over, tell, pause).await;
+}
+
+/// A panic in one task ends the process with its message instead of leaving a core without a worker.
+///
+/// The task is made here and not handed in: a future that is an argument lies in its caller's state twice.
+pub(super) async fn guard<Task: Future<Output = ()>>(make: impl FnOnce() -> Task) {
+    let mut task = std::pin::pin!(make());
+    std::future::poll_fn(|cx| {
+        let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| task.as_mut().poll(cx)));
+        polled.unwrap_or_else(|_| {
+            eprintln!(
+                "ringgate: a worker met a defect and the process ends; please report the message above"
+            );
+            std::process::exit(70)
+        })
+    })
+    .await;
+}

@@ -1,0 +1,73 @@
+//! The state of one call, pooled by the worker.
+//!
+//! Not here: what is done with it (`exchange` and its stages).
+
+use crate::base::clock::Moment;
+use crate::base::fault::Fault;
+use crate::http::fields::Field;
+use crate::http::request::RequestHead;
+use crate::mcp::answer::AnswerFacts;
+use crate::mcp::envelope::Call;
+use crate::telemetry::record::Record;
+use std::ops::Range;
+
+/// Everything about one call that outlives a stage. Pooled by the worker, so that a call allocates nothing.
+#[derive(Default)]
+pub struct Exchange {
+    pub head: Option<RequestHead>,
+    pub fields: Vec<Field>,
+    pub answer_fields: Vec<Field>,
+    /// Heads and refusals on their way out.
+    pub out: Vec<u8>,
+    pub call: Option<Call>,
+    /// The body in the client's input, once it was read.
+    pub body: Range<usize>,
+    /// Where the next request begins there; none once the input went on to it.
+    pub next: Option<usize>,
+    /// The input went on to the next request; `body` lies no longer in it.
+    pub moved_on: bool,
+    /// A copy of a small body whose place in the input is gone: a refusal names its id.
+    pub kept: Vec<u8>,
+    pub record: Record,
+    /// What the answer said about itself.
+    pub facts: AnswerFacts,
+    pub fault: Option<Fault>,
+    /// The head of an answer has left: from here on a fault is a cut.
+    pub answered: bool,
+    /// When the request was whole.
+    pub begun: Moment,
+    /// Time of this call that was spent waiting for others.
+    pub waited_ns: u64,
+    pub upstream_began: Moment,
+    /// When the head of its answer was whole.
+    pub upstream_ended: Moment,
+    /// When its answer was done.
+    pub ended: Moment,
+}
+
+impl Exchange {
+    /// Starts a call; nothing of the one before remains but the memory.
+    pub fn begin(&mut self, head: RequestHead) {
+        self.clear();
+        self.head = Some(head);
+    }
+
+    pub fn clear(&mut self) {
+        self.head = None;
+        self.call = None;
+        self.body = 0..0;
+        self.next = None;
+        self.moved_on = false;
+        self.kept.clear();
+        self.record.reset();
+        self.facts = AnswerFacts::default();
+        self.fault = None;
+        self.answered = false;
+        self.begun = Moment::ZERO;
+        self.waited_ns = 0;
+        self.upstream_began = Moment::ZERO;
+        self.upstream_ended = Moment::ZERO;
+        self.ended = Moment::ZERO;
+        self.out.clear();
+    }
+}

@@ -1,0 +1,200 @@
+//! A new configuration while calls and streams are running.
+//!
+//! Not here: ends (drain), starts (startup).
+
+use crate::support::PATIENCE;
+use crate::support::client::Client;
+use crate::support::eventually;
+use crate::support::everywhere;
+use crate::support::gateway::Gateway;
+use crate::support::on_every_driver;
+use crate::support::process;
+use crate::support::script;
+use crate::support::script::Script;
+use crate::support::size;
+use crate::support::upstream::Upstream;
+use crate::support::upstream::upstream;
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+use std::time::Instant;
+
+/// The config of `gw` with another value of the injected header.
+fn with_plan(gw: &Gateway, name: &str) -> String {
+    let yaml = std::fs::read_to_string(&gw.config).unwrap();
+    let (front, rest) = yaml.split_once("X-Plan: ").unwrap();
+    let (_, back) = rest.split_once('}').unwrap();
+    format!("{front}X-Plan: {name}}}{back}")
+}
+
+/// The value that a call on this connection shows to the upstream.
+fn plan_seen(gw: &Gateway, up: &Upstream, client: &mut Client) -> String {
+    let call = gw.modern("up", "echo");
+    client.send(&call.raw().bytes());
+    assert_eq!(client.answer().status, 200);
+    up.once(&call.token).head.field("x-plan").unwrap().to_owned()
+}
+
+/// Feature, agentgateway #1774: after the reload counted, the next call on every worker uses the new
+/// plan: by signal, by a changed file, on connections old and new.
+#[test]
+fn agentgateway_1774_reload_reaches_data_plane() {
+    on_every_driver(|run| {
+        let up = upstream().tool("echo").run();
+        let gw = run.gateway().with("up", &up, &["headers: {X-Plan: one}"]).run();
+        let mut old: Vec<Client> = (0..16).map(|_| gw.client()).collect();
+        for client in &mut old {
+            assert_eq!(plan_seen(&gw, &up, client), "one");
+        }
+        for (count, plan, signal) in [(1.0, "two", true), (2.0, "three", false)] {
+            gw.rewrite(&with_plan(&gw, plan));
+            if signal {
+                gw.hang_up();
+            }
+            eventually("the reload is counted", || gw.reloads("ok") == count);
+            for client in &mut old {
+                assert_eq!(plan_seen(&gw, &up, client), plan);
+            }
+            for _ in 0..16 {
+                assert_eq!(plan_seen(&gw, &up, &mut gw.client()), plan);
+            }
+        }
+    });
+}
+
+/// A bad file changes nothing, says why and where, and the gateway stays ready.
+#[test]
+fn a_bad_file_keeps_the_old_plan() {
+    everywhere(|run| {
+        let up = upstream().tool("echo").run();
+        let gw = run.gateway().to("up", &up).run();
+        let good = std::fs::read_to_string(&gw.config).unwrap();
+        for (count, bad) in
+            [(1.0, good.replace("workers:", "wrokers:")), (2.0, "{".into()), (3.0, String::new())]
+        {
+            gw.rewrite(&bad);
+            gw.hang_up();
+            eventually("the rejection is counted", || gw.reloads("rejected") == count);
+            assert_eq!(gw.admin("/readyz").status, 200);
+            assert_eq!(gw.call("up", "echo").send().status, 200);
+        }
+        eventually("the log says why", || gw.stderr().contains("ringgate.yaml:2:1"));
+        assert!(gw.stderr().contains("workers"), "no cure in {}", gw.stderr());
+        assert_eq!(gw.reloads("ok"), 0.0);
+    });
+}
+
+/// A server that is gone from the plan is gone; the others stay.
+#[test]
+fn servers_come_and_go() {
+    everywhere(|run| {
+        let (first, second) = (upstream().tool("echo").run(), upstream().tool("echo").run());
+        let gw = run.gateway().to("first", &first).run();
+        assert_eq!(gw.modern("second", "echo").send().status, 404);
+        let yaml = std::fs::read_to_string(&gw.config).unwrap();
+        gw.rewrite(&yaml.replace("  first:", "  second:").replace(&first.url, &second.url));
+        gw.hang_up();
+        eventually("the reload is counted", || gw.reloads("ok") == 1.0);
+        assert_eq!(gw.call("second", "echo").send().status, 200);
+        assert_eq!(gw.modern("first", "echo").send().status, 404);
+    });
+}
+
+/// Streams of events that go on until the test lets them end.
+fn held(release: &'static AtomicBool) -> Script {
+    script::script(move |connection, request| {
+        connection.send(script::STREAM);
+        let mut step = 0;
+        while !release.load(SeqCst) && connection.send(&script::progress(step)) {
+            crate::support::pace(Duration::from_millis(50));
+            step += 1;
+        }
+        script::send(connection, &script::last_event(request))
+    })
+}
+
+/// What the clients under load share.
+#[derive(Default)]
+struct Load {
+    stop: AtomicBool,
+    calls: AtomicUsize,
+    failures: Mutex<Vec<String>>,
+}
+
+impl Load {
+    fn run(&self, gw: &Gateway) {
+        let mut client = gw.client();
+        while !self.stop.load(SeqCst) {
+            let call = gw.modern("up", "echo");
+            client.send(&call.raw().bytes());
+            match client.try_answer() {
+                Ok(answer) if answer.status == 200 && answer.text().contains(&call.token) => {
+                    self.calls.fetch_add(1, SeqCst);
+                    // A load, not a saturation.
+                    crate::support::pace(Duration::from_millis(1));
+                }
+                other => {
+                    self.failures.lock().unwrap().push(format!("{other:?}"));
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Values of the injected header that the upstream saw; what it saw before is forgotten.
+fn plans(up: &Upstream) -> BTreeSet<String> {
+    let seen = up.take_requests();
+    seen.iter().filter_map(|request| request.head.field("x-plan").map(str::to_owned)).collect()
+}
+
+/// 1,000 reloads at 500 calls/s or more with 20 open streams: no call fails, each plan is seen, the
+/// counter is exact, descriptors and memory stay.
+#[test]
+fn reload() {
+    static RELEASE: AtomicBool = AtomicBool::new(false);
+    let count: u32 = size(50, 1000);
+    everywhere(|run| {
+        RELEASE.store(false, SeqCst);
+        let up = upstream().tool("echo").on("hold", held(&RELEASE)).run();
+        let gw = run.gateway().with("up", &up, &["headers: {X-Plan: p0}"]).run();
+        let mut streams: Vec<Client> = (0..20).map(|_| gw.call("up", "hold").open()).collect();
+        for stream in &mut streams {
+            assert_eq!(stream.head().unwrap().status(), 200);
+        }
+        let load = Load::default();
+        let start = Instant::now();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| load.run(&gw));
+            }
+            eventually("the load runs", || load.calls.load(SeqCst) > 100);
+            let (descriptors, resident) = (process::descriptors(gw.pid()), process::resident_kib(gw.pid()));
+            for number in 1..=count {
+                let plan = format!("p{number}");
+                gw.rewrite(&with_plan(&gw, &plan));
+                gw.hang_up();
+                let seen = crate::support::within(PATIENCE, || plans(&up).contains(&plan));
+                assert!(seen, "plan {number} never reached the upstream: {}", gw.stderr());
+            }
+            load.stop.store(true, SeqCst);
+            let rate = load.calls.load(SeqCst) as f64 / start.elapsed().as_secs_f64();
+            let grown = process::resident_kib(gw.pid()).saturating_sub(resident);
+            eprintln!("{run:?}: {count} reloads, {rate:.0} calls/s, {grown} KiB more");
+            assert!(rate >= 500.0, "{rate:.0} calls/s are no load");
+            assert!(grown < 8 * 1024, "memory grew by {grown} KiB");
+            eventually("descriptors are given back", || process::descriptors(gw.pid()) <= descriptors + 8);
+        });
+        assert_eq!(*load.failures.lock().unwrap(), Vec::<String>::new());
+        assert_eq!(gw.reloads("ok"), f64::from(count));
+        assert_eq!(gw.reloads("rejected"), 0.0);
+        RELEASE.store(true, SeqCst);
+        for stream in &mut streams {
+            let body = stream.rest().unwrap();
+            assert!(String::from_utf8_lossy(&body).contains("\"result\""), "a stream ended early");
+        }
+    });
+}

@@ -1,0 +1,194 @@
+//! Starts that fail and starts that go on: each trouble is a sentence with its cause and its cure.
+//!
+//! Not here: the messages of `check` in detail (unit tests of config).
+
+use crate::support::Driver;
+use crate::support::Folder;
+use crate::support::Run;
+use crate::support::drivers;
+use crate::support::eventually;
+use crate::support::everywhere;
+use crate::support::gateway::binary;
+use crate::support::on_every_driver;
+use crate::support::upstream::upstream;
+use std::net::SocketAddr;
+use std::net::TcpListener;
+use std::net::TcpStream;
+use std::net::UdpSocket;
+use std::process::Command;
+use std::time::Duration;
+
+/// Exit code, stdout and stderr of one command.
+fn ringgate(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(binary()).args(arguments).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn a_wrong_path_is_named() {
+    for command in ["run", "check"] {
+        let (code, _, stderr) = ringgate(&[command, "-c", "/nonexistent/ringgate.yaml"]);
+        assert_eq!(code, Some(1), "{stderr}");
+        assert!(stderr.contains("/nonexistent/ringgate.yaml"), "{stderr}");
+        assert!(stderr.to_lowercase().contains("no such file"), "{stderr}");
+    }
+}
+
+#[test]
+fn a_taken_port_is_named() {
+    on_every_driver(|run| {
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = taken.local_addr().unwrap().to_string();
+        let up = upstream().run();
+        for builder in [
+            run.gateway().listen(&address).to("up", &up),
+            run.gateway().top(format!("admin: {{address: \"{address}\"}}")).to("up", &up),
+        ] {
+            let command = builder.command();
+            let Err((code, stderr)) = builder.start(command) else { panic!("it started on a taken port") };
+            assert_eq!(code, Some(1), "{stderr}");
+            assert!(stderr.contains(&address) && stderr.to_lowercase().contains("in use"), "{stderr}");
+        }
+    });
+}
+
+/// io_uring forbidden by the kernel or a sandbox: the start says so and names `--driver epoll`.
+#[test]
+fn a_forbidden_io_uring_is_named() {
+    if !drivers().contains(&Driver::Uring) {
+        return;
+    }
+    let run = Run { driver: Driver::Uring, era: crate::support::Era::Modern };
+    if Command::new("strace").arg("-V").output().is_err() {
+        eprintln!("SKIPPED: no strace to forbid io_uring with");
+        return;
+    }
+    for error in ["EPERM", "ENOSYS"] {
+        let up = upstream().run();
+        let inject = format!("inject=io_uring_setup:error={error}");
+        let builder = run.gateway().to("up", &up);
+        let command = builder.command_of(&[
+            "strace",
+            "-f",
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-e",
+            "trace=io_uring_setup",
+            "-e",
+            &inject,
+            binary(),
+        ]);
+        let Err((code, stderr)) = builder.start(command) else { panic!("it started without io_uring") };
+        assert_eq!(code, Some(1), "{stderr}");
+        assert!(stderr.contains("io_uring") && stderr.contains("--driver epoll"), "{error}: {stderr}");
+    }
+}
+
+/// An upstream that cannot be reached keeps nobody from starting; its calls say what is wrong.
+#[test]
+fn an_unreachable_upstream_is_told_to_the_caller() {
+    everywhere(|run| {
+        let up = upstream().tool("echo").run();
+        let gw = run
+            .gateway()
+            .server("unknown", &["url: \"http://no-such-host.invalid:1/mcp\"", "plaintext: true"])
+            .server("refusing", &["url: \"http://127.0.0.1:1/mcp\""])
+            .to("up", &up)
+            .run();
+        assert_eq!(gw.admin("/readyz").status, 200);
+        for name in ["unknown", "refusing"] {
+            let answer = gw.call(name, "echo").send();
+            answer.refused(503, "upstream_unavailable");
+            assert!(answer.head.field("retry-after").is_some(), "{answer:?}");
+        }
+        assert_eq!(gw.call("up", "echo").send().status, 200);
+    });
+}
+
+/// A full disk under the call log: calls go on, the loss is counted, the log says so once.
+#[test]
+fn a_full_disk_loses_no_call() {
+    everywhere(|run| {
+        let up = upstream().tool("echo").run();
+        let gw = run.gateway().top("telemetry: {callLog: {file: /dev/full}}").to("up", &up).run();
+        for _ in 0..20 {
+            assert_eq!(gw.modern("up", "echo").send().status, 200);
+        }
+        eventually("the loss is counted", || gw.metric("ringgate_call_log_lost_total", &[]) >= 20.0);
+        eventually("the log names cause and place", || {
+            gw.stderr().contains("/dev/full") && gw.stderr().contains("No space left")
+        });
+    });
+}
+
+/// Feature: every mistake at once, each with its place and the nearest known key.
+#[test]
+fn agentgateway_1266_no_ignored_key() {
+    let folder = Folder::new();
+    let lines = [
+        "listne: 127.0.0.1:0",
+        "http: {maxBody: 4MB2, headerTimeuot: 5s}",
+        "workers: some",
+        "mcpServers:",
+        "  a__b: {url: \"http://127.0.0.1:1/mcp\"}",
+        "  c: {url: \"ftp://127.0.0.1/mcp\"}",
+        "  d: {url: \"http://127.0.0.1:1/mcp\", timeuot: {connect: 1s}}",
+        "  e: {}",
+        "  f: {url: \"http://127.0.0.1:1/mcp\", headers: {\"bad name\": x}}",
+        "  g: {url: \"http://127.0.0.1:1/mcp\", maxBody: 4MiB}",
+        "identity: {apiKeys: {flie: keys.yaml}}",
+    ];
+    let file = folder.file("bad.yaml", &lines.join("\n"));
+    let (code, _, stderr) = ringgate(&["check", "-c", file.to_str().unwrap()]);
+    assert_eq!(code, Some(1), "{stderr}");
+    for line in [1, 2, 3, 5, 6, 7, 8, 9, 10, 11] {
+        assert!(stderr.contains(&format!("bad.yaml:{line}:")), "nothing about line {line}:\n{stderr}");
+    }
+    for cure in ["listen", "headerTimeout", "timeout", "file"] {
+        assert!(stderr.contains(&format!("`{cure}`")), "no {cure} in:\n{stderr}");
+    }
+    let (code, _, same) = ringgate(&["run", "-c", file.to_str().unwrap()]);
+    assert_eq!(code, Some(1));
+    assert!(same.contains("bad.yaml:1:"), "run says less than check:\n{same}");
+}
+
+/// Feature: `listen: 127.0.0.1:…` is not reachable on any other address.
+#[test]
+fn agentgateway_3378_binds_loopback() {
+    on_every_driver(|run| {
+        let up = upstream().tool("echo").run();
+        let gw = run.gateway().to("up", &up).run();
+        assert_eq!(gw.call("up", "echo").send().status, 200);
+        let mut others: Vec<std::net::IpAddr> = vec!["127.0.0.2".parse().unwrap(), "::1".parse().unwrap()];
+        // The address that the machine would use to reach the world; nothing is sent.
+        let probe = UdpSocket::bind("0.0.0.0:0").unwrap();
+        if probe.connect("192.0.2.1:9").is_ok() {
+            others.push(probe.local_addr().unwrap().ip());
+        }
+        for address in [gw.address, gw.admin.unwrap()] {
+            assert!(address.ip().is_loopback());
+            for other in &others {
+                let other = SocketAddr::new(*other, address.port());
+                assert!(
+                    TcpStream::connect_timeout(&other, Duration::from_secs(1)).is_err(),
+                    "{other} is open"
+                );
+            }
+        }
+    });
+}
+
+/// Feature: starts on a bare machine: no environment, no home, nothing in the path.
+#[test]
+fn docker_45_no_foreign_desktop() {
+    everywhere(|run| {
+        let up = upstream().tool("echo").run();
+        let builder = run.gateway().to("up", &up);
+        let mut command = builder.command();
+        command.env_clear().current_dir("/");
+        let gw = builder.run_as(command);
+        assert_eq!(gw.call("up", "echo").send().status, 200);
+    });
+}

@@ -1,0 +1,335 @@
+//! The gateway under test: the real binary with a config of the test's making, killed at the end.
+//!
+//! Not here: any knowledge of its inside. Only what a user can type and see.
+
+use super::Era;
+use super::Folder;
+use super::PATIENCE;
+use super::Run;
+use super::call::Call;
+use super::client::Answer;
+use super::client::Client;
+use super::process;
+use super::upstream::Upstream;
+use std::fmt::Write;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Child;
+use std::process::Command;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::mpsc;
+use std::time::Instant;
+
+pub fn binary() -> &'static str {
+    env!("CARGO_BIN_EXE_ringgate")
+}
+
+/// A config in parts, with a folder for its files.
+pub struct Builder {
+    run: Run,
+    pub folder: Folder,
+    listen: String,
+    workers: usize,
+    http: Vec<String>,
+    top: Vec<String>,
+    servers: Vec<(String, Vec<String>)>,
+}
+
+impl Builder {
+    pub fn new(run: Run) -> Self {
+        Self {
+            run,
+            folder: Folder::new(),
+            listen: "127.0.0.1:0".into(),
+            workers: 2,
+            http: Vec::new(),
+            top: Vec::new(),
+            servers: Vec::new(),
+        }
+    }
+
+    #[must_use]
+    pub fn to(self, name: &str, upstream: &Upstream) -> Self {
+        let url = upstream.url.clone();
+        self.server(name, &[&format!("url: \"{url}\"")])
+    }
+
+    /// As `to`, with further lines of the server's config.
+    #[must_use]
+    pub fn with(self, name: &str, upstream: &Upstream, lines: &[&str]) -> Self {
+        let url = format!("url: \"{}\"", upstream.url);
+        self.server(name, &[&[url.as_str()], lines].concat())
+    }
+
+    #[must_use]
+    pub fn server(mut self, name: &str, lines: &[&str]) -> Self {
+        self.servers.push((name.into(), lines.iter().map(|line| (*line).to_owned()).collect()));
+        self
+    }
+
+    /// One line below `http:`.
+    #[must_use]
+    pub fn http(mut self, line: &str) -> Self {
+        self.http.push(line.into());
+        self
+    }
+
+    /// One line at the top level.
+    #[must_use]
+    pub fn top(mut self, line: impl Into<String>) -> Self {
+        self.top.push(line.into());
+        self
+    }
+
+    #[must_use]
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    #[must_use]
+    pub fn listen(mut self, address: &str) -> Self {
+        self.listen = address.into();
+        self
+    }
+
+    pub fn yaml(&self) -> String {
+        let mut yaml = format!("listen: \"{}\"\nworkers: {}\n", self.listen, self.workers);
+        if !self.top.iter().any(|line| line.starts_with("admin:")) {
+            yaml.push_str("admin: {address: \"127.0.0.1:0\"}\n");
+        }
+        for line in &self.top {
+            writeln!(yaml, "{line}").unwrap();
+        }
+        if !self.http.is_empty() {
+            writeln!(yaml, "http:\n  {}", self.http.join("\n  ")).unwrap();
+        }
+        yaml.push_str("mcpServers:\n");
+        for (name, lines) in &self.servers {
+            writeln!(yaml, "  {name}:\n    {}", lines.join("\n    ")).unwrap();
+        }
+        yaml
+    }
+
+    /// `ringgate run` with this config, ready to be changed before it starts.
+    pub fn command(&self) -> Command {
+        self.command_of(&[binary()])
+    }
+
+    /// The same below another program, such as a tracer.
+    pub fn command_of(&self, program: &[&str]) -> Command {
+        let config = self.folder.file("ringgate.yaml", &self.yaml());
+        let mut command = Command::new(program[0]);
+        command.args(&program[1..]).arg("run").arg("-c").arg(config);
+        command.args(["--driver", self.run.driver.as_str()]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Starts it and waits until it listens.
+    #[track_caller]
+    pub fn run(self) -> Gateway {
+        let command = self.command();
+        self.run_as(command)
+    }
+
+    #[track_caller]
+    pub fn run_as(self, command: Command) -> Gateway {
+        match self.start(command) {
+            Ok(gateway) => gateway,
+            Err((code, stderr)) => panic!("the gateway ended with {code:?}:\n{stderr}"),
+        }
+    }
+
+    /// Starts it; its exit code and stderr where it ends before it listens.
+    pub fn start(self, mut command: Command) -> Result<Gateway, (Option<i32>, String)> {
+        let mut child = command.spawn().unwrap();
+        let stderr = gather(child.stderr.take().unwrap());
+        let (lines, more) = follow(child.stdout.take().unwrap());
+        let mut gateway = Gateway {
+            child,
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            admin: None,
+            stdout: lines,
+            stderr,
+            config: self.folder.path().join("ringgate.yaml"),
+            builder: self,
+            ended: false,
+        };
+        let wants_admin = !gateway.builder.top.iter().any(|line| line.starts_with("admin: off"));
+        while gateway.address.port() == 0 || (wants_admin && gateway.admin.is_none()) {
+            let Ok(line) = more.recv_timeout(PATIENCE) else {
+                // Its stdout is closed: it ends, or it hangs and is killed.
+                let code = if gateway.address.port() == 0 { gateway.exit_code() } else { None };
+                return Err((code, gateway.stderr()));
+            };
+            gateway.learn(&line);
+        }
+        Ok(gateway)
+    }
+}
+
+/// A running gateway.
+pub struct Gateway {
+    child: Child,
+    pub address: SocketAddr,
+    pub admin: Option<SocketAddr>,
+    stdout: Arc<Mutex<Vec<String>>>,
+    stderr: Arc<Mutex<String>>,
+    pub config: PathBuf,
+    pub builder: Builder,
+    ended: bool,
+}
+
+impl Gateway {
+    /// `listening on ADDRESS:PORT` comes first; the line of the admin listener says `admin`.
+    fn learn(&mut self, line: &str) {
+        let address = line.split_whitespace().find_map(|word| {
+            let word = word.trim_start_matches("http://").trim_end_matches(['/', ',', '.']);
+            word.parse::<SocketAddr>().ok()
+        });
+        match address {
+            Some(address) if line.starts_with("listening on ") && self.address.port() == 0 => {
+                self.address = address;
+            }
+            Some(address) if line.contains("admin") => self.admin = Some(address),
+            _ => {}
+        }
+    }
+
+    /// A tools/call in the era of this run.
+    pub fn call(&self, server: &str, tool: &str) -> Call {
+        Call::tool(self.address, self.builder.run.era, server, tool)
+    }
+
+    /// Any other request in the era of this run.
+    pub fn request(&self, server: &str, method: &str) -> Call {
+        Call::new(self.address, self.builder.run.era, server, method)
+    }
+
+    /// A call of 2026-07-28, whatever the run.
+    pub fn modern(&self, server: &str, tool: &str) -> Call {
+        Call::tool(self.address, Era::Modern, server, tool)
+    }
+
+    pub fn client(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// GET on the admin listener.
+    #[track_caller]
+    pub fn admin(&self, path: &str) -> Answer {
+        let address = self.admin.expect("no admin line on stdout");
+        let mut client = Client::connect(address);
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes());
+        client.answer()
+    }
+
+    /// The sum of all samples of a metric whose labels contain each of `labels`.
+    pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let text = self.admin("/metrics").text();
+        let of_name = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        let samples =
+            text.lines().filter(of_name).filter(|line| labels.iter().all(|label| line.contains(label)));
+        samples.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    }
+
+    /// Writes another config over the old one, by a rename as editors do.
+    pub fn rewrite(&self, yaml: &str) {
+        let next = self.builder.folder.file("next.yaml", yaml);
+        std::fs::rename(next, &self.config).unwrap();
+    }
+
+    /// How many reloads ended so: `ok` or `rejected`.
+    pub fn reloads(&self, outcome: &str) -> f64 {
+        self.metric("ringgate_config_reloads_total", &[outcome])
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn hang_up(&self) {
+        process::signal(self.pid(), rustix::process::Signal::HUP);
+    }
+
+    pub fn terminate(&self) {
+        process::signal(self.pid(), rustix::process::Signal::TERM);
+    }
+
+    pub fn stderr(&self) -> String {
+        self.stderr.lock().unwrap().clone()
+    }
+
+    /// Lines on stdout so far.
+    pub fn stdout(&self) -> Vec<String> {
+        self.stdout.lock().unwrap().clone()
+    }
+
+    /// Waits for the process to end; `None` where a signal or our patience ended it.
+    pub fn exit_code(&mut self) -> Option<i32> {
+        self.ended = true;
+        let end = Instant::now() + PATIENCE * 4;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            if Instant::now() > end {
+                self.child.kill().unwrap();
+                self.child.wait().unwrap();
+                return None;
+            }
+            super::pace(std::time::Duration::from_millis(2));
+        }
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let running = self.is_running();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let stderr = self.stderr();
+        if std::thread::panicking() {
+            let tail = stderr.len().saturating_sub(8000);
+            eprintln!("--- stderr of the gateway\n{}", stderr.get(tail..).unwrap_or(&stderr));
+            return;
+        }
+        assert!(running || self.ended, "the gateway ended by itself:\n{stderr}");
+        assert!(!stderr.contains("panicked at"), "the gateway panicked:\n{stderr}");
+    }
+}
+
+fn gather(mut from: impl Read + Send + 'static) -> Arc<Mutex<String>> {
+    let text = Arc::new(Mutex::new(String::new()));
+    let into = Arc::clone(&text);
+    std::thread::spawn(move || {
+        let mut bytes = [0; 4096];
+        while let Ok(count @ 1..) = from.read(&mut bytes) {
+            into.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes[..count]));
+        }
+    });
+    text
+}
+
+fn follow(from: impl Read + Send + 'static) -> (Arc<Mutex<Vec<String>>>, mpsc::Receiver<String>) {
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let (sender, receiver) = mpsc::channel();
+    let into = Arc::clone(&lines);
+    std::thread::spawn(move || {
+        for line in BufReader::new(from).lines().map_while(Result::ok) {
+            into.lock().unwrap().push(line.clone());
+            let _ = sender.send(line);
+        }
+    });
+    (lines, receiver)
+}

@@ -1,0 +1,451 @@
+//! A scripted MCP server on plain threads: it records every byte that the gateway sends and answers as
+//! the test says. Both eras, plain or TLS.
+//!
+//! Not here: the answers themselves (script), and patience with bad HTTP: what is not strict HTTP/1.1
+//! fails the test when the upstream is dropped.
+
+use super::PATIENCE;
+use super::client::uninterrupted;
+use super::script;
+use super::script::Script;
+use super::wire::Body;
+use super::wire::Head;
+use rustls::ServerConfig;
+use rustls::ServerConnection;
+use rustls::StreamOwned;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::collections::HashMap;
+use std::io::Read;
+use std::io::Write;
+use std::net::Shutdown;
+use std::net::SocketAddr;
+use std::net::TcpListener;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::Condvar;
+use std::sync::Mutex;
+use std::time::Duration;
+use std::time::Instant;
+
+/// What a connection is for, after a script ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    Keep,
+    Close,
+}
+
+/// One whole request as it came.
+#[derive(Clone, Debug)]
+pub struct Received {
+    pub head: Head,
+    pub body: Vec<u8>,
+}
+
+impl Received {
+    pub fn method(&self) -> &str {
+        &self.head.start[0]
+    }
+
+    /// The parts that a scripted server reads; all empty where the body is no JSON.
+    pub fn envelope(&self) -> Envelope {
+        serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+
+    pub fn mentions(&self, word: &str) -> bool {
+        self.head.fields.iter().any(|(_, value)| super::wire::find(value, word.as_bytes()).is_some())
+            || super::wire::find(&self.body, word.as_bytes()).is_some()
+    }
+}
+
+/// A message of which nothing is evaluated that a test may want back byte for byte.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub struct Envelope {
+    pub id: Option<Box<RawValue>>,
+    pub method: String,
+    pub params: Params,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Params {
+    pub name: String,
+    pub arguments: Option<Box<RawValue>>,
+    pub cursor: Option<String>,
+    pub protocol_version: String,
+}
+
+impl Envelope {
+    pub fn raw_id(&self) -> &str {
+        self.id.as_ref().map_or("null", |id| id.get())
+    }
+}
+
+#[derive(Default)]
+struct Record {
+    connections: usize,
+    open: usize,
+    bytes: usize,
+    requests: Vec<Received>,
+    /// All bytes of each connection, to find words that never became a request.
+    raw: Vec<Vec<u8>>,
+    violations: Vec<String>,
+    last_closed: Option<Instant>,
+    streams: HashMap<usize, TcpStream>,
+}
+
+/// The record, with a bell that rings at each change.
+#[derive(Default)]
+struct Seen(Mutex<Record>, Condvar);
+
+impl Seen {
+    fn change<T>(&self, change: impl FnOnce(&mut Record) -> T) -> T {
+        let value = change(&mut self.0.lock().unwrap());
+        self.1.notify_all();
+        value
+    }
+
+    fn wait(&self, limit: Duration, ready: impl Fn(&Record) -> bool) -> bool {
+        let record = self.0.lock().unwrap();
+        let (record, _) = self.1.wait_timeout_while(record, limit, |record| !ready(record)).unwrap();
+        ready(&record)
+    }
+}
+
+/// Starts a server without tools that answers both eras.
+pub fn upstream() -> Builder {
+    Builder {
+        scripts: HashMap::new(),
+        every: None,
+        get: None,
+        head: None,
+        tls: None,
+        pages: 1,
+        sessions: true,
+    }
+}
+
+pub struct Builder {
+    scripts: HashMap<String, Script>,
+    every: Option<Script>,
+    get: Option<Script>,
+    /// Runs when the head of a tools/call is there, before its body.
+    head: Option<Script>,
+    tls: Option<Arc<ServerConfig>>,
+    pages: usize,
+    sessions: bool,
+}
+
+impl Builder {
+    /// A tool that gives back its arguments.
+    #[must_use]
+    pub fn tool(self, name: &str) -> Self {
+        self.on(name, script::echo())
+    }
+
+    /// A tool that does what the script says.
+    #[must_use]
+    pub fn on(mut self, name: &str, script: Script) -> Self {
+        self.scripts.insert(name.into(), script);
+        self
+    }
+
+    /// Every request goes to the script: no MCP server behind it.
+    #[must_use]
+    pub fn every(mut self, script: Script) -> Self {
+        self.every = Some(script);
+        self
+    }
+
+    /// What a GET gets. Without it: an event stream that stays silent.
+    #[must_use]
+    pub fn get(mut self, script: Script) -> Self {
+        self.get = Some(script);
+        self
+    }
+
+    /// Answers as soon as the head is there, whatever the body.
+    #[must_use]
+    pub fn on_head(mut self, script: Script) -> Self {
+        self.head = Some(script);
+        self
+    }
+
+    #[must_use]
+    pub fn tls(mut self, config: Arc<ServerConfig>) -> Self {
+        self.tls = Some(config);
+        self
+    }
+
+    /// tools/list comes in so many pages of 50 tools.
+    #[must_use]
+    pub fn pages(mut self, pages: usize) -> Self {
+        self.pages = pages;
+        self
+    }
+
+    /// An older server that mints no session ids.
+    #[must_use]
+    pub fn without_sessions(mut self) -> Self {
+        self.sessions = false;
+        self
+    }
+
+    pub fn run(self) -> Upstream {
+        self.run_on(TcpListener::bind("127.0.0.1:0").unwrap())
+    }
+
+    pub fn run_on(self, listener: TcpListener) -> Upstream {
+        let address = listener.local_addr().unwrap();
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let (seen, server) = (Arc::new(Seen::default()), Arc::new(self));
+        let record = Arc::clone(&seen);
+        let handle = listener.try_clone().unwrap();
+        std::thread::spawn(move || {
+            while let Ok((stream, _)) = listener.accept() {
+                let (server, record) = (Arc::clone(&server), Arc::clone(&record));
+                std::thread::spawn(move || serve(&server, &record, stream));
+            }
+        });
+        Upstream { address, url: format!("{scheme}://{address}/mcp"), seen, listener: handle }
+    }
+}
+
+/// A running scripted server.
+pub struct Upstream {
+    pub address: SocketAddr,
+    pub url: String,
+    seen: Arc<Seen>,
+    listener: TcpListener,
+}
+
+impl Upstream {
+    pub fn requests(&self) -> Vec<Received> {
+        self.seen.change(|record| record.requests.clone())
+    }
+
+    /// What came since the last time; it is forgotten.
+    pub fn take_requests(&self) -> Vec<Received> {
+        self.seen.change(|record| {
+            record.raw.iter_mut().for_each(Vec::clear);
+            std::mem::take(&mut record.requests)
+        })
+    }
+
+    /// Whole requests that carry the token.
+    pub fn with(&self, token: &str) -> Vec<Received> {
+        self.requests().into_iter().filter(|request| request.mentions(token)).collect()
+    }
+
+    /// The one whole request that carries the token.
+    #[track_caller]
+    pub fn once(&self, token: &str) -> Received {
+        let mut found = self.with(token);
+        assert_eq!(found.len(), 1, "delivered {} times", found.len());
+        found.remove(0)
+    }
+
+    /// tools/call requests that arrived whole.
+    pub fn calls(&self) -> usize {
+        self.requests().iter().filter(|request| request.envelope().method == "tools/call").count()
+    }
+
+    /// How often the word stands in all that ever came, whole request or not.
+    pub fn mentions(&self, word: &str) -> usize {
+        let count = |raw: &Vec<u8>| memchr::memmem::find_iter(raw, word.as_bytes()).count();
+        self.seen.change(|record| record.raw.iter().map(count).sum())
+    }
+
+    pub fn connections(&self) -> usize {
+        self.seen.change(|record| record.connections)
+    }
+
+    pub fn open(&self) -> usize {
+        self.seen.change(|record| record.open)
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.seen.change(|record| record.bytes)
+    }
+
+    /// Waits until the token has come in a whole request.
+    #[track_caller]
+    pub fn until_called(&self, token: &str) {
+        let came =
+            self.seen.wait(PATIENCE, |record| record.requests.iter().any(|request| request.mentions(token)));
+        assert!(came, "{token} never came");
+    }
+
+    /// Waits until every connection is closed; when the last one was.
+    #[track_caller]
+    pub fn until_closed(&self) -> Instant {
+        assert!(self.closes_within(PATIENCE), "{} connections still open", self.open());
+        self.seen.change(|record| record.last_closed).expect("there was no connection")
+    }
+
+    pub fn closes_within(&self, limit: Duration) -> bool {
+        self.seen.wait(limit, |record| record.open == 0)
+    }
+
+    /// Closes every connection from this side.
+    pub fn close_all(&self) {
+        for stream in self.seen.change(|record| std::mem::take(&mut record.streams)).into_values() {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// From now on connections are refused, and the open ones are closed.
+    pub fn stop(&self) {
+        let _ = socket2::SockRef::from(&self.listener).shutdown(Shutdown::Both);
+        self.close_all();
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.stop();
+        let violations = self.seen.change(|record| std::mem::take(&mut record.violations));
+        if !std::thread::panicking() {
+            assert!(violations.is_empty(), "the gateway wrote what is not strict HTTP/1.1: {violations:?}");
+        }
+    }
+}
+
+trait ReadWrite: Read + Write {}
+impl<T: Read + Write> ReadWrite for T {}
+
+/// One connection, as scripts see it.
+pub struct Connection {
+    wire: Box<dyn ReadWrite>,
+    /// The same socket, for what TLS has no word for.
+    pub tcp: TcpStream,
+    pub number: usize,
+    buffer: Vec<u8>,
+    seen: Arc<Seen>,
+}
+
+impl Connection {
+    /// False where the gateway no longer takes it.
+    pub fn send(&mut self, bytes: &[u8]) -> bool {
+        self.wire.write_all(bytes).and_then(|()| self.wire.flush()).is_ok()
+    }
+
+    /// Blocks until the gateway closes; when that was. Bytes that come meanwhile are kept.
+    pub fn until_gone(&mut self) -> Instant {
+        while self.read() {}
+        Instant::now()
+    }
+
+    pub fn reset(&self) {
+        let _ = socket2::SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO));
+    }
+
+    fn read(&mut self) -> bool {
+        let mut bytes = [0; 64 * 1024];
+        let count = uninterrupted(|| self.wire.read(&mut bytes)).unwrap_or(0);
+        self.buffer.extend_from_slice(&bytes[..count]);
+        self.seen.change(|record| {
+            record.bytes += count;
+            record.raw[self.number].extend_from_slice(&bytes[..count]);
+        });
+        count > 0
+    }
+
+    /// The next whole request; `Ok(None)` at the end of the connection.
+    fn request(&mut self, server: &Builder) -> Result<Option<(Received, Option<Next>)>, String> {
+        let head = loop {
+            match Head::parse(&self.buffer)? {
+                Some(head) => break head,
+                None if self.read() => {}
+                None => return Ok(None),
+            }
+        };
+        self.buffer.drain(..head.size);
+        let mut body = Body::of_request(&head)?;
+        let mut received = Received { head, body: Vec::new() };
+        let is_call = received.head.field("x-call").is_some();
+        let early = server.head.as_ref().filter(|_| is_call).map(|script| script(self, &received));
+        loop {
+            body.take(&mut self.buffer, &mut |bytes| received.body.extend_from_slice(bytes))?;
+            if body.is_done() {
+                return Ok(Some((received, early)));
+            }
+            if !self.read() {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+fn serve(server: &Builder, seen: &Arc<Seen>, tcp: TcpStream) {
+    tcp.set_nodelay(true).unwrap();
+    let number = seen.change(|record| {
+        let number = record.connections;
+        record.raw.push(Vec::new());
+        record.streams.insert(number, tcp.try_clone().unwrap());
+        record.connections += 1;
+        record.open += 1;
+        number
+    });
+    let wire: Box<dyn ReadWrite> = match &server.tls {
+        None => Box::new(tcp.try_clone().unwrap()),
+        Some(config) => {
+            let session = ServerConnection::new(Arc::clone(config)).unwrap();
+            Box::new(StreamOwned::new(session, tcp.try_clone().unwrap()))
+        }
+    };
+    let mut connection = Connection { wire, tcp, number, buffer: Vec::new(), seen: Arc::clone(seen) };
+    loop {
+        let next = match connection.request(server) {
+            Ok(None) => break,
+            Ok(Some((received, early))) => {
+                seen.change(|record| record.requests.push(received.clone()));
+                early.unwrap_or_else(|| answer(server, &mut connection, &received))
+            }
+            Err(violation) => {
+                seen.change(|record| record.violations.push(violation));
+                break;
+            }
+        };
+        if next == Next::Close {
+            break;
+        }
+    }
+    let linger = socket2::SockRef::from(&connection.tcp).linger();
+    if !matches!(linger, Ok(Some(_))) {
+        let _ = connection.tcp.shutdown(Shutdown::Both);
+    }
+    // A reset leaves with the last descriptor of the socket.
+    drop(connection);
+    seen.change(|record| {
+        record.streams.remove(&number);
+        record.open -= 1;
+        record.last_closed = Some(Instant::now());
+    });
+}
+
+fn answer(server: &Builder, connection: &mut Connection, request: &Received) -> Next {
+    if let Some(script) = &server.every {
+        return script(connection, request);
+    }
+    let envelope = request.envelope();
+    match (request.method(), envelope.method.as_str()) {
+        ("GET", _) => match &server.get {
+            Some(script) => script(connection, request),
+            None => script::silent_stream(connection, request),
+        },
+        ("DELETE", _) => script::send(connection, &script::plain(200, "")),
+        (_, "tools/call") => match server.scripts.get(&envelope.params.name) {
+            Some(script) => script(connection, request),
+            None => script::error(connection, request, -32602, "Unknown tool"),
+        },
+        (_, "initialize") => script::initialize(connection, request, server.sessions),
+        (_, "server/discover") => script::discover(connection, request),
+        (_, "tools/list") => script::list(connection, request, &server.scripts, server.pages),
+        (_, method) if method.starts_with("notifications/") || envelope.id.is_none() => {
+            script::send(connection, &script::plain(202, ""))
+        }
+        _ => script::error(connection, request, -32601, "Method not found"),
+    }
+}
