@@ -3,7 +3,10 @@
 //! Not here: policy of any kind. Each function does one system call and says what its answer means.
 //!
 //! The worker owns its sockets through the runtime's types, which lend only a raw descriptor number.
-//! [`lend`] turns such a number into a borrow for the length of one call; that is the one unsafe act.
+//! [`lend`] turns such a number into a borrow for the length of one call. [`ring`] has the rest: what the kernel
+//! touches while we do something else.
+
+pub mod ring;
 
 use rustix::event::epoll;
 use rustix::net::RecvFlags;
@@ -137,12 +140,18 @@ pub fn abort(fd: RawFd) {
     }
 }
 
-/// Whether what waits on a socket begins like an interim answer (1xx) of HTTP/1.1. Takes nothing.
+const INTERIM: &[u8] = b"HTTP/1.1 1";
+
+/// Whether bytes begin like an interim answer (1xx) of HTTP/1.1.
+pub fn is_interim(bytes: &[u8]) -> bool {
+    bytes.starts_with(INTERIM)
+}
+
+/// Whether what waits on a socket begins like an interim answer. Takes nothing.
 pub fn interim_waits(fd: RawFd) -> bool {
-    const INTERIM: &[u8; 10] = b"HTTP/1.1 1";
     let mut begin = [0; INTERIM.len()];
     let peeked = lend(fd, |fd| rustix::net::recv(fd, &mut begin, RecvFlags::PEEK | RecvFlags::DONTWAIT));
-    peeked.is_ok_and(|(_, count)| count == begin.len()) && begin == *INTERIM
+    peeked.is_ok_and(|(_, count)| is_interim(begin.get(..count).unwrap_or_default()))
 }
 
 /// Makes the close of this socket a reset, so that the peer cannot take a cut answer for a whole one.
@@ -223,12 +232,12 @@ impl Timer {
         let flags = rustix::time::TimerfdTimerFlags::empty();
         let _ = lend(fd, |fd| rustix::time::timerfd_settime(fd, flags, &every(interval_ms)));
     }
+}
 
-    /// Whether it fired since the last look.
-    pub fn take(fd: RawFd) -> bool {
-        let mut count = [0; 8];
-        lend(fd, |fd| rustix::io::read(fd, &mut count)).is_ok()
-    }
+/// Whether a timer or a bell has fired since the last look.
+pub fn take_signal(fd: RawFd) -> bool {
+    let mut count = [0; 8];
+    lend(fd, |fd| rustix::io::read(fd, &mut count)).is_ok()
 }
 
 impl From<Timer> for std::os::unix::net::UnixStream {

@@ -49,9 +49,8 @@ pub const BUFFER_BYTES: usize = 16 * 1024;
 pub const RELAY_BUFFER_BYTES: usize = 64 * 1024;
 /// Room kept free in front of a body, so that our own head is written before it without moving it.
 pub const HEADROOM_BYTES: usize = 4 * 1024;
-/// A body up to here is copied aside while its call waits, so that its buffer can take the answer and a
-/// refusal can still name its id; a larger one keeps its buffer.
-pub const KEPT_BODY_BYTES_MAX: usize = 4 * 1024;
+/// Room kept free behind what is received, for what frames it on the way out: CRLF, and the last chunk.
+pub const TAILROOM_BYTES: usize = 8;
 /// Buffers of each size that a worker keeps for reuse. More are allocated, and freed, on demand.
 pub const POOLED_BUFFERS_MAX: usize = 1024;
 
@@ -74,11 +73,6 @@ pub const ANSWER_SCAN_BYTES_MAX: usize = 64 * 1024;
 
 /// Client connections of one worker. Past it the newest is closed at accept, and counted.
 pub const CLIENT_CONNECTIONS_MAX: usize = 50_000;
-/// Reads of one worker that wait with a buffer for the next request of a busy client; the other idle connections
-/// wait for readiness and hold none.
-pub const POSTED_READS_MAX: usize = 64;
-/// How long such a read may wait before its buffer is taken back.
-pub const POSTED_READ_MS: u64 = 20;
 /// Calls on one client connection before it is closed politely; spreads load over new workers.
 pub const CALLS_PER_CONNECTION_MAX: u64 = 10_000_000;
 /// Idle upstream connections that a worker keeps for one instance. Past it the one that comes back is

@@ -24,7 +24,7 @@ pub async fn run<P: Future<Output = ()>>(
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
-                let stream = Stream::Tcp(stream);
+                let stream = Stream::from(stream);
                 crate::base::sys::no_delay(stream.fd());
                 match crate::base::sys::local_address(stream.fd()) {
                     Ok(local) => tell(Event::Connection(stream, local)),

@@ -4,6 +4,7 @@
 //! can be replaced or worked around in one place.
 
 pub mod listen;
+pub mod ring;
 pub mod runtime;
 pub mod stream;
 pub mod ticker;

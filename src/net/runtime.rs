@@ -2,6 +2,7 @@
 //!
 //! Not here: what runs on it.
 
+use crate::base::sys::ring::Ring;
 use monoio::RuntimeBuilder;
 use std::future::Future;
 use std::io;
@@ -24,8 +25,8 @@ pub fn current() -> Driver {
     CURRENT.get()
 }
 
-/// Entries of the submission ring: two for each of the calls that one turn may finish.
-const RING_ENTRIES: u32 = 4096;
+/// Entries of the runtime's submission ring: the bytes of calls have a ring of their own.
+const RING_ENTRIES: u32 = 1024;
 
 /// Runs `main` on a runtime of this thread until it ends.
 ///
@@ -48,15 +49,15 @@ pub fn block_on<F: Future<Output = ()>>(driver: Driver, main: impl FnOnce() -> F
 
 /// SINGLE_ISSUER and DEFER_TASKRUN (Linux 6.1): completions are delivered when this thread asks for them
 /// instead of interrupting it, half the CPU of the default flags (docs/decisions/0005).
-fn ring() -> io_uring::Builder {
-    let mut deferred = io_uring::IoUring::builder();
+fn ring() -> io_uring_06::Builder {
+    let mut deferred = io_uring_06::IoUring::builder();
     deferred.setup_single_issuer().setup_defer_taskrun();
     if deferred.build(8).is_ok() {
         return deferred;
     }
-    let mut cooperative = io_uring::IoUring::builder();
+    let mut cooperative = io_uring_06::IoUring::builder();
     cooperative.setup_coop_taskrun();
-    if cooperative.build(8).is_ok() { cooperative } else { io_uring::IoUring::builder() }
+    if cooperative.build(8).is_ok() { cooperative } else { io_uring_06::IoUring::builder() }
 }
 
 /// Whether this host lets us use io_uring, tried before a worker starts.
@@ -64,7 +65,7 @@ fn ring() -> io_uring::Builder {
 /// # Errors
 /// A sentence that names the cause and the cure.
 pub fn check_uring() -> Result<(), String> {
-    let Err(error) = io_uring::IoUring::new(8) else { return Ok(()) };
+    let Err(error) = Ring::probe() else { return Ok(()) };
     Err(explain(&error, std::fs::read_to_string("/proc/sys/kernel/io_uring_disabled").ok().as_deref()))
 }
 
@@ -80,7 +81,10 @@ fn explain(error: &io::Error, sysctl: Option<&str>) -> String {
             "a seccomp profile or security module forbids it (container runtimes do by default): allow io_uring_setup, io_uring_enter and io_uring_register"
         }
         (Some(libc::ENOSYS), _) => {
-            "this kernel has no io_uring, or a seccomp profile hides it: Linux 5.11 or later is needed"
+            "this kernel has no io_uring, or a seccomp profile hides it: Linux 5.19 or later is needed"
+        }
+        (Some(libc::EINVAL), _) => {
+            "this kernel's io_uring is too old: Linux 5.19 or later is needed, 6.1 is better"
         }
         (Some(libc::ENOMEM), _) => {
             "not enough lockable memory: raise LimitMEMLOCK (ulimit -l) or the memory limit"
@@ -104,6 +108,7 @@ mod tests {
             (libc::EPERM, Some("1\n"), "CAP_SYS_ADMIN"),
             (libc::EPERM, Some("0\n"), "seccomp"),
             (libc::ENOSYS, None, "no io_uring"),
+            (libc::EINVAL, None, "too old"),
             (libc::ENOMEM, None, "LimitMEMLOCK"),
         ];
         for (errno, sysctl, part) in cases {

@@ -8,14 +8,16 @@
 //! and its receivers are woken once (docs/decisions/0009). Refusals and requests larger than a pooled buffer are
 //! written at once and wait for room.
 
+use crate::base::buffer::Arrived;
 use crate::base::buffer::Buffer;
+use crate::base::buffer::Buffers;
+use crate::base::clock;
+use crate::base::clock::Moment;
 use crate::base::sys;
-use monoio::buf::Slice;
+use crate::base::sys::Queue;
+use crate::net::ring::port::Port;
 use monoio::buf::SliceMut;
 use monoio::io::AsyncReadRent;
-use monoio::io::AsyncWriteRent;
-use monoio::io::CancelHandle;
-use monoio::io::CancelableAsyncReadRent;
 use monoio::net::TcpStream;
 use monoio::net::UnixStream;
 use std::io;
@@ -34,9 +36,20 @@ use monoio::io::poll_io::ReadBuf;
 /// A TLS session over a plain socket.
 pub type TlsStream = tokio_rustls::client::TlsStream<monoio::net::tcp::stream_poll::TcpStreamPoll>;
 
-pub enum Stream {
+/// A plain socket: of the ring, where the worker has one, else of the runtime.
+pub struct Plain {
+    /// Before the socket, whose descriptor must be open when the port goes.
+    port: Option<Port>,
+    socket: Socket,
+}
+
+enum Socket {
     Tcp(TcpStream),
     Unix(UnixStream),
+}
+
+pub enum Stream {
+    Plain(Plain),
     Tls(Box<TlsStream>, RawFd),
 }
 
@@ -47,50 +60,117 @@ pub struct Cut {
     pub error: io::Error,
 }
 
+impl From<TcpStream> for Stream {
+    fn from(socket: TcpStream) -> Self {
+        Self::plain(Socket::Tcp(socket))
+    }
+}
+
+impl From<UnixStream> for Stream {
+    fn from(socket: UnixStream) -> Self {
+        Self::plain(Socket::Unix(socket))
+    }
+}
+
 impl Stream {
+    fn plain(socket: Socket) -> Self {
+        let port = Port::new(socket.fd());
+        Self::Plain(Plain { port, socket })
+    }
+
+    /// The socket itself, for a TLS session over it; none where it is no TCP socket.
+    pub fn into_tcp(self) -> Option<TcpStream> {
+        match self {
+            Self::Plain(Plain { socket: Socket::Tcp(socket), .. }) => Some(socket),
+            _ => None,
+        }
+    }
+
+    fn port(&self) -> Option<&Port> {
+        match self {
+            Self::Plain(plain) => plain.port.as_ref(),
+            Self::Tls(..) => None,
+        }
+    }
+
     pub fn fd(&self) -> RawFd {
         match self {
-            Self::Tcp(stream) => stream.as_raw_fd(),
-            Self::Unix(stream) => stream.as_raw_fd(),
+            Self::Plain(plain) => plain.socket.fd(),
             Self::Tls(_, fd) => *fd,
+        }
+    }
+
+    /// The next bytes, in a small buffer of the pool; none at the end. No buffer is held while nothing comes,
+    /// and nothing is lost where the wait is dropped, but by TLS, whose session is read with its buffer.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub async fn receive(&mut self, buffers: &Buffers) -> io::Result<Option<Arrived>> {
+        if let Some(port) = self.port() {
+            return port.receive().await;
+        }
+        let room = buffers.room();
+        loop {
+            self.readable().await?;
+            let mut buffer = buffers.small();
+            let count = match self {
+                Self::Plain(plain) => sys::receive_now(plain.socket.fd(), &mut buffer[room.clone()]),
+                Self::Tls(stream, _) => {
+                    std::future::poll_fn(|cx| poll_read(stream, cx, &mut buffer[room.clone()])).await
+                }
+            };
+            if let Ok(count @ 1..) = count {
+                let (start, end, at) = (room.start, room.start + count, clock::now());
+                return Ok(Some(Arrived { buffer, start, end, at }));
+            }
+            buffers.give_back(buffer);
+            match count {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                other => return other.map(|_| None),
+            }
+        }
+    }
+
+    /// Begins to wait for the next bytes before they are asked for, so that [`Self::queue`] costs nothing.
+    pub fn arm(&self) {
+        if let Some(port) = self.port() {
+            port.arm();
+        }
+    }
+
+    /// What waits on a connection on which nothing should.
+    pub fn queue(&self) -> Queue {
+        self.port().and_then(Port::queue).unwrap_or_else(|| sys::queue(self.fd()))
+    }
+
+    /// Whether what waits begins like an interim answer (1xx) of HTTP/1.1. Takes nothing.
+    pub fn interim_waits(&self) -> bool {
+        match self.port().and_then(|port| port.waiting(sys::is_interim)) {
+            Some(interim) => interim,
+            None => sys::interim_waits(self.fd()),
         }
     }
 
     /// Reads into `buffer[range]` once. The buffer comes back with the result; its length never changes.
     pub async fn read(&mut self, buffer: Buffer, range: Range<usize>) -> (io::Result<usize>, Buffer) {
+        if let Some(port) = self.port() {
+            return port.read(buffer, range).await;
+        }
+        let mut buffer = buffer;
         match self {
-            Self::Tcp(stream) => {
+            Self::Plain(Plain { socket: Socket::Tcp(stream), .. }) => {
                 let (result, slice) = stream.read(SliceMut::new(buffer, range.start, range.end)).await;
                 (result, slice.into_inner())
             }
-            Self::Unix(stream) => {
+            Self::Plain(Plain { socket: Socket::Unix(stream), .. }) => {
                 let (result, slice) = stream.read(SliceMut::new(buffer, range.start, range.end)).await;
                 (result, slice.into_inner())
             }
             Self::Tls(stream, _) => {
-                let mut buffer = buffer;
                 let result =
                     std::future::poll_fn(|cx| poll_read(stream, cx, &mut buffer[range.clone()])).await;
                 (result, buffer)
             }
-        }
-    }
-
-    /// Like [`Self::read`], but another task may take the buffer back: the read then ends with an error, and
-    /// what had come by then is returned as usual.
-    pub async fn read_revocable(
-        &mut self,
-        buffer: Buffer,
-        range: Range<usize>,
-        handle: CancelHandle,
-    ) -> (io::Result<usize>, Buffer) {
-        match self {
-            Self::Tcp(stream) => {
-                let slice = SliceMut::new(buffer, range.start, range.end);
-                let (result, slice) = stream.cancelable_read(slice, handle).await;
-                (result, slice.into_inner())
-            }
-            other => other.read(buffer, range).await,
         }
     }
 
@@ -99,29 +179,63 @@ impl Stream {
     ///
     /// An error comes with the bytes that the kernel had taken before it.
     pub async fn write(&mut self, buffer: Buffer, range: Range<usize>) -> (Result<(), Cut>, Buffer) {
-        let mut buffer = buffer;
-        let mut begin = range.start;
-        while begin < range.end {
-            let (written, slice) = match self {
-                Self::Tcp(stream) => stream.write(Slice::new(buffer, begin, range.end)).await,
-                Self::Unix(stream) => stream.write(Slice::new(buffer, begin, range.end)).await,
-                Self::Tls(..) => {
-                    let result = self.write_all(&buffer[begin..range.end]).await;
-                    // What a session has encrypted may have left.
-                    let result = result.map_err(|error| Cut { written: range.len(), error });
-                    return (result, buffer);
-                }
+        if let Some(port) = self.port() {
+            let length = range.len();
+            let (result, buffer) = port.send(buffer, range).await;
+            return (whole(result, length).map(|_| ()), buffer);
+        }
+        if matches!(self, Self::Tls(..)) {
+            let result = self.write_all(&buffer[range.clone()]).await;
+            // What a session has encrypted may have left.
+            return (result.map_err(|error| Cut { written: range.len(), error }), buffer);
+        }
+        let mut written = 0;
+        while written < range.len() {
+            let sent = match sys::send_now(self.fd(), &buffer[range.start + written..range.end]) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable().await.map(|()| 0),
+                other => other,
             };
-            buffer = slice.into_inner();
-            match written {
-                Ok(written) if written > 0 => begin += written,
-                other => {
-                    let error = other.err().unwrap_or_else(|| io::ErrorKind::WriteZero.into());
-                    return (Err(Cut { written: begin - range.start, error }), buffer);
-                }
+            match sent {
+                Ok(more) => written += more,
+                Err(error) => return (Err(Cut { written, error }), buffer),
             }
         }
         (Ok(()), buffer)
+    }
+
+    /// Like [`Self::write`], says when the kernel had it, and waits for the peer's answer (or its end) where that
+    /// costs nothing more: it is there for the next [`Self::receive`] then.
+    pub async fn ask(&mut self, buffer: Buffer, range: Range<usize>) -> (Result<Moment, Cut>, Buffer) {
+        let Some(port) = self.port() else {
+            let (result, buffer) = self.write(buffer, range).await;
+            return (result.map(|()| clock::now()), buffer);
+        };
+        let length = range.len();
+        let (result, buffer) = port.ask(buffer, range).await;
+        (whole(result, length), buffer)
+    }
+
+    /// Writes the last bytes of an answer without waiting for the kernel to take them, where there is a ring.
+    /// What went wrong is told by the next write, or [`Self::settle`].
+    pub async fn write_behind(&mut self, buffer: Buffer, range: Range<usize>) -> (Result<(), Cut>, Buffer) {
+        match self.port() {
+            Some(port) if !port.is_sending() => {
+                port.send_behind(buffer, range);
+                (Ok(()), Buffer::default())
+            }
+            _ => self.write(buffer, range).await,
+        }
+    }
+
+    /// Waits until what was written behind has left.
+    ///
+    /// # Errors
+    /// Why it has not.
+    pub async fn settle(&self) -> io::Result<()> {
+        match self.port() {
+            Some(port) => port.settle().await,
+            None => Ok(()),
+        }
     }
 
     /// Writes all of `bytes`.
@@ -129,6 +243,7 @@ impl Stream {
     /// # Errors
     /// `BrokenPipe`, `ConnectionReset` where the peer has gone; what was written before is not known to it.
     pub async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.settle().await?;
         let mut rest = bytes;
         while !rest.is_empty() {
             let written = if let Self::Tls(stream, _) = self {
@@ -147,26 +262,30 @@ impl Stream {
         Ok(())
     }
 
-    /// Writes what the kernel takes now; never waits. TLS takes nothing this way.
+    /// Writes what the kernel takes now; never waits. TLS takes nothing this way, nor does a socket on which
+    /// something written behind is still under way.
     ///
     /// # Errors
     /// `WouldBlock` where nothing fits, else the socket's error.
     pub fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Tls(..) => Err(io::ErrorKind::WouldBlock.into()),
+            plain if plain.port().is_some_and(Port::is_sending) => Err(io::ErrorKind::WouldBlock.into()),
             plain => sys::send_now(plain.fd(), bytes),
         }
     }
 
-    /// Waits until bytes, end-of-file or an error can be read, without holding a buffer.
+    /// Waits until bytes, end-of-file or an error can be received, without holding a buffer.
     ///
     /// # Errors
     /// Where the wait itself fails; the stream is unusable then.
     pub async fn readable(&self) -> io::Result<()> {
+        if let Some(port) = self.port() {
+            port.has_come().await;
+            return Ok(());
+        }
         match self {
-            // The epoll driver answers WouldBlock for a readiness that was stale: wait again.
-            Self::Tcp(stream) => retry(|| stream.readable(false)).await,
-            Self::Unix(stream) => retry(|| stream.readable(false)).await,
+            Self::Plain(plain) => plain.socket.readable().await,
             // What a TLS session has buffered is invisible to the socket: the caller must read instead.
             Self::Tls(..) => Ok(()),
         }
@@ -178,10 +297,41 @@ impl Stream {
     /// Where the wait itself fails.
     pub async fn writable(&self) -> io::Result<()> {
         match self {
-            Self::Tcp(stream) => retry(|| stream.writable(false)).await,
-            Self::Unix(stream) => retry(|| stream.writable(false)).await,
+            Self::Plain(plain) => plain.socket.writable().await,
             Self::Tls(..) => Ok(()),
         }
+    }
+}
+
+impl Socket {
+    fn fd(&self) -> RawFd {
+        match self {
+            Self::Tcp(stream) => stream.as_raw_fd(),
+            Self::Unix(stream) => stream.as_raw_fd(),
+        }
+    }
+
+    /// The epoll driver answers WouldBlock for a readiness that was stale: wait again.
+    async fn readable(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => retry(|| stream.readable(false)).await,
+            Self::Unix(stream) => retry(|| stream.readable(false)).await,
+        }
+    }
+
+    async fn writable(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => retry(|| stream.writable(false)).await,
+            Self::Unix(stream) => retry(|| stream.writable(false)).await,
+        }
+    }
+}
+
+fn whole(result: io::Result<(usize, Moment)>, length: usize) -> Result<Moment, Cut> {
+    match result {
+        Ok((written, at)) if written == length => Ok(at),
+        Ok((written, _)) => Err(Cut { written, error: io::ErrorKind::BrokenPipe.into() }),
+        Err(error) => Err(Cut { written: 0, error }),
     }
 }
 

@@ -5,6 +5,7 @@
 //!
 //! Not here: what is done at a tick, and deadlines (`worker::watch` compares them).
 
+use crate::base::sys;
 use crate::base::sys::Timer;
 use monoio::net::UnixStream;
 use std::cell::Cell;
@@ -37,7 +38,7 @@ impl Ticker {
         loop {
             match self.stream.readable(false).await {
                 Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
-                _ if Timer::take(self.stream.as_raw_fd()) => return Ok(()),
+                _ if sys::take_signal(self.stream.as_raw_fd()) => return Ok(()),
                 _ => {}
             }
         }

@@ -46,7 +46,7 @@ pub async fn open(
 async fn tcp(address: SocketAddr, began: &impl Fn(RawFd)) -> io::Result<Stream> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
     let stream = begin(socket, &address.into())?;
-    let stream = Stream::Tcp(TcpStream::from_std(stream.into())?);
+    let stream = Stream::from(TcpStream::from_std(stream.into())?);
     finish(&stream, began).await?;
     sys::no_delay(stream.fd());
     Ok(stream)
@@ -55,7 +55,7 @@ async fn tcp(address: SocketAddr, began: &impl Fn(RawFd)) -> io::Result<Stream> 
 async fn unix(path: &Path, began: &impl Fn(RawFd)) -> io::Result<Stream> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     let stream = begin(socket, &socket2::SockAddr::unix(path)?)?;
-    let stream = Stream::Unix(UnixStream::from_std(stream.into())?);
+    let stream = Stream::from(UnixStream::from_std(stream.into())?);
     finish(&stream, began).await?;
     Ok(stream)
 }
@@ -85,7 +85,7 @@ async fn secure(
     tls: Option<&Arc<rustls::ClientConfig>>,
 ) -> io::Result<Stream> {
     let (Some(name), Some(config)) = (&endpoint.tls_name, tls) else { return Ok(stream) };
-    let Stream::Tcp(plain) = stream else { return Ok(stream) };
+    let Some(plain) = stream.into_tcp() else { return Err(io::ErrorKind::Unsupported.into()) };
     let fd = plain.as_raw_fd();
     let plain = plain.try_into_poll_io().map_err(|(error, _)| error)?;
     let connector = tokio_rustls::TlsConnector::from(Arc::clone(config));

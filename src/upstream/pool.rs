@@ -3,7 +3,7 @@
 //! Not here: other workers' connections (each has its own), health, and the choice between instances.
 
 use crate::base::clock::Moment;
-use crate::base::sys;
+use crate::base::sys::Queue;
 use crate::config::limits;
 use crate::config::plan::Endpoint;
 use crate::net::stream::Stream;
@@ -52,7 +52,7 @@ impl Instance {
     pub fn take_idle(self: &Rc<Self>) -> Option<Lease> {
         loop {
             let Idle { stream, .. } = self.idle.borrow_mut().pop()?;
-            if sys::queue(stream.fd()) == sys::Queue::Empty {
+            if stream.queue() == Queue::Empty {
                 return Some(Lease { stream, reused: true, instance: Rc::clone(self) });
             }
             self.open.set(self.open.get() - 1);
@@ -91,6 +91,7 @@ impl Lease {
         let Self { stream, instance, .. } = self;
         let mut idle = instance.idle.borrow_mut();
         if idle.len() < limits::POOL_IDLE_MAX {
+            stream.arm();
             idle.push(Idle { stream, since: now });
             return;
         }

@@ -4,7 +4,8 @@
 //! which none was may be sent again (at most once).
 
 use crate::base::buffer::Buffer;
-use crate::base::sys;
+use crate::base::clock;
+use crate::base::clock::Moment;
 use crate::net::stream::Stream;
 use std::future::Future;
 use std::io;
@@ -15,8 +16,8 @@ use std::task::Poll;
 /// How far a request got.
 #[derive(Debug)]
 pub enum Sent {
-    /// The kernel has all of it.
-    Whole,
+    /// The kernel has all of it, since then.
+    Whole(Moment),
     /// The peer answered (or closed) first; the connection may carry that answer and nothing after it.
     AnsweredEarly,
     /// Nothing was handed over: it may be sent on another connection.
@@ -25,12 +26,12 @@ pub enum Sent {
     Part(io::Error),
 }
 
-/// Sends a request that fits one pooled buffer: through the ring, where the sends of one turn go together.
-/// A server that takes nothing while it answers early is met only by larger requests; see [`send`].
+/// Sends a request that fits one pooled buffer: through the ring, where the sends of one turn go together, and
+/// the wait for the answer begins with it. A server that takes nothing while it answers early is met only by larger requests; see [`send`].
 pub async fn send_small(stream: &mut Stream, buffer: Buffer, range: Range<usize>) -> (Sent, Buffer) {
-    let (result, buffer) = stream.write(buffer, range).await;
+    let (result, buffer) = stream.ask(buffer, range).await;
     let sent = match result {
-        Ok(()) => Sent::Whole,
+        Ok(at) => Sent::Whole(at),
         Err(cut) if cut.written == 0 => Sent::Nothing(cut.error),
         // An answer may be waiting behind the broken pipe (RFC 9112 section 9.5).
         Err(_) => Sent::AnsweredEarly,
@@ -42,7 +43,7 @@ pub async fn send_small(stream: &mut Stream, buffer: Buffer, range: Range<usize>
 pub async fn send(stream: &mut Stream, bytes: &[u8]) -> Sent {
     if matches!(stream, Stream::Tls(..)) {
         return match stream.write_all(bytes).await {
-            Ok(()) => Sent::Whole,
+            Ok(()) => Sent::Whole(clock::now()),
             // Bytes that a session has encrypted may have left.
             Err(error) => Sent::Part(error),
         };
@@ -61,7 +62,7 @@ pub async fn send(stream: &mut Stream, bytes: &[u8]) -> Sent {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 if readable_first(stream).await {
                     // Only a final answer means that the rest is not wanted (RFC 9112 section 9.5).
-                    interim = sys::interim_waits(stream.fd());
+                    interim = stream.interim_waits();
                     if !interim {
                         return Sent::AnsweredEarly;
                     }
@@ -72,7 +73,7 @@ pub async fn send(stream: &mut Stream, bytes: &[u8]) -> Sent {
             Err(_) => return Sent::AnsweredEarly,
         }
         if written == bytes.len() {
-            return Sent::Whole;
+            return Sent::Whole(clock::now());
         }
     }
 }

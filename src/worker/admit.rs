@@ -2,7 +2,6 @@
 //!
 //! Not here: I/O. Every check is a call into a pure folder; this file only hands each what it needs.
 
-use crate::base::clock;
 use crate::base::fault::Fault;
 use crate::base::fault::Kind;
 use crate::config::plan::ServerId;
@@ -148,7 +147,7 @@ pub fn identify(
         authorization: header(source, &exchange.fields, Known::Authorization),
         api_key: header(source, &exchange.fields, Known::ApiKey),
     };
-    let now = worker.wall_seconds(clock::now());
+    let now = worker.wall_seconds(worker.coarse_now());
     let principal = identity::identify(&adopted.plan.identity, &adopted.keys, &presented, now)?;
     exchange.record.principal.set(principal.name);
     Ok(())

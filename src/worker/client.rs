@@ -22,7 +22,6 @@ use crate::worker::refuse;
 use crate::worker::state::Exchange;
 use crate::worker::watch::Cause;
 use crate::worker::watch::Phase;
-use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -42,6 +41,8 @@ pub struct Client {
     pub known_host: (u64, Vec<u8>),
     /// Bytes of the worker's budget that `input` holds.
     pub reserved: usize,
+    /// When the newest of them came.
+    pub came: Moment,
     scan: HeadScan,
     calls: u64,
     worker: Rc<Worker>,
@@ -71,6 +72,7 @@ pub async fn serve(worker: Rc<Worker>, stream: Stream, local: SocketAddr) {
         end: 0,
         known_host: (0, Vec::new()),
         reserved: 0,
+        came: Moment::ZERO,
         scan: HeadScan::default(),
         calls: 0,
         worker: Rc::clone(&worker),
@@ -101,63 +103,36 @@ async fn one(worker: &Rc<Worker>, client: &mut Client) -> After {
 }
 
 impl Client {
-    /// Waits until a request begins; false when none will.
+    /// Waits until a request begins, without a buffer; false when none will.
     async fn first_bytes(&mut self) -> bool {
         if self.start < self.end {
+            // Pipelined: its time begins when the one before is done.
+            self.came = clock::now();
             return true;
         }
         self.release();
         let now = self.worker.coarse_now();
         let deadline = now.plus_millis(self.worker.adopt().plan.http.idle_timeout_ms);
         self.worker.watch.enter(self.slot, Phase::Idle, now, deadline);
-        // A busy client sends its next request at once: one read is posted for it, and the watch takes its
-        // buffer back when nothing comes. Then, and before the first request, readiness is waited for.
-        if self.calls > 0
-            && let Some(came) = self.posted().await
-        {
-            return came;
-        }
-        self.ready().await
-    }
-
-    /// None: no buffer may be held, or it was taken back before anything came.
-    async fn posted(&mut self) -> Option<bool> {
-        let handle = self.worker.watch.revocable(self.slot)?;
-        self.acquire();
-        let buffer = std::mem::take(&mut self.input);
-        let range = self.end..buffer.len();
-        let (result, buffer) = self.stream.read_revocable(buffer, range, handle).await;
-        self.input = buffer;
-        self.worker.watch.read_over(self.slot);
-        match result {
-            Ok(received) => {
-                self.end += received;
-                Some(received > 0)
+        match self.stream.receive(&self.worker.buffers).await {
+            Ok(Some(arrived)) => {
+                (self.input, self.start, self.end) = (arrived.buffer, arrived.start, arrived.end);
+                self.came = arrived.at;
+                true
             }
-            Err(error) if sys::is_cancelled(&error) && self.worker.watch.cause(self.slot).is_none() => {
-                self.release();
-                None
+            Ok(None) | Err(_) => {
+                self.settle().await;
+                false
             }
-            Err(_) => Some(false),
         }
     }
 
-    async fn ready(&mut self) -> bool {
-        loop {
-            if self.stream.readable().await.is_err() {
-                return false;
-            }
-            self.acquire();
-            match sys::receive_now(self.stream.fd(), &mut self.input[limits::HEADROOM_BYTES..]) {
-                Ok(0) => return false,
-                Ok(received) => {
-                    self.end = self.start + received;
-                    return true;
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.release(),
-                Err(_) => return false,
-            }
-        }
+    /// The last answer may still be on its way to a client that has ended its own side.
+    async fn settle(&mut self) {
+        let now = self.worker.coarse_now();
+        let deadline = now.plus_millis(limits::LINGER_MS);
+        self.worker.watch.enter(self.slot, Phase::Client, now, deadline);
+        let _ = self.stream.settle().await;
     }
 
     /// Reads and checks a head; false when the client left without having sent one whole.
@@ -205,6 +180,7 @@ impl Client {
         self.input = buffer;
         let received = received.unwrap_or(0);
         self.end += received;
+        self.came = clock::now();
         received
     }
 

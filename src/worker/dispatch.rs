@@ -89,7 +89,8 @@ impl Departure<'_> {
                     return result;
                 }
             }
-            match self.open(&instance).await {
+            // Boxed: the state of a handshake would be part of every call's.
+            match Box::pin(self.open(&instance)).await {
                 Ok(lease) => match self.transmit(lease).await {
                     Some(result) => return result,
                     None => fault = REFUSED,
@@ -143,9 +144,12 @@ impl Departure<'_> {
         self.worker.watch.upstream(slot, Some(lease.stream.fd()));
         self.worker.watch.enter(slot, Phase::FirstByte, now, deadline);
         let sent = self.write(&mut lease).await;
-        self.exchange.upstream_began = clock::now();
+        self.exchange.upstream_began = match sent {
+            Sent::Whole(at) => at,
+            _ => clock::now(),
+        };
         match sent {
-            Sent::Whole => return Some(Ok(Dispatched { lease, whole: true })),
+            Sent::Whole(_) => return Some(Ok(Dispatched { lease, whole: true })),
             Sent::AnsweredEarly => return Some(Ok(Dispatched { lease, whole: false })),
             Sent::Nothing(_) | Sent::Part(_) => {}
         }
@@ -185,7 +189,7 @@ impl Departure<'_> {
     /// For a head that has no room before its body: many injected fields, a short head of the client.
     async fn write_apart(&mut self, lease: &mut Lease) -> Sent {
         let head = send::send(&mut lease.stream, &self.exchange.out).await;
-        if !matches!(head, Sent::Whole) || self.body.bytes.is_empty() {
+        if !matches!(head, Sent::Whole(_)) || self.body.bytes.is_empty() {
             return head;
         }
         match send::send(&mut lease.stream, &self.client.input[self.body.bytes.clone()]).await {

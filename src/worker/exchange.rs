@@ -36,7 +36,8 @@ pub async fn run(
     worker.metrics().inflight.add(1);
     let after = match attempt(worker, adopted, client, exchange).await {
         Ok(after) => after,
-        Err(fault) => refuse::answer(worker, client, exchange, fault).await,
+        // Boxed: most calls are not refused, and each has to hold the state of what may happen to it.
+        Err(fault) => Box::pin(refuse::answer(worker, client, exchange, fault)).await,
     };
     worker.metrics().inflight.sub(1);
     worker.watch.end_call(client.slot);
@@ -65,7 +66,7 @@ async fn attempt(
     let body = body::read(worker, client, &door.head, adopted.plan.http.max_body).await?;
     exchange.next = Some(body.next);
     exchange.body = body.bytes.clone();
-    exchange.begun = clock::now();
+    exchange.begun = client.came;
     exchange.record.bytes_in = body.bytes.len() as u64;
     // 3 mcp: what is asked, and do all readers of it agree?
     let intent = admit::understand(worker, client, exchange, &door, &body)?;

@@ -18,6 +18,7 @@ pub mod state;
 pub mod watch;
 
 use crate::base::buffer::Buffers;
+use crate::base::buffer::Sizes;
 use crate::base::clock;
 use crate::base::clock::Moment;
 use crate::config::limits;
@@ -27,6 +28,7 @@ use crate::handoff::Phase;
 use crate::handoff::Shared;
 use crate::mcp::envelope::CallKind;
 use crate::mcp::scratch::Scratch;
+use crate::net::ring;
 use crate::net::ticker::Ticker;
 use crate::telemetry::metrics::WorkerMetrics;
 use crate::telemetry::record::Outcome;
@@ -51,7 +53,7 @@ pub struct Worker {
     pub index: usize,
     pub shared: Arc<Shared>,
     pub watch: Watch,
-    pub buffers: Buffers,
+    pub buffers: Rc<Buffers>,
     pub scratch: RefCell<Scratch>,
     pub budget: Budget,
     pub questions: Questions,
@@ -79,6 +81,13 @@ pub struct Worker {
     draining: Cell<bool>,
 }
 
+const BUFFERS: Sizes = Sizes {
+    small: limits::BUFFER_BYTES,
+    large: limits::RELAY_BUFFER_BYTES,
+    front: limits::HEADROOM_BYTES,
+    back: limits::TAILROOM_BYTES,
+};
+
 /// How often an operator is told that a server cannot be reached; what comes between is in the metrics.
 const TELL_INTERVAL_NS: u64 = 10_000_000_000;
 
@@ -95,11 +104,7 @@ impl Worker {
         let worker = Self {
             index,
             watch: Watch::new()?,
-            buffers: Buffers::new(
-                limits::BUFFER_BYTES,
-                limits::RELAY_BUFFER_BYTES,
-                limits::POOLED_BUFFERS_MAX,
-            ),
+            buffers: Rc::new(Buffers::new(BUFFERS, limits::POOLED_BUFFERS_MAX)),
             scratch: RefCell::new(Scratch::new()),
             budget: Budget::default(),
             questions: Questions::default(),
@@ -263,6 +268,7 @@ impl Worker {
         self.coarse.set(now);
         self.pausing.borrow_mut().drain(..).for_each(Waker::wake);
         self.watch.tick(now);
+        ring::nudge();
         self.metrics().heartbeat.add(1);
         // Every second: what may be a little late.
         if now.nanos_since(self.tidied.get()) >= 1_000_000_000 {

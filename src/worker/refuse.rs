@@ -116,11 +116,7 @@ fn render(client: &Client, exchange: &Exchange, fault: Fault) -> Vec<u8> {
     if fault.wire().status >= 500 && call.is_some_and(|call| call.method == Method::Discover) {
         return body;
     }
-    let text = if exchange.moved_on {
-        exchange.kept.as_slice()
-    } else {
-        client.input.get(exchange.body.clone()).unwrap_or_default()
-    };
+    let text = client.input.get(exchange.body.clone()).unwrap_or_default();
     let id = envelope::raw_id(text).and_then(|range| text.get(range));
     let requested = requested_revision(client, exchange);
     refusal::render(&mut body, fault, id, &exchange.record.trace_id, requested.as_deref());

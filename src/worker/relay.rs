@@ -70,9 +70,6 @@ const REDIRECT: Fault = Fault::new(
 const CUT: Fault = Fault::new(Kind::UpstreamProtocol, "The server behind this endpoint cut its answer.");
 const LEFT: Fault = Fault::new(Kind::ClientGone, "The client left before the answer was whole.");
 
-/// Room behind a piece for what frames it: CRLF, and the last chunk.
-const TAIL_BYTES: usize = 8;
-
 /// How much of the answer is still to come.
 enum Rest {
     Bytes(u64),
@@ -91,12 +88,15 @@ struct Relay<'a> {
     scan: AnswerScan,
     /// Only for event streams: comments may stand between events.
     boundary: Option<EventBoundary>,
+    /// Empty while nothing has come.
     buffer: Buffer,
     /// Bytes that came and were not looked at yet.
     at: usize,
     end: usize,
     /// The head said that the connection ends with this answer; a drain that begins later changes nothing.
     closing: bool,
+    /// When the newest of them came.
+    came: Moment,
     /// When the relay began to wait for more than came with the head.
     streaming_since: Moment,
     /// The client has left a call that its leaving does not cancel.
@@ -116,7 +116,6 @@ pub async fn answer(
     terms: Terms,
 ) -> Result<After, Fault> {
     let Some(request) = exchange.head else { return Err(NO_ANSWER) };
-    let buffer = buffer_for_answer(worker, client, exchange);
     let mut relay = Relay {
         worker,
         client,
@@ -127,33 +126,17 @@ pub async fn answer(
         form: BodyForm::None,
         scan: AnswerScan::new(Form::Opaque),
         boundary: None,
-        buffer,
-        at: limits::HEADROOM_BYTES,
-        end: limits::HEADROOM_BYTES,
+        buffer: Buffer::default(),
+        at: 0,
+        end: 0,
         closing: false,
+        came: Moment::ZERO,
         streaming_since: Moment::ZERO,
         discarding: false,
         discarded: 0,
     };
     let outcome = relay.whole(&request).await;
     relay.finish(outcome, sent.whole)
-}
-
-/// The request's own buffer serves for the answer, unless something in it is still needed: pipelined bytes, or
-/// a body too large to be kept aside, whose id a refusal would have to name.
-fn buffer_for_answer(worker: &Worker, client: &mut Client, exchange: &mut Exchange) -> Buffer {
-    let Some(next) = exchange.next else { return worker.buffers.small() };
-    let body = exchange.body.clone();
-    if body.len() > limits::KEPT_BODY_BYTES_MAX {
-        return worker.buffers.small();
-    }
-    exchange.kept.extend_from_slice(client.input.get(body).unwrap_or_default());
-    let reused = next >= client.end && client.input.len() == limits::BUFFER_BYTES;
-    let buffer = if reused { client.take_input() } else { worker.buffers.small() };
-    client.advance(next);
-    exchange.next = None;
-    exchange.moved_on = true;
-    buffer
 }
 
 /// What is true of a connection after an answer on it.
@@ -165,13 +148,14 @@ struct Ended {
 impl Relay<'_> {
     async fn whole(&mut self, request: &RequestHead) -> Result<Ended, Fault> {
         let head = self.head(request.method == Method::Head).await?;
-        self.exchange.upstream_ended = clock::now();
+        self.exchange.upstream_ended = self.came;
         self.begin(request, &head)?;
         let done = self.first_piece(request, &head).await?;
         if !done {
             self.streaming_since = clock::now();
             self.enter(Phase::Relay);
-            while !self.step().await? {}
+            // Boxed: most answers come in one piece, and need no state for the rest.
+            Box::pin(self.rest()).await?;
         }
         Ok(Ended { upstream_reusable: head.keep_alive && self.at == self.end })
     }
@@ -216,8 +200,7 @@ impl Relay<'_> {
 
     /// Room to receive more of a head.
     fn head_room(&mut self) -> Result<(), Fault> {
-        let full = self.buffer.len() - TAIL_BYTES;
-        if self.end < full {
+        if self.buffer.is_empty() || self.end < self.buffer.len() - limits::TAILROOM_BYTES {
             return Ok(());
         }
         if self.at > limits::HEADROOM_BYTES {
@@ -226,7 +209,7 @@ impl Relay<'_> {
             self.at = limits::HEADROOM_BYTES;
             return Ok(());
         }
-        let most = limits::HEADROOM_BYTES + limits::ANSWER_HEAD_BYTES_MAX + TAIL_BYTES + 1;
+        let most = limits::HEADROOM_BYTES + limits::ANSWER_HEAD_BYTES_MAX + limits::TAILROOM_BYTES + 1;
         if self.buffer.len() >= most {
             return Err(HEAD_TOO_LARGE);
         }

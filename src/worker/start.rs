@@ -10,6 +10,7 @@ use crate::edge::accept::Event;
 use crate::handoff::Phase;
 use crate::handoff::Shared;
 use crate::net::listen;
+use crate::net::ring;
 use crate::net::runtime;
 use crate::net::runtime::Driver;
 use crate::telemetry::metrics::Bound;
@@ -61,6 +62,14 @@ async fn serve(seat: Seat, shared: Arc<Shared>) -> io::Result<()> {
     let worker = Rc::new(Worker::new(seat.index, shared)?);
     seat.bell.set_nonblocking(seat.driver == Driver::Epoll)?;
     let bell = RuntimeUnixStream::from_std(seat.bell)?;
+    if seat.driver == Driver::Uring {
+        let pump = ring::open(Rc::clone(&worker.buffers))?;
+        monoio::spawn(guard(move || async {
+            // Nothing of this worker moves any more: the process ends as with any other defect.
+            let ended = pump.await;
+            assert!(ended.is_ok(), "the ring of a worker is broken: {ended:?}");
+        }));
+    }
     let mut open = Vec::new();
     for bound in seat.listeners {
         let listener = Rc::new(listen::adopt(bound)?);

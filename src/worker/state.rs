@@ -26,8 +26,6 @@ pub struct Exchange {
     pub next: Option<usize>,
     /// The input went on to the next request; `body` lies no longer in it.
     pub moved_on: bool,
-    /// A copy of a small body whose place in the input is gone: a refusal names its id.
-    pub kept: Vec<u8>,
     pub record: Record,
     /// What the answer said about itself.
     pub facts: AnswerFacts,
@@ -58,7 +56,6 @@ impl Exchange {
         self.body = 0..0;
         self.next = None;
         self.moved_on = false;
-        self.kept.clear();
         self.record.reset();
         self.facts = AnswerFacts::default();
         self.fault = None;

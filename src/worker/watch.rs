@@ -11,9 +11,6 @@ use crate::base::clock::Moment;
 use crate::base::sys;
 use crate::base::sys::Direction;
 use crate::base::sys::HangUps;
-use crate::config::limits;
-use monoio::io::CancelHandle;
-use monoio::io::Canceller;
 use slab::Slab;
 use std::cell::Cell;
 use std::cell::RefCell;
@@ -81,10 +78,6 @@ struct Slot {
     nudge_at: Moment,
     nudged: bool,
     waker: Option<Waker>,
-    /// Takes back the buffer of a read that was posted for the next request; made anew after it did, so that an
-    /// idle connection holds none.
-    canceller: Option<Canceller>,
-    posted: bool,
     cause: Option<Cause>,
     /// Whether the call was already waiting at the last tick: only then is its client worth watching, which
     /// most calls never are.
@@ -100,8 +93,6 @@ struct Slot {
 pub struct Watch {
     slots: RefCell<Slab<Slot>>,
     hang_ups: RefCell<HangUps>,
-    /// Reads that wait with a buffer for a next request.
-    posted: Cell<usize>,
     /// Idle connections are closed once they have been idle for this long; shrinks when a drain begins.
     draining: Cell<bool>,
 }
@@ -117,7 +108,6 @@ impl Watch {
         Ok(Self {
             slots: RefCell::default(),
             hang_ups: RefCell::new(HangUps::new()?),
-            posted: Cell::new(0),
             draining: Cell::new(false),
         })
     }
@@ -134,8 +124,6 @@ impl Watch {
             nudge_at: Moment::NEVER,
             nudged: false,
             waker: None,
-            canceller: None,
-            posted: false,
             cause: None,
             waited: false,
             watched: false,
@@ -152,26 +140,6 @@ impl Watch {
 
     fn with<R>(&self, key: usize, f: impl FnOnce(&mut Slot) -> R) -> Option<R> {
         self.slots.borrow_mut().get_mut(key).map(f)
-    }
-
-    /// A handle for one read that may be taken back when nothing comes for a while; none where enough such
-    /// reads hold buffers. [`Self::read_over`] must follow.
-    pub fn revocable(&self, key: usize) -> Option<CancelHandle> {
-        if self.posted.get() >= limits::POSTED_READS_MAX {
-            return None;
-        }
-        let handle = self.with(key, |slot| {
-            slot.posted = true;
-            slot.canceller.get_or_insert_default().handle()
-        })?;
-        self.posted.set(self.posted.get() + 1);
-        Some(handle)
-    }
-
-    /// The read of [`Self::revocable`] has ended, whatever ended it.
-    pub fn read_over(&self, key: usize) {
-        self.posted.set(self.posted.get().saturating_sub(1));
-        self.with(key, |slot| slot.posted = false);
     }
 
     pub fn enter(&self, key: usize, phase: Phase, now: Moment, deadline: Moment) {
@@ -293,15 +261,6 @@ impl Slot {
         if now >= self.nudge_at {
             self.nudge_at = Moment::NEVER;
             self.nudge();
-        }
-        if self.posted && (self.phase != Phase::Idle || now >= self.since.plus_millis(limits::POSTED_READ_MS))
-        {
-            self.posted = false;
-            if self.phase == Phase::Idle
-                && let Some(canceller) = self.canceller.take()
-            {
-                drop(canceller.cancel());
-            }
         }
         let idle_in_drain =
             draining && self.phase == Phase::Idle && now >= self.since.plus_millis(DRAIN_IDLE_MS);

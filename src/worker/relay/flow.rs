@@ -18,31 +18,43 @@ use crate::worker::relay::LEFT;
 use crate::worker::relay::NO_ANSWER;
 use crate::worker::relay::Relay;
 use crate::worker::relay::Rest;
-use crate::worker::relay::TAIL_BYTES;
 use crate::worker::watch::Cause;
 use crate::worker::watch::Phase;
 use std::future::Future;
+use std::io;
 use std::ops::Range;
 use std::pin::pin;
 use std::task::Poll;
 
 impl Relay<'_> {
+    /// What follows the first piece, to the end of the answer.
+    pub(super) async fn rest(&mut self) -> Result<(), Fault> {
+        while !self.step().await? {}
+        Ok(())
+    }
+
     /// One read and the write that follows from it; true when the answer is complete.
-    pub(super) async fn step(&mut self) -> Result<bool, Fault> {
-        self.at = limits::HEADROOM_BYTES;
-        self.end = limits::HEADROOM_BYTES;
-        if self.boundary.is_some() {
+    async fn step(&mut self) -> Result<bool, Fault> {
+        let long = matches!(self.rest, Rest::Bytes(left) if left > limits::BUFFER_BYTES as u64);
+        if self.boundary.is_none() && long {
+            self.at = limits::HEADROOM_BYTES;
+            self.end = limits::HEADROOM_BYTES;
+            if self.buffer.len() < limits::RELAY_BUFFER_BYTES {
+                self.give_back_buffer();
+                self.buffer = self.worker.buffers.large();
+            }
+        } else {
+            self.give_back_buffer();
             self.quiet().await?;
-        } else if matches!(self.rest, Rest::Bytes(left) if left > limits::BUFFER_BYTES as u64)
-            && self.buffer.len() < limits::RELAY_BUFFER_BYTES
-        {
-            let larger = self.worker.buffers.large();
-            self.worker.buffers.give_back(std::mem::replace(&mut self.buffer, larger));
         }
         if self.end == self.at && self.receive().await? == 0 {
             return match self.rest {
                 Rest::UntilClose => {
-                    self.put(self.at..self.at, true, false).await?;
+                    if self.buffer.is_empty() {
+                        self.buffer = self.worker.buffers.small();
+                    }
+                    let at = limits::HEADROOM_BYTES;
+                    self.put(at..at, true, false).await?;
                     Ok(true)
                 }
                 _ => Err(CUT),
@@ -54,28 +66,27 @@ impl Relay<'_> {
         Ok(done)
     }
 
-    /// Waits for an event stream to go on without holding a buffer, and keeps it alive meanwhile.
+    pub(super) fn give_back_buffer(&mut self) {
+        if !self.buffer.is_empty() {
+            self.worker.buffers.give_back(std::mem::take(&mut self.buffer));
+        }
+        self.at = 0;
+        self.end = 0;
+    }
+
+    /// Waits for an event stream to go on, and keeps it alive meanwhile.
     async fn quiet(&mut self) -> Result<(), Fault> {
-        if matches!(self.lease.stream, Stream::Tls(..)) {
-            // A session may hold bytes that the socket does not show: it is read with its buffer.
+        if self.boundary.is_none() || self.terms.comment_ms == 0 {
             return Ok(());
         }
-        self.worker.buffers.give_back(std::mem::take(&mut self.buffer));
         loop {
-            if self.terms.comment_ms > 0 {
-                let at = self.worker.coarse_now().plus_millis(self.terms.comment_ms);
-                self.worker.watch.nudge_at(self.client.slot, at);
-            }
-            if wait(self.worker, self.client.slot, &self.lease.stream).await {
-                break;
-            }
-            if self.worker.watch.cause(self.client.slot).is_some() {
-                break;
+            let at = self.worker.coarse_now().plus_millis(self.terms.comment_ms);
+            self.worker.watch.nudge_at(self.client.slot, at);
+            if wait(self.worker, self.client.slot, &self.lease.stream).await || self.cause().is_some() {
+                return Ok(());
             }
             self.comment().await?;
         }
-        self.buffer = self.worker.buffers.small();
-        Ok(())
     }
 
     async fn comment(&mut self) -> Result<(), Fault> {
@@ -141,7 +152,7 @@ impl Relay<'_> {
         }
         self.exchange.record.bytes_out += piece.len() as u64;
         let buffer = std::mem::take(&mut self.buffer);
-        self.buffer = self.put_framed(buffer, begin..end, first).await?;
+        self.buffer = self.put_framed(buffer, begin..end, first, done).await?;
         Ok(())
     }
 
@@ -150,6 +161,7 @@ impl Relay<'_> {
         mut buffer: Buffer,
         range: Range<usize>,
         first: bool,
+        done: bool,
     ) -> Result<Buffer, Fault> {
         let mut begin = range.start;
         if first {
@@ -172,7 +184,13 @@ impl Relay<'_> {
             return Ok(buffer);
         }
         self.enter(Phase::Client);
-        let (written, buffer) = self.client.stream.write(buffer, begin..range.end).await;
+        // An answer in one piece needs no look at how it leaves: it fits the socket's buffer, and the next use
+        // of the connection tells what became of it.
+        let (written, buffer) = if first && done && !self.closing {
+            self.client.stream.write_behind(buffer, begin..range.end).await
+        } else {
+            self.client.stream.write(buffer, begin..range.end).await
+        };
         match written {
             Ok(()) => Ok(buffer),
             Err(_) => {
@@ -192,7 +210,7 @@ impl Relay<'_> {
         let rest = match self.client.stream.write_now(bytes) {
             Ok(written) if written == bytes.len() => return Ok(()),
             Ok(written) => &bytes[written..],
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => bytes,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => bytes,
             Err(_) => return self.client_left(),
         };
         self.enter(Phase::Client);
@@ -232,21 +250,33 @@ impl Relay<'_> {
 
     /// Reads once more; 0 at the end of the connection.
     pub(super) async fn receive(&mut self) -> Result<usize, Fault> {
-        let buffer = std::mem::take(&mut self.buffer);
-        let range = self.end..buffer.len() - TAIL_BYTES;
-        let (result, buffer) = self.lease.stream.read(buffer, range).await;
-        self.buffer = buffer;
+        let result =
+            if self.buffer.is_empty() { self.receive_first().await } else { self.receive_more().await };
         match result {
-            Ok(received) if received > 0 => {
-                self.end += received;
-                Ok(received)
-            }
+            Ok(received) if received > 0 => Ok(received),
             // A reset is no end: what was cut must not look whole.
             Err(_) => Err(self
                 .cause()
                 .map_or(if self.exchange.answered { CUT } else { NO_ANSWER }, dispatch::timeout)),
             Ok(_) => self.cause().map_or(Ok(0), |cause| Err(dispatch::timeout(cause))),
         }
+    }
+
+    async fn receive_first(&mut self) -> io::Result<usize> {
+        let Some(arrived) = self.lease.stream.receive(&self.worker.buffers).await? else { return Ok(0) };
+        (self.buffer, self.at, self.end, self.came) =
+            (arrived.buffer, arrived.start, arrived.end, arrived.at);
+        Ok(self.end - self.at)
+    }
+
+    async fn receive_more(&mut self) -> io::Result<usize> {
+        let buffer = std::mem::take(&mut self.buffer);
+        let range = self.end..buffer.len() - limits::TAILROOM_BYTES;
+        let (result, buffer) = self.lease.stream.read(buffer, range).await;
+        self.buffer = buffer;
+        self.end += *result.as_ref().unwrap_or(&0);
+        self.came = clock::now();
+        result
     }
 
     fn cause(&self) -> Option<Cause> {
