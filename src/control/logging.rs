@@ -11,6 +11,8 @@ use tracing_subscriber::EnvFilter;
 pub fn init() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,rmcp=warn"));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Told on stderr as well, by a macro that panics where stderr is full or gone: in any thread with news.
+    let lines = lines.log_internal_errors(false);
     let _ = if std::io::stderr().is_terminal() {
         lines.with_target(false).try_init()
     } else {

@@ -20,6 +20,7 @@ use crate::worker::post;
 use monoio::net::TcpListener;
 use monoio::net::UnixStream as RuntimeUnixStream;
 use std::io;
+use std::io::Write;
 use std::net::TcpListener as BoundListener;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
@@ -123,11 +124,39 @@ pub(super) async fn guard<Task: Future<Output = ()>>(make: impl FnOnce() -> Task
     std::future::poll_fn(|cx| {
         let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| task.as_mut().poll(cx)));
         polled.unwrap_or_else(|_| {
-            eprintln!(
+            // Not `eprintln!`: it panics where stderr is full, and the process would go on.
+            let _ = writeln!(
+                io::stderr(),
                 "ringgate: a worker met a defect and the process ends; please report the message above"
             );
             std::process::exit(70)
         })
     })
     .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::process::Command;
+
+    /// Set in the process that is to end.
+    const CHILD: &str = "RINGGATE_TEST_DEFECT";
+
+    /// Saying so panicked where stderr was full, and the process ended with another code or not at all.
+    #[test]
+    fn a_defect_ends_the_process_even_if_nobody_can_read_why() {
+        if std::env::var_os(CHILD).is_some() {
+            let mut task = std::pin::pin!(guard(async || panic!("a defect")));
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            let _ = task.as_mut().poll(&mut context);
+            return;
+        }
+        let name = "worker::start::tests::a_defect_ends_the_process_even_if_nobody_can_read_why";
+        let full = File::options().write(true).open("/dev/full").expect("a full device");
+        let mut child = Command::new(std::env::current_exe().expect("this test"));
+        child.args(["--exact", name, "--nocapture"]).env(CHILD, "1").stderr(full);
+        assert_eq!(child.status().expect("started").code(), Some(70));
+    }
 }

@@ -11,11 +11,13 @@ use crate::support::everywhere;
 use crate::support::gateway::binary;
 use crate::support::on_every_driver;
 use crate::support::upstream::upstream;
+use std::fs::File;
 use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::net::TcpStream;
 use std::net::UdpSocket;
 use std::process::Command;
+use std::process::Stdio;
 use std::time::Duration;
 
 /// Exit code, stdout and stderr of one command.
@@ -120,6 +122,34 @@ fn a_full_disk_loses_no_call() {
         eventually("the log names cause and place", || {
             gw.stderr().contains("/dev/full") && gw.stderr().contains("No space left")
         });
+    });
+}
+
+/// The program's own log cannot be written: that costs its lines and nothing else. Its macro panicked in whatever
+/// thread had something to say, and took reloads, workers and the drain with it.
+#[test]
+fn a_full_stderr_ends_nothing() {
+    everywhere(|run| {
+        let full = || Stdio::from(File::options().write(true).open("/dev/full").unwrap());
+        // A pipe whose reader went away.
+        let dead = || Stdio::from(std::io::pipe().unwrap().1);
+        for stderr in [full(), dead()] {
+            let up = upstream().tool("echo").run();
+            let builder =
+                run.gateway().server("refusing", &["url: \"http://127.0.0.1:1/mcp\""]).to("up", &up);
+            let mut command = builder.command();
+            command.env("RUST_LOG", "trace").stderr(stderr);
+            let mut gw = builder.run_as(command);
+            gw.call("refusing", "echo").send().refused(503, "upstream_unavailable");
+            for count in [1.0, 2.0] {
+                gw.hang_up();
+                eventually("the reload is counted", || gw.reloads("ok") == count);
+            }
+            gw.call("refusing", "echo").send().refused(503, "upstream_unavailable");
+            assert_eq!(gw.call("up", "echo").send().status, 200);
+            gw.terminate();
+            assert_eq!(gw.exit_code(), Some(0));
+        }
     });
 }
 
