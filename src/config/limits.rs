@@ -192,9 +192,11 @@ pub const ADMIN_HEADER_TIMEOUT_MS: u64 = 5_000;
 pub const ADMIN_CONNECTION_MS: u64 = 120_000;
 /// Quiet time after a change of the configuration's files: editors and volume mounts write in steps.
 pub const RELOAD_DEBOUNCE_MS: u64 = 250;
-/// How long after a file event was acted on a SIGHUP with the same content is taken for the same reload. Far
-/// longer than any tool needs between writing and signalling, far shorter than a second thought.
-pub const RELOAD_JOIN_MS: u64 = 10_000;
+/// Past it a change is read although files are still written.
+pub const RELOAD_DEBOUNCE_MS_MAX: u64 = 2_000;
+/// How long after a file event was acted on a SIGHUP with the same content is taken for the same reload: longer
+/// than a tool needs between writing and signalling, shorter than a second thought.
+pub const RELOAD_JOIN_MS: u64 = 1_000;
 /// A key file that cannot be read is read again after this long before anybody is warned: it may be
 /// half written.
 pub const KEYS_SETTLE_MS: u64 = 20;

@@ -2,7 +2,8 @@
 //!
 //! One SIGHUP is one reload, counted once; signals that arrive while one runs join into one more. A
 //! file event is a reload only where the content differs from what was read last, good or bad. A change and
-//! the SIGHUP that was sent for it are one reload, whichever of the two is seen first.
+//! the SIGHUP that was sent right after it are one reload, whichever of the two is seen first; a SIGHUP that
+//! comes later is one of its own.
 //!
 //! Not here: reading and checking (config), and what workers do with a new plan.
 
@@ -79,6 +80,8 @@ impl Reloader {
     /// Serves signals and changes until either source ends.
     pub(crate) async fn run(mut self, mut hangup: Signal, mut changes: Receiver<Change>) {
         let mut quiet: Option<Pin<Box<Sleep>>> = None;
+        // The first change that waits for the quiet.
+        let mut changed: Option<Moment> = None;
         loop {
             tokio::select! {
                 biased;
@@ -87,7 +90,7 @@ impl Reloader {
                         return;
                     }
                     // What was about to be read for a change, keys too, is read now.
-                    quiet = None;
+                    (quiet, changed) = (None, None);
                     while changes.try_recv().is_ok() {}
                     self.state.ask_to_reopen();
                     self.reload(Cause::Signal).await;
@@ -95,12 +98,13 @@ impl Reloader {
                 Some(change) = changes.recv() => match change {
                     Change::Keys => keys::reload(&self.state).await,
                     Change::Config => {
-                        let pause = Duration::from_millis(limits::RELOAD_DEBOUNCE_MS);
-                        quiet = Some(Box::pin(tokio::time::sleep(pause)));
+                        let now = clock::now();
+                        let first = *changed.get_or_insert(now);
+                        quiet = Some(Box::pin(tokio::time::sleep(until_quiet(first, now))));
                     }
                 },
                 () = async { if let Some(sleep) = &mut quiet { sleep.await } }, if quiet.is_some() => {
-                    quiet = None;
+                    (quiet, changed) = (None, None);
                     self.reload(Cause::File).await;
                 }
             }
@@ -109,6 +113,7 @@ impl Reloader {
 
     /// Reads everything again, off this thread, and adopts it where all of it is good.
     pub(crate) async fn reload(&mut self, cause: Cause) {
+        let asked = clock::now();
         let Some(path) = self.path.clone() else {
             tracing::info!("nothing to reload: the gateway runs without a config file");
             return;
@@ -133,11 +138,12 @@ impl Reloader {
             },
         };
         let before = self.content.replace(attempt.content);
-        let counted = u64::from(!self.joins(cause, before));
+        let counted = u64::from(!self.joins(cause, before, asked));
+        let mut acted = true;
         systemd::reloading();
         match attempt.result {
             Ok(ready) if cause == Cause::File && before.is_none() && self.is_in_force(&ready) => {
-                self.joined_until = None;
+                acted = false
             }
             Ok(ready) => {
                 self.adopt(ready);
@@ -151,20 +157,22 @@ impl Reloader {
             }
         }
         systemd::ready();
+        if cause == Cause::File {
+            self.joined_until = acted.then(|| clock::now().plus_millis(limits::RELOAD_JOIN_MS));
+        }
     }
 
-    /// Whether this reload was counted already: a signal that comes soon after a file event was acted on and
-    /// finds nothing new. All is read again even so, the keys too.
-    fn joins(&mut self, cause: Cause, before: Option<Content>) -> bool {
-        let now = clock::now();
-        if cause == Cause::File {
-            self.joined_until = Some(now.plus_millis(limits::RELOAD_JOIN_MS));
+    /// Whether this reload was counted already: a signal that was sent at once after a file event was acted on
+    /// and finds nothing new. All is read again even so, the keys too. One signal joins a file event at most.
+    fn joins(&mut self, cause: Cause, before: Option<Content>, asked: Moment) -> bool {
+        let open = self.joined_until.take().filter(|end| asked < *end);
+        if cause == Cause::File || open.is_none() {
             return false;
         }
-        // A late signal may find the change after its own: that one's signal is still to come, and joins.
-        let joins = before == self.content && self.joined_until.is_some_and(|end| now < end);
-        if joins {
-            self.joined_until = None;
+        let joins = before == self.content;
+        if !joins {
+            // Late, it finds the change after its own: that one's signal is still to come, and joins instead.
+            self.joined_until = open;
         }
         joins
     }
@@ -201,6 +209,12 @@ impl Reloader {
         config.extend(self.watched.iter().filter(|path| Some(*path) != keys.as_ref()).cloned());
         watcher.follow(Files { config, keys });
     }
+}
+
+/// How long to wait after a change, so that a file is read whole: until writes pause, but not for ever.
+fn until_quiet(first: Moment, now: Moment) -> Duration {
+    let latest = first.plus_millis(limits::RELOAD_DEBOUNCE_MS_MAX).nanos_since(now);
+    Duration::from_millis(limits::RELOAD_DEBOUNCE_MS).min(Duration::from_nanos(latest))
 }
 
 /// Threads and sockets were made at the start; the rest of a new plan applies without them.
@@ -362,6 +376,46 @@ mod tests {
         reloader.joined_until = Some(Moment::ZERO);
         reloader.reload(Cause::Signal).await;
         assert_eq!(counts(&reloader), (6, 2), "much later");
+    }
+
+    /// A bare SIGHUP seconds after a file event was taken for its signal, and not counted.
+    #[tokio::test]
+    async fn a_signal_long_after_the_file_event_is_a_reload_of_its_own() {
+        let folder = Folder::new("reload-late");
+        let mut reloader = reloader(&folder);
+        for (value, count) in [("1", 1), ("2", 3)] {
+            fs::write(folder.path("gw.yaml"), with_header(value)).expect("written");
+            reloader.reload(Cause::File).await;
+            assert_eq!(counts(&reloader), (count, 0));
+            let later = clock::now().plus_millis(1_500);
+            while clock::now() < later {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            reloader.reload(Cause::Signal).await;
+            assert_eq!(counts(&reloader), (count + 1, 0), "1.5 s later");
+        }
+    }
+
+    /// A file that is written all the time was never read: each write put the reload off again.
+    #[tokio::test]
+    async fn writes_without_a_pause_do_not_put_a_reload_off_for_ever() {
+        let folder = Folder::new("reload-busy");
+        let reloader = reloader(&folder);
+        let state = Arc::clone(&reloader.state);
+        fs::write(folder.path("gw.yaml"), with_header("1")).expect("written");
+        let (told, changes) = mpsc::channel(16);
+        // Other tests of this process send SIGHUP.
+        let signals = signal(SignalKind::user_defined1()).expect("a handler");
+        let running = tokio::spawn(reloader.run(signals, changes));
+        let start = clock::now();
+        while state.reloads_ok.read() == 0 {
+            assert!(clock::now() < start.plus_millis(6_000), "put off for 6 s");
+            let _ = told.try_send(Change::Config);
+            tokio::time::sleep(Duration::from_millis(limits::RELOAD_DEBOUNCE_MS / 10)).await;
+        }
+        let waited = clock::now().nanos_since(start) / 1_000_000;
+        assert!(waited > limits::RELOAD_DEBOUNCE_MS, "not put off at all: {waited} ms");
+        running.abort();
     }
 
     #[tokio::test]
