@@ -160,8 +160,9 @@ impl Shared {
         }
     }
 
+    /// Phases never go back: a drain that was asked for during the start is not undone by its end.
     pub fn enter(&self, phase: Phase) {
-        self.phase.store(phase as u8, Ordering::Release);
+        self.phase.fetch_max(phase as u8, Ordering::AcqRel);
         self.wake_all();
     }
 
@@ -282,6 +283,20 @@ mod tests {
             control.announce();
         }
         worker.join().expect("no panic");
+    }
+
+    #[test]
+    fn the_end_of_the_start_does_not_undo_a_drain() {
+        let (shared, _ends) = shared(1);
+        for (entered, expected) in [
+            (Phase::Draining, Phase::Draining),
+            (Phase::Serving, Phase::Draining),
+            (Phase::Stopping, Phase::Stopping),
+            (Phase::Draining, Phase::Stopping),
+        ] {
+            shared.enter(entered);
+            assert_eq!(shared.phase(), expected, "{entered:?}");
+        }
     }
 
     /// Path 2: what does not fit is counted, what fits arrives in order.

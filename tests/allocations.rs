@@ -5,7 +5,7 @@
 //!
 //! Not here: how much memory is held (tests/exchange, memory).
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking, in its helpers too")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 use ringgate::cli::demo::calls::Call;
 use ringgate::cli::demo::calls::Caller;
@@ -19,6 +19,7 @@ use ringgate::handoff::Shared;
 use ringgate::net::listen;
 use ringgate::net::runtime::Driver;
 use ringgate::worker::start;
+use ringgate::worker::start::Report;
 use ringgate::worker::start::Seat;
 use serde_json::json;
 use std::cell::Cell;
@@ -33,6 +34,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc;
 use std::time::Duration;
 
 /// Allocations of all threads but those of the test.
@@ -166,7 +168,7 @@ fn answer(mut stream: &TcpStream) -> Option<()> {
 struct Gateway {
     shared: Arc<Shared>,
     address: SocketAddr,
-    worker: std::thread::JoinHandle<std::io::Result<()>>,
+    worker: mpsc::Receiver<Report>,
 }
 
 impl Gateway {
@@ -179,15 +181,18 @@ impl Gateway {
         let address = listeners[0].local_addr().unwrap();
         let (shared, mut bells) =
             Shared::new(Arc::new(plan), KeyRing::default(), Addresses::default()).unwrap();
-        let seat = Seat { index: 0, core: None, driver, listeners, bell: bells.remove(0) };
-        let worker = start::start(seat, Arc::clone(&shared)).unwrap();
+        let (reports, worker) = mpsc::sync_channel(2);
+        let seat = Seat { index: 0, core: None, driver, listeners, bell: bells.remove(0), reports };
+        start::start(seat, Arc::clone(&shared)).unwrap();
+        assert!(matches!(worker.recv(), Ok(Report::Up)));
         shared.enter(Phase::Serving);
         Self { shared, address, worker }
     }
 
     fn stop(self) {
         self.shared.enter(Phase::Stopping);
-        self.worker.join().expect("no panic").expect("an end without an error");
+        let ended = self.worker.recv();
+        assert!(matches!(ended, Ok(Report::Ended { result: Ok(()), .. })), "{ended:?}");
     }
 }
 

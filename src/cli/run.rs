@@ -13,12 +13,15 @@ use crate::config::limits;
 use crate::config::plan::Plan;
 use crate::control;
 use crate::handoff::Addresses;
+use crate::handoff::Phase;
 use crate::handoff::Shared;
 use crate::net::listen;
 use crate::net::runtime;
 use crate::net::runtime::Driver;
 use crate::worker::start;
+use crate::worker::start::Report;
 use crate::worker::start::Seat;
+use std::io;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::net::TcpListener;
@@ -27,6 +30,9 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::mpsc;
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -47,7 +53,7 @@ pub struct Bound {
 
 pub fn run(args: &Args) -> ExitCode {
     let printed = |bound: &Bound| {
-        let mut out = std::io::stdout().lock();
+        let mut out = io::stdout().lock();
         for address in &bound.listeners {
             // A closed stdout is no reason to end: the gateway serves all the same.
             let _ = writeln!(out, "listening on {address}");
@@ -90,17 +96,18 @@ pub fn serve(config: &Path, driver: Driver, ready: impl FnOnce(&Bound)) -> Resul
         .map_err(|error| format!("cannot start: {error}: raise the limit of open descriptors (ulimit -n)"))?;
     let options = control::Options { config_path: Some(config.to_owned()), watched, admin };
     let side = control::start(Arc::clone(&shared), options)
-        .map_err(|error| format!("cannot start the control thread: {error}: raise the limit of threads"))?;
-    let workers = start_workers(&shared, driver, per_worker, bells)?;
-    side.ready();
-    ready(&bound);
-    for worker in workers {
-        match worker.join() {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(format!("a worker ended: {error}")),
-            Err(_) => return Err("a worker met a defect; please report the message above".to_owned()),
-        }
+        .map_err(|error| format!("cannot start the control thread: {error}: {}", cure(&error)))?;
+    let mut crew = start_workers(&shared, driver, per_worker, bells)?;
+    let served = crew.until_up().and_then(|()| {
+        side.ready();
+        ready(&bound);
+        crew.until_ended()
+    });
+    if served.is_err() {
+        shared.enter(Phase::Stopping);
+        crew.dismiss();
     }
+    served?;
     side.wait().map_err(|error| error.to_string())
 }
 
@@ -120,23 +127,90 @@ fn bind(plan: &Plan) -> Result<Sockets, String> {
     Ok((per_worker, addresses))
 }
 
-type Threads = Vec<std::thread::JoinHandle<std::io::Result<()>>>;
+/// The workers that were started. Any one's failure is the failure of all: the kernel would go on giving a part
+/// of the connections to a listener that nobody serves.
+struct Crew {
+    workers: usize,
+    reports: Receiver<Report>,
+    up: usize,
+    ended: usize,
+}
+
+impl Crew {
+    fn until_up(&mut self) -> Result<(), String> {
+        while self.up < self.workers {
+            self.hear()?;
+        }
+        Ok(())
+    }
+
+    fn until_ended(&mut self) -> Result<(), String> {
+        while self.ended < self.workers {
+            self.hear()?;
+        }
+        Ok(())
+    }
+
+    /// Waits, not long, for the workers that are left after a failure: the end of a process while its threads set
+    /// themselves up is a crash now and then, and a crash has no exit code.
+    fn dismiss(&mut self) {
+        self.ended += 1;
+        while self.ended < self.workers {
+            match self.reports.recv_timeout(Duration::from_millis(limits::STOP_MS)) {
+                Ok(Report::Up) => {}
+                Ok(Report::Ended { .. }) => self.ended += 1,
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Waits for what any worker tells next.
+    fn hear(&mut self) -> Result<(), String> {
+        match self.reports.recv() {
+            Ok(Report::Up) => self.up += 1,
+            Ok(Report::Ended { result: Ok(()), .. }) => self.ended += 1,
+            Ok(Report::Ended { worker, result: Err(error) }) => {
+                let what = if self.up < self.workers {
+                    "cannot start worker"
+                } else {
+                    "the process ends with worker"
+                };
+                return Err(format!("{what} {worker}: {error}: {}", cure(&error)));
+            }
+            Err(_) => return Err("the workers ended and do not say why; please report this".to_owned()),
+        }
+        Ok(())
+    }
+}
+
+/// What the operator can do for a worker that lacks something.
+fn cure(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE) => "raise the limit of open descriptors (ulimit -n)",
+        Some(libc::ENOMEM) => {
+            "raise LimitMEMLOCK (ulimit -l) or the memory limit, or ask for fewer `workers`"
+        }
+        Some(libc::EAGAIN) => "raise the limit of threads (ulimit -u)",
+        Some(libc::EPERM | libc::EACCES) => "a security module forbids it: allow it, or try `--driver epoll`",
+        _ => "see the error, or try another `--driver`",
+    }
+}
 
 fn start_workers(
     shared: &Arc<Shared>,
     driver: Driver,
     sockets: Vec<Vec<TcpListener>>,
     bells: Vec<UnixStream>,
-) -> Result<Threads, String> {
+) -> Result<Crew, String> {
     let cores = sys::allowed_cores();
-    let mut threads = Vec::new();
+    let workers = sockets.len();
+    let (teller, reports) = mpsc::sync_channel(2 * workers);
     for (index, (listeners, bell)) in sockets.into_iter().zip(bells).enumerate() {
         // More workers than cores share them unpinned.
         let core = if shared.posts.len() <= cores.len() { cores.get(index).copied() } else { None };
-        let seat = Seat { index, core, driver, listeners, bell };
-        let thread = start::start(seat, Arc::clone(shared))
+        let seat = Seat { index, core, driver, listeners, bell, reports: teller.clone() };
+        start::start(seat, Arc::clone(shared))
             .map_err(|error| format!("cannot start worker {index}: {error}: raise the limit of threads"))?;
-        threads.push(thread);
     }
-    Ok(threads)
+    Ok(Crew { workers, reports, up: 0, ended: 0 })
 }

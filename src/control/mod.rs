@@ -25,6 +25,7 @@ use crate::handoff::Phase;
 use crate::handoff::Shared;
 use std::io;
 use std::net::TcpListener;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -108,6 +109,7 @@ struct Parts {
 /// # Errors
 /// Where a thread, a signal handler or the runtime cannot be made.
 pub fn start(shared: Arc<Shared>, options: Options) -> io::Result<Handle> {
+    has_descriptors()?;
     let runtime = Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(limits::BLOCKING_THREADS_MAX)
@@ -138,6 +140,13 @@ pub fn start(shared: Arc<Shared>, options: Options) -> io::Result<Handle> {
         move || run(runtime, &state, parts, reloader, changes)
     })?;
     Ok(Handle { state, thread, writer })
+}
+
+/// tokio panics where it cannot make the sockets for its signals. Descriptors that it needs are tried first.
+fn has_descriptors() -> io::Result<()> {
+    const PAIRS: usize = 4;
+    let pairs: io::Result<Vec<_>> = (0..PAIRS).map(|_| UnixStream::pair()).collect();
+    pairs.map(drop)
 }
 
 fn run(

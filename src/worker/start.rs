@@ -26,7 +26,16 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::sync::mpsc::SyncSender;
+
+/// What a worker tells whoever started it: that it is up, later that it ended. Two at most from each.
+#[derive(Debug)]
+pub enum Report {
+    /// It accepts connections.
+    Up,
+    /// It is drained, or could not start or go on.
+    Ended { worker: usize, result: io::Result<()> },
+}
 
 /// What one worker thread is given.
 pub struct Seat {
@@ -36,27 +45,39 @@ pub struct Seat {
     pub driver: Driver,
     pub listeners: Vec<BoundListener>,
     pub bell: UnixStream,
+    /// Has room for all that all workers tell.
+    pub reports: SyncSender<Report>,
 }
 
 /// Starts the thread of one worker. It ends when the phase is `Stopping`, or draining is done.
 ///
 /// # Errors
-/// Where no thread can be started.
-pub fn start(seat: Seat, shared: Arc<Shared>) -> io::Result<JoinHandle<io::Result<()>>> {
-    std::thread::Builder::new().name(format!("worker-{}", seat.index)).spawn(move || {
-        // Unpinned is slower, not wrong: a cpuset may forbid it.
-        if let Some(core) = seat.core
-            && let Err(error) = sys::pin_to_core(core)
-        {
-            tracing::warn!("worker {} is not pinned to core {core}: {error}", seat.index);
-        }
-        let driver = seat.driver;
-        let mut result = Ok(());
-        runtime::block_on(driver, || async {
-            result = serve(seat, shared).await;
-        })?;
-        result
-    })
+/// Where no thread can be started. What fails later comes as a [`Report`].
+pub fn start(seat: Seat, shared: Arc<Shared>) -> io::Result<()> {
+    let thread = std::thread::Builder::new().name(format!("worker-{}", seat.index));
+    thread.spawn(move || {
+        let (worker, reports) = (seat.index, seat.reports.clone());
+        let work = std::panic::AssertUnwindSafe(|| work(seat, shared));
+        let result = std::panic::catch_unwind(work).unwrap_or_else(|_| end_by_defect());
+        // Nobody listens where the process ends already.
+        let _ = reports.send(Report::Ended { worker, result });
+    })?;
+    Ok(())
+}
+
+fn work(seat: Seat, shared: Arc<Shared>) -> io::Result<()> {
+    // Unpinned is slower, not wrong: a cpuset may forbid it.
+    if let Some(core) = seat.core
+        && let Err(error) = sys::pin_to_core(core)
+    {
+        tracing::warn!("worker {} is not pinned to core {core}: {error}", seat.index);
+    }
+    let driver = seat.driver;
+    let mut result = Ok(());
+    runtime::block_on(driver, || async {
+        result = serve(seat, shared).await;
+    })?;
+    result
 }
 
 async fn serve(seat: Seat, shared: Arc<Shared>) -> io::Result<()> {
@@ -80,6 +101,7 @@ async fn serve(seat: Seat, shared: Arc<Shared>) -> io::Result<()> {
     }
     let listening = Rc::clone(&worker);
     monoio::spawn(guard(move || post::listen(listening, bell)));
+    let _ = seat.reports.send(Report::Up);
     loop {
         worker.ticker.tick().await?;
         worker.tick();
@@ -123,16 +145,19 @@ pub(super) async fn guard<Task: Future<Output = ()>>(make: impl FnOnce() -> Task
     let mut task = std::pin::pin!(make());
     std::future::poll_fn(|cx| {
         let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| task.as_mut().poll(cx)));
-        polled.unwrap_or_else(|_| {
-            // Not `eprintln!`: it panics where stderr is full, and the process would go on.
-            let _ = writeln!(
-                io::stderr(),
-                "ringgate: a worker met a defect and the process ends; please report the message above"
-            );
-            std::process::exit(70)
-        })
+        polled.unwrap_or_else(|_| end_by_defect())
     })
     .await;
+}
+
+/// Half a gateway would hold a listener to which the kernel keeps sending connections.
+fn end_by_defect() -> ! {
+    // Not `eprintln!`: it panics where stderr is full, and the process would go on.
+    let _ = writeln!(
+        io::stderr(),
+        "ringgate: a worker met a defect and the process ends; please report the message above"
+    );
+    std::process::exit(70)
 }
 
 #[cfg(test)]

@@ -10,7 +10,9 @@ use crate::support::eventually;
 use crate::support::everywhere;
 use crate::support::gateway::binary;
 use crate::support::on_every_driver;
+use crate::support::process;
 use crate::support::upstream::upstream;
+use crate::support::within;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::net::TcpListener;
@@ -150,6 +152,35 @@ fn a_full_stderr_ends_nothing() {
             gw.terminate();
             assert_eq!(gw.exit_code(), Some(0));
         }
+    });
+}
+
+/// A worker that cannot start ends the process, whichever it is: descriptors run out at each step of the start in
+/// turn. `listening on` is said by no gateway that lacks a worker.
+#[test]
+fn a_worker_that_fails_ends_the_start() {
+    const WORKERS: usize = 4;
+    on_every_driver(|run| {
+        let up = upstream().tool("echo").run();
+        let mut failed = 0;
+        for limit in 8..100 {
+            let builder = run.gateway().workers(WORKERS).to("up", &up);
+            let limited = format!("ulimit -n {limit}; exec \"$@\"");
+            let command = builder.command_of(&["sh", "-c", &limited, "sh", binary()]);
+            match builder.start(command) {
+                Ok(gw) => {
+                    let lacks = || process::threads(gw.pid(), "worker-") < WORKERS;
+                    assert!(!within(Duration::from_millis(100), lacks), "{limit}: {}", gw.stderr());
+                    break;
+                }
+                Err((code, stderr)) => {
+                    assert_eq!(code, Some(1), "{limit}: {stderr}");
+                    assert!(stderr.contains("raise") || stderr.contains("open files"), "{limit}: {stderr}");
+                    failed += usize::from(stderr.contains("worker"));
+                }
+            }
+        }
+        assert!(failed >= WORKERS, "only {failed} starts ended at a worker");
     });
 }
 

@@ -167,6 +167,8 @@ impl Builder {
             let Ok(line) = more.recv_timeout(PATIENCE) else {
                 // Its stdout is closed: it ends, or it hangs and is killed.
                 let code = if gateway.address.port() == 0 { gateway.exit_code() } else { None };
+                // The gathering thread lets go at the end of what was said.
+                super::within(PATIENCE, || code.is_none() || Arc::strong_count(&gateway.stderr) == 1);
                 return Err((code, gateway.stderr()));
             };
             gateway.learn(&line);
