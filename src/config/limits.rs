@@ -212,8 +212,7 @@ pub const BLOCKING_THREADS_MAX: usize = 8;
 pub const WRITER_PAUSE_MS: u64 = 10;
 /// Bytes of lines that the writer gathers for one write.
 pub const WRITER_BATCH_BYTES: usize = 64 * 1024;
-/// After a failed write the destination is tried again this much later; lines until then are lost and
-/// counted.
+/// After a failed write the destination is tried again this much later; records wait in their rings until then.
 pub const WRITER_RETRY_MS: u64 = 1_000;
 /// The same trouble is told again after this long at the earliest.
 pub const WARN_AGAIN_MS: u64 = 60_000;

@@ -111,19 +111,27 @@ fn an_unreachable_upstream_is_told_to_the_caller() {
     });
 }
 
-/// A full disk under the call log: calls go on, the loss is counted, the log says so once.
+/// A full disk under the call log: calls go on, the log says so, and when there is room again each call has its
+/// line. Lines of the time without room were lost.
 #[test]
 fn a_full_disk_loses_no_call() {
     everywhere(|run| {
         let up = upstream().tool("echo").run();
-        let gw = run.gateway().top("telemetry: {callLog: {file: /dev/full}}").to("up", &up).run();
+        let builder = run.gateway();
+        let log = builder.folder.path().join("calls.jsonl");
+        std::os::unix::fs::symlink("/dev/full", &log).unwrap();
+        let line = format!("telemetry: {{callLog: {{file: \"{}\"}}}}", log.display());
+        let gw = builder.top(line).to("up", &up).run();
         for _ in 0..20 {
             assert_eq!(gw.modern("up", "echo").send().status, 200);
         }
-        eventually("the loss is counted", || gw.metric("ringgate_call_log_lost_total", &[]) >= 20.0);
         eventually("the log names cause and place", || {
-            gw.stderr().contains("/dev/full") && gw.stderr().contains("No space left")
+            gw.stderr().contains("calls.jsonl") && gw.stderr().contains("No space left")
         });
+        std::fs::remove_file(&log).unwrap();
+        let written = || std::fs::read_to_string(&log).unwrap_or_default().lines().count();
+        eventually("each call has its line", || written() == 20);
+        assert_eq!(gw.metric("ringgate_call_log_lost_total", &[]), 0.0);
     });
 }
 
