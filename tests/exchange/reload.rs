@@ -65,6 +65,41 @@ fn agentgateway_1774_reload_reaches_data_plane() {
     });
 }
 
+/// Feature, agentgateway #1774: what the admin listener calls the plan is the plan of the next call on every
+/// worker, not what the workers will come to. 64 connections: that one of two workers has none is 1 in 2⁶³.
+#[test]
+fn agentgateway_1774_info_names_the_plan_in_use() {
+    on_every_driver(|run| {
+        let up = upstream().tool("echo").run();
+        let gw = run.gateway().with("up", &up, &["headers: {X-Plan: one}"]).run();
+        let named = || {
+            let info: serde_json::Value = serde_json::from_str(&gw.admin("/api/v1/info").text()).unwrap();
+            info["plan"].as_str().unwrap().to_owned()
+        };
+        let mut clients: Vec<Client> = (0..64).map(|_| gw.client()).collect();
+        let mut names = vec![named()];
+        for (plan, signal) in [("one", true), ("two", true), ("three", false), ("one", false)] {
+            let before = gw.reloads("ok");
+            gw.rewrite(&with_plan(&gw, plan));
+            if signal {
+                gw.hang_up();
+            }
+            if plan == "one" && signal {
+                eventually("the reload is counted", || gw.reloads("ok") > before);
+            } else {
+                eventually("another plan is named", || named() != *names.last().unwrap());
+            }
+            names.push(named());
+            for client in &mut clients {
+                assert_eq!(plan_seen(&gw, &up, client), plan);
+            }
+        }
+        assert_eq!(names[0], names[1], "the same content has the same name");
+        assert_eq!(names[0], names[4], "whenever it comes");
+        assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), 3, "{names:?}");
+    });
+}
+
 /// A bad file changes nothing, says why and where, and the gateway stays ready.
 #[test]
 fn a_bad_file_keeps_the_old_plan() {

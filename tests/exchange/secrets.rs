@@ -15,6 +15,10 @@ use crate::support::upstream::upstream;
 use crate::support::within;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 /// The last line of stdout.
@@ -110,6 +114,113 @@ fn a_revoked_key_ends_everywhere() {
             assert_eq!((status(client, &old), status(client, &new)), (401, 200));
         }
     });
+}
+
+/// As above in both eras, with sessions in the older one, and on every connection at its very next request. 64
+/// connections: that one of two workers has none is 1 in 2⁶³.
+#[test]
+fn a_revoked_key_is_refused_at_the_next_request_of_every_connection() {
+    everywhere(|run| {
+        let up = upstream().tool("echo").run();
+        let (gw, file, key) = with_keys(run, &up);
+        let next = || gw.call("up", "echo").field(format!("X-API-Key: {key}"));
+        let mut clients: Vec<(Client, Option<String>)> =
+            (0..64).map(|_| (gw.client(), next().in_session().session)).collect();
+        let status = |(client, session): &mut (Client, Option<String>)| {
+            let call = crate::support::call::Call { session: session.clone(), ..next() };
+            client.send(&call.raw().bytes());
+            client.answer().status
+        };
+        assert!(clients.iter_mut().all(|client| status(client) == 200));
+        key_command(&file, &["revoke", "--principal", "agent-7"]);
+        let mut probe = (gw.client(), clients[0].1.clone());
+        assert!(within(Duration::from_secs(2), || status(&mut probe) == 401), "still served");
+        let before = up.bytes();
+        assert!(clients.iter_mut().all(|client| status(client) == 401), "a worker knows the key still");
+        assert_eq!(up.bytes(), before, "a refused call reached the upstream");
+    });
+}
+
+/// Rotation: a second key of the principal is made, callers change to it one by one, the first is revoked, and no
+/// call is lost on the way.
+#[test]
+fn keys_are_rotated_under_load_without_a_lost_call() {
+    on_every_driver(|run| {
+        let up = upstream().tool("echo").run();
+        let (gw, file, old) = with_keys(run, &up);
+        let keys = Mutex::new([old.clone(), old.clone(), old.clone(), old.clone()]);
+        let calls: [AtomicUsize; 4] = Default::default();
+        let (stop, failed) = (AtomicBool::new(false), Mutex::new(Vec::new()));
+        let one = |client: &mut Client, key: &str| {
+            let call = gw.modern("up", "echo").field(format!("X-API-Key: {key}"));
+            client.send(&call.raw().bytes());
+            client.try_answer().map(|answer| answer.status)
+        };
+        let all_call = |what: &str| {
+            let from: Vec<usize> = calls.iter().map(|calls| calls.load(SeqCst)).collect();
+            let more = || calls.iter().zip(&from).all(|(calls, from)| calls.load(SeqCst) > from + 50);
+            assert!(
+                within(Duration::from_secs(10), || more() || !failed.lock().unwrap().is_empty()),
+                "{what}"
+            );
+        };
+        std::thread::scope(|scope| {
+            for (number, calls) in calls.iter().enumerate() {
+                let (keys, stop, failed, one, gw) = (&keys, &stop, &failed, &one, &gw);
+                scope.spawn(move || {
+                    let mut client = gw.client();
+                    while !stop.load(SeqCst) {
+                        let key = keys.lock().unwrap()[number].clone();
+                        let status = one(&mut client, &key);
+                        if !matches!(status, Ok(200)) {
+                            failed.lock().unwrap().push(format!("caller {number}: {status:?}"));
+                            return;
+                        }
+                        calls.fetch_add(1, SeqCst);
+                    }
+                });
+            }
+            all_call("no load with the first key");
+            let id = key_id(&file, 0);
+            let new = new_key(&file, "agent-7");
+            assert!(within(Duration::from_secs(2), || one(&mut gw.client(), &new).ok() == Some(200)));
+            for changed in [2, 4] {
+                keys.lock().unwrap()[..changed].fill(new.clone());
+                all_call("no load with both keys");
+            }
+            key_command(&file, &["revoke", &id]);
+            assert!(within(Duration::from_secs(2), || one(&mut gw.client(), &old).ok() == Some(401)));
+            all_call("no load with the second key");
+            stop.store(true, SeqCst);
+        });
+        assert_eq!(*failed.lock().unwrap(), Vec::<String>::new());
+    });
+}
+
+/// `key list` tells when a key was used last, a few seconds after the call at the latest.
+#[test]
+fn a_key_in_use_is_listed_with_its_last_use() {
+    everywhere(|run| {
+        let up = upstream().tool("echo").run();
+        let (gw, file, used) = with_keys(run, &up);
+        new_key(&file, "idle");
+        let last = |principal: &str| {
+            let list = key_list(&file);
+            let row = list.lines().find(|line| line.contains(principal)).unwrap();
+            row.split_whitespace().last().unwrap().to_owned()
+        };
+        assert_eq!((last("agent-7"), last("idle")), ("never".into(), "never".into()));
+        assert_eq!(gw.call("up", "echo").field(format!("X-API-Key: {used}")).send().status, 200);
+        assert!(within(Duration::from_secs(5), || last("agent-7") != "never"), "{}", key_list(&file));
+        assert!(last("agent-7").starts_with("20"), "{}", key_list(&file));
+        assert_eq!(last("idle"), "never");
+    });
+}
+
+/// The id of one key, in the order of the file.
+fn key_id(file: &Path, number: usize) -> String {
+    let list = key_list(file);
+    list.lines().nth(number + 1).unwrap().split_whitespace().next().unwrap().to_owned()
 }
 
 fn key_list(file: &Path) -> String {
