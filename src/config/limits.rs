@@ -197,6 +197,8 @@ pub const RELOAD_DEBOUNCE_MS_MAX: u64 = 2_000;
 /// How long after a file event was acted on a SIGHUP with the same content is taken for the same reload: longer
 /// than a tool needs between writing and signalling, shorter than a second thought.
 pub const RELOAD_JOIN_MS: u64 = 1_000;
+/// How often files are looked at where the kernel watches none for us.
+pub const WATCH_POLL_MS: u64 = 1_000;
 /// A key file that cannot be read is read again after this long before anybody is warned: it may be
 /// half written.
 pub const KEYS_SETTLE_MS: u64 = 20;

@@ -129,7 +129,7 @@ pub fn start(shared: Arc<Shared>, options: Options) -> io::Result<Handle> {
     let watcher = config_path.as_ref().and_then(|_| {
         Watcher::start(told)
             .inspect_err(|error| {
-                tracing::warn!(%error, "files are not watched; raise fs.inotify.max_user_instances, or send SIGHUP");
+                tracing::warn!(%error, "files are not watched; raise the limit of threads, or send SIGHUP");
             })
             .ok()
     });

@@ -3,8 +3,13 @@
 //! Directories are watched, not files: editors replace a file by renaming, Kubernetes swaps a symlink
 //! two steps away. Every link on the way to a file is followed and its own directory watched too.
 //!
+//! Where the kernel gives no watch the same places are looked at once a second.
+//!
 //! Not here: what a change means (`reload`), and waiting until things are quiet (there, too).
 
+use crate::base::clock;
+use crate::base::clock::Moment;
+use crate::config::limits;
 use crate::control::watch::Message::Event;
 use crate::control::watch::Message::Follow;
 use notify::EventKind;
@@ -12,14 +17,18 @@ use notify::RecursiveMode;
 use notify::Watcher as _;
 use notify::event::AccessKind;
 use notify::event::AccessMode;
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Component;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::mpsc;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::Duration;
 use tokio::sync::mpsc::Sender;
 
 /// Links that are followed for one file, as the kernel does.
@@ -57,7 +66,7 @@ impl Watcher {
     /// Starts the thread. Changes are told through `changes`; a full channel is a change that is known.
     ///
     /// # Errors
-    /// Where the kernel gives no inotify instance or thread.
+    /// Where the kernel gives no thread.
     pub(crate) fn start(changes: Sender<Change>) -> io::Result<Self> {
         let (messages, inbox) = mpsc::sync_channel(EVENTS_MAX);
         let events = messages.clone();
@@ -66,14 +75,21 @@ impl Watcher {
                 let _ = events.try_send(Event(event));
             }
         })
-        .map_err(io::Error::other)?;
-        let watching = Watching {
-            source,
-            directories: BTreeSet::new(),
-            files: Files::default(),
-            config: BTreeSet::new(),
-            keys: BTreeSet::new(),
-        };
+        .inspect_err(|error| {
+            tracing::warn!(
+                %error,
+                "files are not watched but looked at once a second; raise fs.inotify.max_user_instances"
+            );
+        });
+        Self::over(source.ok(), messages, (inbox, changes))
+    }
+
+    fn over(
+        source: Option<notify::RecommendedWatcher>,
+        messages: mpsc::SyncSender<Message>,
+        (inbox, changes): (mpsc::Receiver<Message>, Sender<Change>),
+    ) -> io::Result<Self> {
+        let watching = Watching::new(source);
         std::thread::Builder::new().name("watch".into()).spawn(move || watching.run(&inbox, &changes))?;
         Ok(Self { messages })
     }
@@ -84,9 +100,33 @@ impl Watcher {
     }
 }
 
+/// What changes about a place when it is written or replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Look {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    written: (i64, i64),
+}
+
+impl Look {
+    /// None: there is nothing, or nothing that we may see. A link is looked at itself.
+    fn at(path: &Path) -> Option<Self> {
+        let facts = std::fs::symlink_metadata(path).ok()?;
+        let written = (facts.mtime(), facts.mtime_nsec());
+        Some(Self { device: facts.dev(), inode: facts.ino(), bytes: facts.len(), written })
+    }
+}
+
 /// What the thread holds.
 struct Watching {
-    source: notify::RecommendedWatcher,
+    /// None: the kernel gives no watches at all.
+    source: Option<notify::RecommendedWatcher>,
+    /// Some place has no watch.
+    blind: bool,
+    look_at: Moment,
+    /// How each place looked last.
+    seen: BTreeMap<PathBuf, Option<Look>>,
     directories: BTreeSet<PathBuf>,
     files: Files,
     /// Places whose change may change the content: the file and every link on the way to it.
@@ -95,19 +135,63 @@ struct Watching {
 }
 
 impl Watching {
+    fn new(source: Option<notify::RecommendedWatcher>) -> Self {
+        Self {
+            blind: source.is_none(),
+            source,
+            look_at: Moment::ZERO,
+            seen: BTreeMap::new(),
+            directories: BTreeSet::new(),
+            files: Files::default(),
+            config: BTreeSet::new(),
+            keys: BTreeSet::new(),
+        }
+    }
+
     fn run(mut self, inbox: &mpsc::Receiver<Message>, changes: &Sender<Change>) {
-        while let Ok(message) = inbox.recv() {
+        loop {
+            let message = match inbox.recv_timeout(self.pause(clock::now())) {
+                Ok(message) => Some(message),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
             if changes.is_closed() {
                 return;
             }
             match message {
-                Follow(files) => {
+                Some(Follow(files)) => {
                     self.files = files;
                     self.retrace();
                 }
-                Event(event) => self.event(&event, changes),
+                Some(Event(event)) => self.event(&event, changes),
+                None => {}
+            }
+            let now = clock::now();
+            if self.blind && now >= self.look_at {
+                self.look(changes);
+                self.look_at = now.plus_millis(limits::WATCH_POLL_MS);
             }
         }
+    }
+
+    /// For ever where every place has its watch.
+    fn pause(&self, now: Moment) -> Duration {
+        if self.blind { Duration::from_nanos(self.look_at.nanos_since(now)) } else { Duration::MAX }
+    }
+
+    /// Compares every place with how it looked last.
+    fn look(&mut self, changes: &Sender<Change>) {
+        let seen = &mut self.seen;
+        let mut differs = |places: &BTreeSet<PathBuf>| {
+            let mut found = false;
+            for path in places {
+                let look = Look::at(path);
+                found |= seen.insert(path.clone(), look) != Some(look);
+            }
+            found
+        };
+        let (keys, config) = (differs(&self.keys), differs(&self.config));
+        self.tell(keys, config, changes);
     }
 
     fn event(&mut self, event: &notify::Event, changes: &Sender<Change>) {
@@ -118,6 +202,10 @@ impl Watching {
             event.need_rescan() || event.paths.iter().any(|path| places.contains(path))
         };
         let (keys, config) = (touches(&self.keys), touches(&self.config));
+        self.tell(keys, config, changes);
+    }
+
+    fn tell(&mut self, keys: bool, config: bool, changes: &Sender<Change>) {
         if keys {
             let _ = changes.try_send(Change::Keys);
         }
@@ -135,21 +223,31 @@ impl Watching {
         self.keys = self.files.keys.iter().flat_map(|path| trail(path)).collect();
         let places = self.config.iter().chain(&self.keys);
         let wanted: BTreeSet<PathBuf> = places.filter_map(|path| Some(path.parent()?.to_owned())).collect();
-        for gone in self.directories.difference(&wanted) {
-            let _ = self.source.unwatch(gone);
+        // A known place keeps its look: it may have changed since, and not be told yet.
+        let places: BTreeSet<&PathBuf> = self.config.iter().chain(&self.keys).collect();
+        self.seen.retain(|path, _| places.contains(path));
+        for path in places {
+            self.seen.entry(path.clone()).or_insert_with(|| Look::at(path));
         }
+        let Some(source) = &mut self.source else { return };
+        for gone in self.directories.difference(&wanted) {
+            let _ = source.unwatch(gone);
+        }
+        self.blind = false;
         let known = std::mem::take(&mut self.directories);
         for directory in wanted {
             // A directory that was replaced under the same name needs a new watch; adding twice is one.
-            match self.source.watch(&directory, RecursiveMode::NonRecursive) {
+            match source.watch(&directory, RecursiveMode::NonRecursive) {
                 Ok(()) => drop(self.directories.insert(directory)),
-                Err(error) if !known.contains(&directory) => {
-                    tracing::warn!(
-                        directory = %directory.display(), %error,
-                        "cannot watch this directory for changes; after a change send SIGHUP"
-                    );
+                Err(error) => {
+                    self.blind = true;
+                    if !known.contains(&directory) {
+                        tracing::warn!(
+                            directory = %directory.display(), %error,
+                            "this directory is not watched for changes but looked at once a second"
+                        );
+                    }
                 }
-                Err(_) => {}
             }
         }
     }
@@ -202,7 +300,6 @@ mod tests {
     use crate::control::tests::Folder;
     use std::fs;
     use std::os::unix::fs::symlink;
-    use std::time::Duration;
 
     type Changes = tokio::sync::mpsc::Receiver<Change>;
 
@@ -262,17 +359,45 @@ mod tests {
         }
     }
 
+    /// Where the kernel gave no watch a change was noticed at the next SIGHUP only.
+    #[test]
+    fn without_watches_changes_are_noticed_by_looking() {
+        let folder = Folder::new("watch-blind");
+        let keys = folder.path("keys.yaml");
+        for version in ["..v1", "..v2"] {
+            fs::create_dir(folder.path(version)).expect("made");
+            fs::write(folder.path(version).join("gw.yaml"), version).expect("written");
+        }
+        symlink("..v1", folder.path("..data")).expect("linked");
+        symlink("..data/gw.yaml", folder.path("gw.yaml")).expect("linked");
+        let mut watching = Watching::new(None);
+        watching.files = Files { config: vec![folder.path("gw.yaml")], keys: Some(keys.clone()) };
+        watching.retrace();
+        let (told, mut changes) = tokio::sync::mpsc::channel(4);
+        let mut noticed = |watching: &mut Watching| {
+            watching.look(&told);
+            (changes.try_recv().ok(), changes.try_recv().ok())
+        };
+        assert_eq!(noticed(&mut watching), (None, None), "nothing changed");
+        fs::write(&keys, "keys: []").expect("written");
+        assert_eq!(noticed(&mut watching), (Some(Change::Keys), None));
+        assert_eq!(noticed(&mut watching), (None, None), "told once");
+        symlink("..v2", folder.path("..new")).expect("linked");
+        fs::rename(folder.path("..new"), folder.path("..data")).expect("swapped");
+        assert_eq!(noticed(&mut watching), (Some(Change::Config), None));
+        fs::write(folder.path("..v2/gw.yaml"), "longer than before").expect("written");
+        // A reload follows the files anew; what changed in between is still noticed.
+        watching.retrace();
+        fs::remove_file(&keys).expect("removed");
+        assert_eq!(noticed(&mut watching), (Some(Change::Keys), Some(Change::Config)));
+    }
+
     #[test]
     fn only_a_changed_content_of_our_own_files_counts() {
         let folder = Folder::new("watch-filter");
         let (config, keys) = (folder.path("gw.yaml"), folder.path("keys.yaml"));
-        let mut watching = Watching {
-            source: notify::recommended_watcher(|_| {}).expect("inotify"),
-            directories: BTreeSet::new(),
-            files: Files { config: vec![config.clone()], keys: Some(keys.clone()) },
-            config: BTreeSet::new(),
-            keys: BTreeSet::new(),
-        };
+        let mut watching = Watching::new(notify::recommended_watcher(|_| {}).ok());
+        watching.files = Files { config: vec![config.clone()], keys: Some(keys.clone()) };
         watching.retrace();
         let modified = EventKind::Modify(notify::event::ModifyKind::Any);
         let created = EventKind::Create(notify::event::CreateKind::File);

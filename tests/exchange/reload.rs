@@ -2,11 +2,13 @@
 //!
 //! Not here: ends (drain), starts (startup).
 
+use crate::secrets::key_command;
 use crate::support::PATIENCE;
 use crate::support::client::Client;
 use crate::support::eventually;
 use crate::support::everywhere;
 use crate::support::gateway::Gateway;
+use crate::support::gateway::binary;
 use crate::support::on_every_driver;
 use crate::support::process;
 use crate::support::script;
@@ -97,6 +99,38 @@ fn agentgateway_1774_info_names_the_plan_in_use() {
         assert_eq!(names[0], names[1], "the same content has the same name");
         assert_eq!(names[0], names[4], "whenever it comes");
         assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), 3, "{names:?}");
+    });
+}
+
+/// The kernel gives no watches (a limit, a sandbox): a changed config and a revoked key act even so.
+#[test]
+fn changes_are_noticed_without_inotify() {
+    if std::process::Command::new("strace").arg("-V").output().is_err() {
+        eprintln!("SKIPPED: no strace to forbid inotify with");
+        return;
+    }
+    on_every_driver(|run| {
+        let up = upstream().tool("echo").run();
+        let builder = run.gateway();
+        let keys = builder.folder.path().join("keys.yaml");
+        std::fs::write(&keys, "keys: []\n").unwrap();
+        let builder = builder.top("identity: {apiKeys: {file: keys.yaml}, anonymous: guest}");
+        let builder = builder.with("up", &up, &["headers: {X-Plan: one}"]);
+        let inject = "inject=inotify_init,inotify_init1:error=EMFILE";
+        // -D: the gateway, not the tracer, is our child.
+        let filter = "trace=inotify_init,inotify_init1";
+        let tracer = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", filter, "-e", inject, binary()];
+        let command = builder.command_of(&tracer);
+        let gw = builder.run_as(command);
+        assert_eq!(plan_seen(&gw, &up, &mut gw.client()), "one");
+        gw.rewrite(&with_plan(&gw, "two"));
+        eventually("the config is noticed", || gw.reloads("ok") == 1.0);
+        assert_eq!(plan_seen(&gw, &up, &mut gw.client()), "two");
+        let key = key_command(&keys, &["add", "--principal", "agent-7"]);
+        let status = || gw.modern("up", "echo").field(format!("X-API-Key: {key}")).send().status;
+        eventually("the key is noticed", || status() == 200);
+        key_command(&keys, &["revoke", "--principal", "agent-7"]);
+        eventually("its end is noticed", || status() == 401);
     });
 }
 

@@ -22,7 +22,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 /// The last line of stdout.
-fn key_command(file: &Path, arguments: &[&str]) -> String {
+pub fn key_command(file: &Path, arguments: &[&str]) -> String {
     let (front, back) = arguments.split_at(1);
     let mut command = Command::new(binary());
     let output = command.arg("key").args(front).arg("--file").arg(file).args(back).output().unwrap();
