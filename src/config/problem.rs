@@ -31,9 +31,28 @@ impl Display for Problem {
         if let Some(Place { line, column }) = self.place {
             write!(f, ":{line}:{column}")?;
         }
-        write!(f, ": {}.", self.what)?;
+        write!(f, ": {}.", Plain(&self.what))?;
         if !self.cure.is_empty() {
-            write!(f, " {}", self.cure)?;
+            write!(f, " {}", Plain(&self.cure))?;
+        }
+        Ok(())
+    }
+}
+
+/// A text that a terminal shows on one line: a path or name in a config may hold any character.
+struct Plain<'t>(&'t str);
+
+impl Display for Plain<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        for part in self.0.split_inclusive(char::is_control) {
+            let (text, control) = match part.char_indices().next_back() {
+                Some((at, last)) if last.is_control() => (&part[..at], Some(last)),
+                _ => (part, None),
+            };
+            f.write_str(text)?;
+            if let Some(control) = control {
+                write!(f, "{}", control.escape_debug())?;
+            }
         }
         Ok(())
     }
@@ -130,6 +149,19 @@ mod tests {
     fn a_quotation_is_one_short_line() {
         assert_eq!(quoted("a\nb"), "`a\\nb`");
         assert!(quoted(&"x".repeat(10_000)).len() < 100);
+    }
+
+    /// Found by `config_file`: a path with a control character reached the terminal as it was.
+    #[test]
+    fn a_problem_shows_no_control_character() {
+        let problem = Problem {
+            file: Arc::from("a.yaml"),
+            place: None,
+            what: "cannot read `k\t\u{1b}[2Js\n.yaml`".into(),
+            cure: "é\u{85}".into(),
+        };
+        let shown = "a.yaml: cannot read `k\\t\\u{1b}[2Js\\n.yaml`. é\\u{85}";
+        assert_eq!(problem.to_string(), shown);
     }
 
     #[test]
