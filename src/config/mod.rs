@@ -7,6 +7,7 @@ pub mod compile;
 pub mod compile_server;
 pub mod expand;
 pub mod file;
+pub mod fuzz;
 pub mod key_file;
 pub mod keys;
 pub mod limits;

@@ -21,6 +21,34 @@ fn mutated(seed: &[u8], run: fn(&[u8])) {
     }
 }
 
+/// Seeds say by their names what becomes of them, so that a fuzzer begins on both sides of each rule.
+#[test]
+fn seeds_are_what_their_names_say() {
+    fn check(target: &str, accepts: fn(&[u8]) -> bool) {
+        let folder = format!("{}/fuzz/seeds/{target}", env!("CARGO_MANIFEST_DIR"));
+        let mut kinds = [0, 0];
+        for entry in std::fs::read_dir(folder).expect("seeds") {
+            let path = entry.expect("an entry").path();
+            let bytes = std::fs::read(&path).expect("readable");
+            let accepted =
+                path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("accepted_"));
+            assert_eq!(accepts(&bytes), accepted, "{}", path.display());
+            kinds[usize::from(accepted)] += 1;
+        }
+        assert!(kinds.iter().all(|count| *count > 3), "{target}: {kinds:?}");
+    }
+    check("request_head", |data| {
+        let (mut scan, mut fields) = (HeadScan::default(), Vec::new());
+        matches!(parse_request(data, &mut scan, HEAD_LIMITS, &mut fields), Ok(Some(_)))
+    });
+    check("response_head", |data| {
+        let (first, data) = data.split_first().expect("a first byte");
+        let (mut scan, mut fields) = (HeadScan::default(), Vec::new());
+        matches!(parse_response(data, &mut scan, HEAD_LIMITS, first & 1 == 1, &mut fields), Ok(Some(_)))
+    });
+    check("chunked_body", |data| matches!(decode_pieces(&[data]), Ok((_, _, true))));
+}
+
 #[test]
 fn requests_of_the_tables() {
     for (input, _) in request::tests::refused() {
