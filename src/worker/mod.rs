@@ -155,11 +155,11 @@ impl Worker {
             Phase::Starting | Phase::Serving => {}
             Phase::Draining => {
                 self.draining.set(true);
-                self.watch.drain();
+                self.watch.drain(clock::now());
             }
             Phase::Stopping => {
                 self.draining.set(true);
-                self.watch.drain();
+                self.watch.drain(clock::now());
                 self.watch.stop();
             }
         }

@@ -93,8 +93,8 @@ struct Slot {
 pub struct Watch {
     slots: RefCell<Slab<Slot>>,
     hang_ups: RefCell<HangUps>,
-    /// Idle connections are closed once they have been idle for this long; shrinks when a drain begins.
-    draining: Cell<bool>,
+    /// When a drain began.
+    draining: Cell<Option<Moment>>,
 }
 
 /// How long a connection that is idle when a drain begins may still bring a request: a client that is about
@@ -108,7 +108,7 @@ impl Watch {
         Ok(Self {
             slots: RefCell::default(),
             hang_ups: RefCell::new(HangUps::new()?),
-            draining: Cell::new(false),
+            draining: Cell::new(None),
         })
     }
 
@@ -210,8 +210,9 @@ impl Watch {
         self.with(key, |slot| slot.nudge_at = at);
     }
 
-    pub fn drain(&self) {
-        self.draining.set(true);
+    /// A drain begins, if none has: who is idle now has a moment to bring a last request.
+    pub fn drain(&self, now: Moment) {
+        self.draining.set(Some(self.draining.get().unwrap_or(now)));
     }
 
     /// Cuts everything that is still open.
@@ -254,7 +255,7 @@ impl Watch {
 }
 
 impl Slot {
-    fn tick(&mut self, now: Moment, draining: bool) {
+    fn tick(&mut self, now: Moment, draining: Option<Moment>) {
         if self.cause.is_some() {
             return;
         }
@@ -262,8 +263,8 @@ impl Slot {
             self.nudge_at = Moment::NEVER;
             self.nudge();
         }
-        let idle_in_drain =
-            draining && self.phase == Phase::Idle && now >= self.since.plus_millis(DRAIN_IDLE_MS);
+        let idle_in_drain = self.phase == Phase::Idle
+            && draining.is_some_and(|began| now >= began.max(self.since).plus_millis(DRAIN_IDLE_MS));
         if now >= self.total {
             self.end(Cause::TotalTimeout, Direction::Both);
         } else if now >= self.deadline || idle_in_drain {
@@ -417,10 +418,24 @@ mod tests {
     fn a_drain_closes_idle_connections_after_a_grace() {
         let b = bench();
         b.watch.enter(b.key, Phase::Idle, at(0), Moment::NEVER);
-        b.watch.drain();
+        b.watch.drain(at(0));
         b.watch.tick(at(DRAIN_IDLE_MS - 1));
         assert_eq!(b.watch.cause(b.key), None);
         b.watch.tick(at(DRAIN_IDLE_MS));
+        assert_eq!(b.watch.cause(b.key), Some(Cause::ClientIdle));
+    }
+
+    #[test]
+    fn the_grace_of_a_drain_begins_with_the_drain() {
+        let b = bench();
+        let began = at(60_000);
+        b.watch.enter(b.key, Phase::Idle, at(0), Moment::NEVER);
+        b.watch.drain(began);
+        // Told again, once a tick and by the next phase.
+        b.watch.drain(began.plus_millis(500));
+        b.watch.tick(began.plus_millis(DRAIN_IDLE_MS - 1));
+        assert_eq!(b.watch.cause(b.key), None);
+        b.watch.tick(began.plus_millis(DRAIN_IDLE_MS));
         assert_eq!(b.watch.cause(b.key), Some(Cause::ClientIdle));
     }
 }
