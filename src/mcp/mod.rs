@@ -20,7 +20,7 @@ mod reading;
 mod rules;
 mod skipper;
 mod tape;
-mod trace;
+pub mod trace;
 mod unescape;
 
 #[cfg(test)]

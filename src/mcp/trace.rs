@@ -3,7 +3,7 @@
 //! Not here: making ids, and sampling.
 
 /// The trace id; None where the value is not valid.
-pub(crate) fn trace_id(text: &str) -> Option<[u8; 16]> {
+pub fn trace_id(text: &str) -> Option<[u8; 16]> {
     let bytes = text.as_bytes();
     let (head, rest) = bytes.split_at_checked(55)?;
     let [v0, v1, b'-', fields @ ..] = head else { return None };

@@ -19,6 +19,7 @@ use crate::mcp::envelope;
 use crate::mcp::envelope::Era;
 use crate::mcp::envelope::HeaderValue;
 use crate::mcp::envelope::McpHeaders;
+use crate::mcp::trace;
 use crate::policy::identity;
 use crate::policy::identity::Presented;
 use crate::worker::Worker;
@@ -68,7 +69,7 @@ pub fn enter(
         return Err(Fault::new(Kind::Malformed, "The request has no head."));
     };
     let source = &client.input[client.start..client.end];
-    exchange.record.trace_id = worker.new_trace_id();
+    exchange.record.trace_id = trace_id(worker, source, &exchange.fields);
     exchange.record.method.set(std::str::from_utf8(head.method_text.of(source)).unwrap_or("?"));
     let http = &adopted.plan.http;
     let named = head.host.of(source);
@@ -97,6 +98,15 @@ pub fn enter(
     exchange.record.server.set(name);
     method(&head, source, &exchange.fields)?;
     Ok(Door { head, server })
+}
+
+/// The caller's trace, else a new one. A valid `_meta.traceparent` of the body wins over this header later.
+fn trace_id(worker: &Worker, source: &[u8], fields: &[fields::Field]) -> [u8; 16] {
+    let given = match fields::single(fields, Known::Traceparent) {
+        Single::One(value) => std::str::from_utf8(value.of(source)).ok().and_then(trace::trace_id),
+        Single::Missing | Single::Twice => None,
+    };
+    given.unwrap_or_else(|| worker.new_trace_id())
 }
 
 fn parts<'a>(name: &HostName<'a>) -> (Option<IpAddr>, &'a [u8]) {

@@ -310,6 +310,30 @@ fn anonymous_callers_are_what_the_config_says() {
     });
 }
 
+/// W3C Trace Context: the caller's trace goes on in the record; the body's own word (SEP-414) wins.
+#[test]
+fn a_record_names_the_callers_trace() {
+    everywhere(|run| {
+        let up = upstream().tool("echo").run();
+        let folder = Folder::new();
+        let log = folder.path().join("calls.jsonl");
+        let gw = run
+            .gateway()
+            .top(format!("telemetry: {{callLog: {{file: \"{}\"}}}}", log.display()))
+            .to("up", &up)
+            .run();
+        let head = "0af7651916cd43dd8448eb211c80319c";
+        let call = gw.call("up", "echo").field(format!("Traceparent: 00-{head}-b7ad6b7169203331-01"));
+        assert_eq!(call.send().status, 200);
+        let text = || std::fs::read_to_string(&log).unwrap_or_default();
+        assert!(within(Duration::from_secs(5), || text().contains(head)), "{}", text());
+        let broken = gw.call("up", "echo").field(format!("Traceparent: 00-{}-0-01", "f".repeat(32)));
+        assert_eq!(broken.send().status, 200);
+        assert!(within(Duration::from_secs(5), || text().matches("tools/call").count() == 2), "{}", text());
+        assert!(!text().contains(&"f".repeat(32)), "{}", text());
+    });
+}
+
 /// One JSON line a call, with what an operator asks for.
 #[test]
 fn the_call_log_tells_each_call_once() {
