@@ -75,6 +75,20 @@ fn the_plain_case() {
     assert_eq!(plan.digest.len(), 16);
 }
 
+/// Feature `streaming`: silence does not end a stream, unless the operator says so (agentgateway #248).
+#[test]
+fn streams_last_as_long_as_nothing_is_said() {
+    let server = "mcpServers:\n  up:\n    url: http://10.0.0.7:3000/mcp\n";
+    let silent = plan(server);
+    let timeout = silent.servers[0].timeout;
+    assert_eq!((timeout.stream_idle_ms, timeout.stream_total_ms), (u64::MAX, u64::MAX));
+    assert_eq!((timeout.idle_ms, timeout.total_ms), (300_000, 600_000));
+    assert_eq!(silent.http.stream_comment_ms, 15_000);
+    let told = plan(&format!("{server}    timeout: {{idle: 7s, total: 9s}}\n"));
+    let timeout = told.servers[0].timeout;
+    assert_eq!((timeout.stream_idle_ms, timeout.stream_total_ms), (7_000, 9_000));
+}
+
 /// Issue: "A config with ten different mistakes yields ten located messages".
 #[test]
 fn ten_mistakes_are_ten_located_messages() {

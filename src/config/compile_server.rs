@@ -122,6 +122,8 @@ fn one(
             first_byte_ms: timeout.first_byte.unwrap_or(limits::FIRST_BYTE_TIMEOUT_MS_DEFAULT),
             idle_ms: timeout.idle.unwrap_or(limits::UPSTREAM_IDLE_MS_DEFAULT),
             total_ms: timeout.total.unwrap_or(limits::TOTAL_TIMEOUT_MS_DEFAULT),
+            stream_idle_ms: timeout.idle.unwrap_or(limits::NEVER_MS),
+            stream_total_ms: timeout.total.unwrap_or(limits::NEVER_MS),
         },
         tls: if secure { client(reader, name, server.tls.as_ref(), shared_tls) } else { None },
         era: server.era.unwrap_or(EraChoice::Auto),

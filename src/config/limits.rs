@@ -104,6 +104,8 @@ pub const CONNECT_TIMEOUT_MS_DEFAULT: u64 = 1_000;
 pub const FIRST_BYTE_TIMEOUT_MS_DEFAULT: u64 = 30_000;
 pub const UPSTREAM_IDLE_MS_DEFAULT: u64 = 300_000;
 pub const TOTAL_TIMEOUT_MS_DEFAULT: u64 = 600_000;
+/// No time at all, for what may last as long as both sides keep it.
+pub const NEVER_MS: u64 = u64::MAX;
 /// A comment on an idle event stream, so that middleboxes keep it open (agentgateway #248).
 pub const STREAM_COMMENT_MS_DEFAULT: u64 = 15_000;
 /// How often a worker compares its deadlines and looks for clients that left. Half of the 50 ms in

@@ -109,6 +109,10 @@ pub struct Timeouts {
     pub first_byte_ms: u64,
     pub idle_ms: u64,
     pub total_ms: u64,
+    /// The same for an answer that is an event stream: what the operator asked for, else as long as both sides
+    /// keep it, because silence is a stream's nature (comments tell whether its client is still there).
+    pub stream_idle_ms: u64,
+    pub stream_total_ms: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

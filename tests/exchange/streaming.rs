@@ -14,6 +14,7 @@ use crate::support::process;
 use crate::support::script;
 use crate::support::script::Script;
 use crate::support::size;
+use crate::support::tls::Authority;
 use crate::support::upstream::Next;
 use crate::support::upstream::upstream;
 use std::sync::Arc;
@@ -181,6 +182,20 @@ fn agentgateway_248_idle_stream_lives() {
             clients.push(get);
         }
         clients.iter_mut().for_each(check_comments);
+    });
+}
+
+/// The same where the upstream speaks TLS: a session is read with its buffer, and must not hold back the comments.
+#[test]
+fn agentgateway_248_idle_tls_stream_lives() {
+    everywhere(|run| {
+        let own = Authority::new();
+        let up = upstream().on("x", idle()).tls(own.server("mcp.example")).run();
+        let builder = run.gateway().http("streamComment: 200ms");
+        let pem = builder.folder.file("own.pem", &own.pem());
+        let trust = format!("tls: {{ca: \"{}\", serverName: mcp.example}}", pem.display());
+        let gw = builder.with("up", &up, &[&trust]).run();
+        check_comments(&mut gw.call("up", "x").in_session().open());
     });
 }
 

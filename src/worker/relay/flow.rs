@@ -2,6 +2,7 @@
 //!
 //! Not here: the head, and how the answer ends for the connections (`relay`).
 
+use crate::base::buffer::Arrived;
 use crate::base::buffer::Buffer;
 use crate::base::clock;
 use crate::base::fault::Fault;
@@ -45,9 +46,8 @@ impl Relay<'_> {
             }
         } else {
             self.give_back_buffer();
-            self.quiet().await?;
         }
-        if self.end == self.at && self.receive().await? == 0 {
+        if self.receive().await? == 0 {
             return match self.rest {
                 Rest::UntilClose => {
                     if self.buffer.is_empty() {
@@ -75,15 +75,19 @@ impl Relay<'_> {
     }
 
     /// Waits for an event stream to go on, and keeps it alive meanwhile.
-    async fn quiet(&mut self) -> Result<(), Fault> {
-        if self.boundary.is_none() || self.terms.comment_ms == 0 {
-            return Ok(());
-        }
+    async fn quiet(&mut self) -> Result<io::Result<usize>, Fault> {
         loop {
             let at = self.worker.coarse_now().plus_millis(self.terms.comment_ms);
             self.worker.watch.nudge_at(self.client.slot, at);
-            if wait(self.worker, self.client.slot, &self.lease.stream).await || self.cause().is_some() {
-                return Ok(());
+            if let Some(came) = wait(self.worker, self.client.slot, &mut self.lease.stream).await {
+                return Ok(came.map(|arrived| self.arrived(arrived)));
+            }
+            if self.cause().is_some() {
+                return Ok(Ok(0));
+            }
+            // Inside an event no comment can tell.
+            if self.worker.watch.client_left(self.client.slot) && !self.discarding {
+                self.client_left()?;
             }
             self.comment().await?;
         }
@@ -237,21 +241,26 @@ impl Relay<'_> {
     }
 
     pub(super) fn enter(&self, phase: Phase) {
-        self.worker.watch.enter(self.client.slot, phase, self.worker.coarse_now(), self.idle_deadline());
-    }
-
-    /// GET streams live as long as both sides keep them; everything else must go on moving.
-    fn idle_deadline(&self) -> clock::Moment {
-        if self.terms.intent.stream_only {
-            return clock::Moment::NEVER;
-        }
-        self.worker.coarse_now().plus_millis(self.terms.timeouts.idle_ms)
+        let idle_ms = match phase {
+            // A stream lasts as long as both sides keep it; a client that takes nothing does not.
+            Phase::Relay if self.terms.intent.stream_only => limits::NEVER_MS,
+            Phase::Relay if self.streams => self.terms.timeouts.stream_idle_ms,
+            _ => self.terms.timeouts.idle_ms,
+        };
+        let now = self.worker.coarse_now();
+        self.worker.watch.enter(self.client.slot, phase, now, now.plus_millis(idle_ms));
     }
 
     /// Reads once more; 0 at the end of the connection.
     pub(super) async fn receive(&mut self) -> Result<usize, Fault> {
-        let result =
-            if self.buffer.is_empty() { self.receive_first().await } else { self.receive_more().await };
+        let result = match (self.buffer.is_empty(), self.streams) {
+            (true, true) => self.quiet().await?,
+            (true, false) => {
+                let came = self.lease.stream.receive(&self.worker.buffers).await;
+                came.map(|arrived| self.arrived(arrived))
+            }
+            (false, _) => self.receive_more().await,
+        };
         match result {
             Ok(received) if received > 0 => Ok(received),
             // A reset is no end: what was cut must not look whole.
@@ -262,11 +271,12 @@ impl Relay<'_> {
         }
     }
 
-    async fn receive_first(&mut self) -> io::Result<usize> {
-        let Some(arrived) = self.lease.stream.receive(&self.worker.buffers).await? else { return Ok(0) };
+    /// Takes over what came; 0 for nothing, at the end.
+    fn arrived(&mut self, arrived: Option<Arrived>) -> usize {
+        let Some(arrived) = arrived else { return 0 };
         (self.buffer, self.at, self.end, self.came) =
             (arrived.buffer, arrived.start, arrived.end, arrived.at);
-        Ok(self.end - self.at)
+        self.end - self.at
     }
 
     async fn receive_more(&mut self) -> io::Result<usize> {
@@ -284,14 +294,14 @@ impl Relay<'_> {
     }
 }
 
-/// True: the upstream has something. False: a nudge of the watch came first.
-async fn wait(worker: &Worker, slot: usize, stream: &Stream) -> bool {
-    let mut readable = pin!(stream.readable());
+/// What the upstream sends next; none where a nudge of the watch came first. Dropping the wait for it loses nothing.
+async fn wait(worker: &Worker, slot: usize, stream: &mut Stream) -> Option<io::Result<Option<Arrived>>> {
+    let mut receive = pin!(stream.receive(&worker.buffers));
     std::future::poll_fn(|cx| {
-        if readable.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(true);
+        if let Poll::Ready(came) = receive.as_mut().poll(cx) {
+            return Poll::Ready(Some(came));
         }
-        if worker.watch.poll_nudge(slot, cx.waker()) { Poll::Ready(false) } else { Poll::Pending }
+        if worker.watch.poll_nudge(slot, cx.waker()) { Poll::Ready(None) } else { Poll::Pending }
     })
     .await
 }
