@@ -20,27 +20,24 @@ use std::os::fd::RawFd;
 use std::path::Path;
 use std::sync::Arc;
 
-/// Opens a connection. `addresses` are tried in order; `began` is told each descriptor that is waited for.
+/// Opens a connection to one address of an endpoint; none for a Unix socket. `began` is told the descriptor that is
+/// waited for.
 ///
 /// # Errors
-/// The last address's error; `InvalidData` where the TLS handshake failed.
+/// The socket's; `InvalidData` where the TLS handshake failed.
 pub async fn open(
     endpoint: &Endpoint,
-    addresses: &[SocketAddr],
+    address: Option<SocketAddr>,
     tls: Option<&Arc<rustls::ClientConfig>>,
     began: impl Fn(RawFd),
 ) -> io::Result<Stream> {
     if let Transport::Unix(path) = &endpoint.transport {
         return unix(path, &began).await;
     }
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in addresses {
-        match tcp(*address, &began).await {
-            Ok(stream) => return secure(stream, endpoint, tls).await,
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
+    let Some(address) = address else {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+    };
+    secure(tcp(address, &began).await?, endpoint, tls).await
 }
 
 async fn tcp(address: SocketAddr, began: &impl Fn(RawFd)) -> io::Result<Stream> {

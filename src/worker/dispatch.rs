@@ -209,8 +209,38 @@ impl Departure<'_> {
         let deadline = began.plus_millis(self.server().config().timeout.connect_ms);
         worker.watch.enter(slot, Phase::Connect, began, deadline);
         let addresses = self.addresses(instance).await?;
+        self.exchange.waited_ns += clock::now().nanos_since(began);
+        if addresses.is_empty() {
+            return self.open_one(instance, None).await;
+        }
+        let mut fault = REFUSED;
+        for address in addresses.iter() {
+            match self.open_one(instance, Some(*address)).await {
+                Err(error) => fault = error,
+                opened => return opened,
+            }
+            // An address that is silent has used up its own time and nobody else's.
+            match worker.watch.cause(slot) {
+                Some(Cause::ConnectTimeout) => worker.watch.forgive(slot),
+                Some(_) => return Err(fault),
+                None => {}
+            }
+        }
+        Err(fault)
+    }
+
+    /// One address, which has the time to connect for itself; none for a Unix socket.
+    async fn open_one(
+        &mut self,
+        instance: &Rc<Instance>,
+        address: Option<SocketAddr>,
+    ) -> Result<Lease, Fault> {
+        let (worker, slot) = (self.worker, self.client.slot);
+        let began = clock::now();
+        let deadline = began.plus_millis(self.server().config().timeout.connect_ms);
+        worker.watch.enter(slot, Phase::Connect, began, deadline);
         let told = |fd| worker.watch.upstream(slot, Some(fd));
-        let opened = connect::open(&instance.endpoint, &addresses, instance.tls.as_ref(), told).await;
+        let opened = connect::open(&instance.endpoint, address, instance.tls.as_ref(), told).await;
         worker.watch.upstream(slot, None);
         let now = clock::now();
         self.exchange.waited_ns += now.nanos_since(began);

@@ -283,7 +283,10 @@ impl Slot {
 
     /// Writes down the cause and ends the wait in flight.
     fn end(&mut self, cause: Cause, how: Direction) {
-        self.cause.get_or_insert(cause);
+        // A connection that was not made in time does not end the call; what comes after it does.
+        if matches!(self.cause, None | Some(Cause::ConnectTimeout)) {
+            self.cause = Some(cause);
+        }
         match self.phase {
             Phase::Idle | Phase::Head | Phase::Body | Phase::Linger => sys::shut(self.client, how),
             Phase::Client => {
