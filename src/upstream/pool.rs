@@ -9,6 +9,7 @@ use crate::config::plan::Endpoint;
 use crate::net::stream::Stream;
 use std::cell::Cell;
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -19,12 +20,15 @@ pub struct Instance {
     idle: RefCell<Vec<Idle>>,
     /// Connections of this worker, in use or idle.
     open: Cell<usize>,
+    /// What its name resolves to now; none for an address of its own, or before the first answer.
+    addresses: RefCell<Option<Arc<[SocketAddr]>>>,
     /// When the last failure was told to the operator; failures in between are only counted.
     pub told: Cell<Moment>,
 }
 
 struct Idle {
     stream: Stream,
+    peer: Option<SocketAddr>,
     since: Moment,
 }
 
@@ -33,6 +37,8 @@ pub struct Lease {
     pub stream: Stream,
     /// Whether an earlier call used this connection: a first write may then find it closed.
     pub reused: bool,
+    /// Where it leads; none for a Unix socket.
+    peer: Option<SocketAddr>,
     instance: Rc<Instance>,
 }
 
@@ -43,6 +49,7 @@ impl Instance {
             tls,
             idle: RefCell::default(),
             open: Cell::new(0),
+            addresses: RefCell::default(),
             told: Cell::new(Moment::ZERO),
         })
     }
@@ -51,9 +58,9 @@ impl Instance {
     /// whatever they are, they answer no request of ours.
     pub fn take_idle(self: &Rc<Self>) -> Option<Lease> {
         loop {
-            let Idle { stream, .. } = self.idle.borrow_mut().pop()?;
+            let Idle { stream, peer, .. } = self.idle.borrow_mut().pop()?;
             if stream.queue() == Queue::Empty {
-                return Some(Lease { stream, reused: true, instance: Rc::clone(self) });
+                return Some(Lease { stream, reused: true, peer, instance: Rc::clone(self) });
             }
             self.open.set(self.open.get() - 1);
         }
@@ -64,17 +71,38 @@ impl Instance {
         self.open.get() < limits::UPSTREAM_CONNECTIONS_MAX
     }
 
-    pub fn lease(self: &Rc<Self>, stream: Stream) -> Lease {
+    pub fn lease(self: &Rc<Self>, stream: Stream, peer: Option<SocketAddr>) -> Lease {
         self.open.set(self.open.get() + 1);
-        Lease { stream, reused: false, instance: Rc::clone(self) }
+        Lease { stream, reused: false, peer, instance: Rc::clone(self) }
+    }
+
+    /// Its name resolves to `addresses`: idle connections that lead elsewhere are closed, and those in use when
+    /// their call is over. One comparison where nothing changed.
+    pub fn follow(&self, addresses: &Arc<[SocketAddr]>) {
+        let same = self.addresses.borrow().as_ref().is_some_and(|known| Arc::ptr_eq(known, addresses));
+        if !same {
+            *self.addresses.borrow_mut() = Some(Arc::clone(addresses));
+            self.keep_idle(|one| self.leads_here(one.peer));
+        }
+    }
+
+    fn leads_here(&self, peer: Option<SocketAddr>) -> bool {
+        match (peer, &*self.addresses.borrow()) {
+            (Some(peer), Some(addresses)) => addresses.contains(&peer),
+            _ => true,
+        }
+    }
+
+    fn keep_idle(&self, keep: impl Fn(&Idle) -> bool) {
+        let mut idle = self.idle.borrow_mut();
+        let before = idle.len();
+        idle.retain(keep);
+        self.open.set(self.open.get() - (before - idle.len()));
     }
 
     /// Closes connections that have been idle for too long.
     pub fn trim(&self, now: Moment) {
-        let mut idle = self.idle.borrow_mut();
-        let before = idle.len();
-        idle.retain(|one| now.nanos_since(one.since) < limits::POOL_IDLE_MS * 1_000_000);
-        self.open.set(self.open.get() - (before - idle.len()));
+        self.keep_idle(|one| now.nanos_since(one.since) < limits::POOL_IDLE_MS * 1_000_000);
     }
 
     /// Connections in use and idle.
@@ -88,11 +116,11 @@ impl Lease {
     /// Keeps the connection for the next call. Only for one whose answer was read exactly to its end and
     /// whose request was sent whole.
     pub fn give_back(self, now: Moment) {
-        let Self { stream, instance, .. } = self;
+        let Self { stream, peer, instance, .. } = self;
         let mut idle = instance.idle.borrow_mut();
-        if idle.len() < limits::POOL_IDLE_MAX {
+        if idle.len() < limits::POOL_IDLE_MAX && instance.leads_here(peer) {
             stream.arm();
-            idle.push(Idle { stream, since: now });
+            idle.push(Idle { stream, peer, since: now });
             return;
         }
         instance.open.set(instance.open.get() - 1);

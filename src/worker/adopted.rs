@@ -7,6 +7,7 @@ use crate::config::keys::KeyRing;
 use crate::config::plan::Endpoint;
 use crate::config::plan::Plan;
 use crate::config::plan::Server;
+use crate::config::plan::Transport;
 use crate::handoff::Addresses;
 use crate::handoff::Shared;
 use crate::upstream::pool::Instance;
@@ -36,6 +37,7 @@ impl Adopted {
     /// Reads the shared parts; `before` lends its connections.
     pub fn new(shared: &Shared, epoch: u64, before: Option<&Self>) -> Rc<Self> {
         let plan = shared.plan.load_full();
+        let addresses = shared.addresses.load_full();
         let servers = plan
             .servers
             .iter()
@@ -47,20 +49,21 @@ impl Adopted {
                     .iter()
                     .map(|endpoint| {
                         let kept = old.and_then(|old| old.same_instance(server, endpoint));
-                        kept.unwrap_or_else(|| Instance::new(endpoint.clone(), server.tls.clone()))
+                        let instance =
+                            kept.unwrap_or_else(|| Instance::new(endpoint.clone(), server.tls.clone()));
+                        if let Transport::Name { key, .. } = &endpoint.transport
+                            && let Some(now) = addresses.by_name.get(key)
+                        {
+                            instance.follow(now);
+                        }
+                        instance
                     })
                     .collect();
                 let cursor = old.map_or_else(Rc::default, |old| Rc::clone(&old.cursor));
                 ServerState { plan: Arc::clone(&plan), index, cursor, instances }
             })
             .collect();
-        Rc::new(Self {
-            epoch,
-            keys: shared.keys.load_full(),
-            addresses: shared.addresses.load_full(),
-            servers,
-            plan,
-        })
+        Rc::new(Self { epoch, keys: shared.keys.load_full(), addresses, servers, plan })
     }
 
     fn find(&self, name: &str) -> Option<&ServerState> {

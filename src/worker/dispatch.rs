@@ -246,7 +246,7 @@ impl Departure<'_> {
         self.exchange.waited_ns += now.nanos_since(began);
         let cause = worker.watch.cause(slot);
         match opened {
-            Ok(stream) if cause.is_none() => return Ok(instance.lease(stream)),
+            Ok(stream) if cause.is_none() => return Ok(instance.lease(stream, address)),
             Ok(_) => {}
             Err(error) => worker.tell_failure(self.server(), instance, &error, now),
         }

@@ -8,19 +8,13 @@ use crate::support::client::Answer;
 use crate::support::client::Broken;
 use crate::support::everywhere;
 use crate::support::gateway::Gateway;
-use crate::support::gateway::binary;
 use crate::support::on_every_driver;
 use crate::support::script;
 use crate::support::script::Script;
 use crate::support::upstream::Next;
 use crate::support::upstream::Upstream;
 use crate::support::upstream::upstream;
-use socket2::Domain;
-use socket2::Socket;
-use socket2::Type;
-use std::net::SocketAddr;
 use std::net::TcpListener;
-use std::process::Command;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -262,48 +256,6 @@ fn silence_in_an_answer_is_cut_visibly() {
         ends_in_time(&gw);
         gone.recv_timeout(Duration::from_secs(2)).expect("the silent connection is kept");
     });
-}
-
-/// A name with two addresses, the first of which takes no connection: it uses up its own time, and the second one
-/// serves the call.
-#[test]
-fn a_silent_address_leaves_time_for_the_next() {
-    everywhere(|run| {
-        // The resolver puts the address that is nearest to ours first.
-        let up = upstream().tool("echo").run_on(TcpListener::bind("127.0.0.2:0").unwrap());
-        let (_silent, _waiting) = deaf(SocketAddr::from(([127, 0, 0, 1], up.address.port())));
-        let url = format!("url: \"http://several.example:{}/mcp\"", up.address.port());
-        let builder = run.gateway().server("up", &[&url, "timeout: {connect: 300ms}"]);
-        let hosts = builder.folder.file("hosts", "127.0.0.2 several.example\n127.0.0.1 several.example\n");
-        let mount = "mount --bind \"$0\" /etc/hosts && exec \"$@\"";
-        let own = ["unshare", "-rm", "sh", "-c", mount, hosts.to_str().unwrap(), binary()];
-        if !Command::new("unshare").args(["-rm", "true"]).status().is_ok_and(|status| status.success()) {
-            eprintln!(
-                "SKIPPED a_silent_address_leaves_time_for_the_next: no mount of its own is allowed here"
-            );
-            return;
-        }
-        let command = builder.command_of(&own);
-        let gw = builder.run_as(command);
-        let began = Instant::now();
-        assert_eq!(gw.call("up", "echo").send().status, 200);
-        let took = began.elapsed();
-        assert!(took > Duration::from_millis(250), "{took:?}: the silent address was not tried first");
-    });
-}
-
-/// A listener whose queue of connections is full: the kernel drops whoever knocks. What fills it must be held.
-fn deaf(address: SocketAddr) -> (Socket, Vec<Socket>) {
-    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    listener.bind(&address.into()).unwrap();
-    listener.listen(0).unwrap();
-    let knock = || {
-        let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        client.set_nonblocking(true).unwrap();
-        let _ = client.connect(&address.into());
-        client
-    };
-    (listener, (0..4).map(|_| knock()).collect())
 }
 
 /// An answer without end: cut, visibly, at `timeout.total`.

@@ -29,6 +29,7 @@ mod lab;
 mod language;
 mod limits;
 mod memory;
+mod names;
 mod pool;
 mod reload;
 mod review;
