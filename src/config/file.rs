@@ -135,16 +135,16 @@ pub struct Instance {
 #[derive(Debug, Default, JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Timeout {
-    /// For a connection. Default 1s.
+    /// For a connection, to each address of a name. Default 1s.
     #[schemars(with = "Option<schema::Duration>")]
     pub connect: Option<u64>,
     /// From the request to the first byte of its answer. Default 30s.
     #[schemars(with = "Option<schema::Duration>")]
     pub first_byte: Option<u64>,
-    /// Silence inside an answer. Default 5m.
+    /// Silence inside an answer. Default 5m, and none for an event stream.
     #[schemars(with = "Option<schema::Duration>")]
     pub idle: Option<u64>,
-    /// For the whole call. Default 10m.
+    /// For the whole call. Default 10m, and none for an event stream.
     #[schemars(with = "Option<schema::Duration>")]
     pub total: Option<u64>,
 }
