@@ -9,10 +9,10 @@
 //!
 //! Not here: a lock, an unbounded queue, a runtime. It does not know what the receiver does.
 
+use crate::base::bound::Bound;
 use crate::config::keys::KeyRing;
 use crate::config::limits;
 use crate::config::plan::Plan;
-use crate::telemetry::metrics::Bound;
 use crate::telemetry::metrics::WorkerMetrics;
 use crate::telemetry::record::Record;
 use ahash::HashMap;

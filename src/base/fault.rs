@@ -6,6 +6,8 @@
 //! A fault never carries bytes that a peer sent: its `detail` is a sentence of ours, so that no
 //! upstream text and no secret can reach a client through it.
 
+use crate::base::bound::Bound;
+
 /// What went wrong. Order: the stage at which it is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -51,6 +53,8 @@ pub struct Fault {
     pub kind: Kind,
     /// One plain sentence of ours that stands alone and says what to do: some clients show nothing else.
     pub detail: &'static str,
+    /// The bound that was hit, if it was one: it is counted where the fault is answered.
+    pub bound: Option<Bound>,
 }
 
 /// How a kind of fault looks on the wire (contract: "Refusals").
@@ -68,7 +72,13 @@ pub struct WireForm {
 
 impl Fault {
     pub const fn new(kind: Kind, detail: &'static str) -> Self {
-        Self { kind, detail }
+        Self { kind, detail, bound: None }
+    }
+
+    /// The same, because of a bound.
+    #[must_use]
+    pub const fn at(self, bound: Bound) -> Self {
+        Self { bound: Some(bound), ..self }
     }
 
     pub const fn wire(self) -> WireForm {

@@ -12,6 +12,7 @@
 //!
 //! Not here: how long a body may be (whoever collects it counts). May not know: where the bytes come from.
 
+use crate::base::bound::Bound;
 use crate::base::fault::Fault;
 use crate::base::fault::Kind;
 use crate::http::fields::classify;
@@ -87,11 +88,13 @@ pub struct Decoder {
     name_len: usize,
 }
 
-/// A sentence and whether it is about the size of the trailers, which has a status of its own.
-type Refusal = (Kind, &'static str);
+const fn malformed(detail: &'static str) -> Fault {
+    Fault::new(Kind::Malformed, detail)
+}
 
-const fn malformed(detail: &'static str) -> Refusal {
-    (Kind::Malformed, detail)
+/// The size of the trailers has a status of its own.
+const fn too_large(detail: &'static str) -> Fault {
+    Fault::new(Kind::HeadTooLarge, detail).at(Bound::Trailer)
 }
 
 impl Decoder {
@@ -145,15 +148,16 @@ impl Decoder {
         Ok(Decoded { payload, consumed, done: self.is_done() })
     }
 
-    fn refuse(&mut self, (kind, detail): Refusal) -> Fault {
+    fn refuse(&mut self, fault: Fault) -> Fault {
+        const ANSWER: &str = "The server's chunked answer is malformed.";
         self.state = State::Broken;
         match self.side {
-            Side::Answer => Fault::new(Kind::UpstreamProtocol, "The server's chunked answer is malformed."),
-            Side::Request => Fault::new(kind, detail),
+            Side::Answer => Fault { bound: fault.bound, ..Fault::new(Kind::UpstreamProtocol, ANSWER) },
+            Side::Request => fault,
         }
     }
 
-    fn step(&mut self, byte: u8) -> Result<State, Refusal> {
+    fn step(&mut self, byte: u8) -> Result<State, Fault> {
         match (self.state, byte) {
             (State::Size | State::Space | State::Extension, _) => self.size_line(byte),
             (State::SizeLf, b'\n') => {
@@ -172,13 +176,15 @@ impl Decoder {
         }
     }
 
-    fn size_line(&mut self, byte: u8) -> Result<State, Refusal> {
+    fn size_line(&mut self, byte: u8) -> Result<State, Fault> {
         if byte == b'\r' && self.digits > 0 && self.state != State::Space {
             return Ok(State::SizeLf);
         }
         self.line_bytes += 1;
         if self.line_bytes > self.limits.line_bytes {
-            return Err(malformed("A chunk size line is longer than this gateway reads."));
+            return Err(
+                malformed("A chunk size line is longer than this gateway reads.").at(Bound::ChunkLine)
+            );
         }
         if self.state == State::Size
             && let Some(digit) = char::from(byte).to_digit(16)
@@ -192,7 +198,8 @@ impl Decoder {
         }
         self.extension_bytes += 1;
         if self.extension_bytes > self.limits.extension_bytes {
-            return Err(malformed("The chunk extensions are longer than this gateway reads; send none."));
+            return Err(malformed("The chunk extensions are longer than this gateway reads; send none.")
+                .at(Bound::ChunkExtension));
         }
         match (self.state, byte) {
             (State::Size, b' ' | b'\t') if self.digits > 0 => Ok(State::Space),
@@ -204,16 +211,16 @@ impl Decoder {
         }
     }
 
-    fn trailer(&mut self, byte: u8) -> Result<State, Refusal> {
+    fn trailer(&mut self, byte: u8) -> Result<State, Fault> {
         self.trailer_bytes += 1;
         if self.trailer_bytes > self.limits.trailer_bytes {
-            return Err((Kind::HeadTooLarge, "The trailers are longer than this gateway reads; send none."));
+            return Err(too_large("The trailers are longer than this gateway reads; send none."));
         }
         match (self.state, byte) {
             (State::TrailerStart, _) if is_token_byte(byte) => {
                 self.trailer_fields += 1;
                 if self.trailer_fields > self.limits.trailer_fields {
-                    return Err((Kind::HeadTooLarge, "There are more trailers than this gateway reads."));
+                    return Err(too_large("There are more trailers than this gateway reads."));
                 }
                 self.name_len = 0;
                 self.keep_name_byte(byte);

@@ -3,6 +3,7 @@
 //! Not here: bodies (`chunked`), which paths and methods are served (worker), which hosts are ours (edge).
 //! May not know: the configuration; bounds are arguments.
 
+use crate::base::bound::Bound;
 use crate::base::fault::Fault;
 use crate::base::fault::Kind;
 use crate::http::fields::Field;
@@ -166,7 +167,7 @@ pub fn parse_request(
     let window = &buf[..buf.len().min(limits.head_bytes)];
     // `start` is 0 or 2, and `buf` has a byte after it.
     let Some(message) = window.get(start..).filter(|message| !message.is_empty()) else {
-        return Err(Fault::new(Kind::HeadTooLarge, TOO_LARGE));
+        return Err(TOO_LARGE);
     };
     if scan.may_be_whole(window) {
         let mut room = [const { MaybeUninit::uninit() }; FIELDS_CAPACITY];
@@ -185,15 +186,19 @@ pub fn parse_request(
     scan.check_target(window, start, limits)?;
     scan.check_new_bytes(window).map_err(malformed)?;
     if buf.len() >= limits.head_bytes {
-        return Err(Fault::new(Kind::HeadTooLarge, TOO_LARGE));
+        return Err(TOO_LARGE);
     }
     Ok(None)
 }
 
-const TOO_LARGE: &str =
-    "The head of the request is larger than this gateway reads; send fewer or shorter fields.";
+const TOO_LARGE: Fault = Fault::new(
+    Kind::HeadTooLarge,
+    "The head of the request is larger than this gateway reads; send fewer or shorter fields.",
+)
+.at(Bound::Head);
 const TARGET_TOO_LONG: Fault =
-    Fault::new(Kind::TargetTooLong, "The request target is longer than this gateway reads; shorten it.");
+    Fault::new(Kind::TargetTooLong, "The request target is longer than this gateway reads; shorten it.")
+        .at(Bound::Target);
 
 /// Where the request line begins: one empty line before it is skipped (RFC 9112 section 2.2), no more.
 fn leading_line(buf: &[u8]) -> Result<Option<usize>, Fault> {
@@ -213,6 +218,7 @@ fn refusal(error: httparse::Error, message: &[u8]) -> Fault {
     match error {
         httparse::Error::TooManyHeaders => {
             Fault::new(Kind::HeadTooLarge, "The request has more fields than this gateway reads; send fewer.")
+                .at(Bound::Fields)
         }
         httparse::Error::Version | httparse::Error::NewLine if other_version(message) => {
             Fault::new(Kind::VersionUnsupported, "Only HTTP/1.1 and HTTP/1.0 are served here.")

@@ -3,6 +3,7 @@
 //! Not here: how many interim answers are borne (upstream), what is forwarded (`write`). May not know: the
 //! request, but for whether it was HEAD.
 
+use crate::base::bound::Bound;
 use crate::base::fault::Fault;
 use crate::base::fault::Kind;
 use crate::http::fields::Field;
@@ -88,14 +89,14 @@ pub fn parse_response(
             }
             Ok(httparse::Status::Partial) => {}
             Err(httparse::Error::TooManyHeaders) => {
-                return Err(broken("The server's answer has too many fields."));
+                return Err(broken("The server's answer has too many fields.").at(Bound::Fields));
             }
             Err(_) => return Err(broken("The head of the server's answer breaks HTTP/1.1.")),
         }
     }
     scan.check_new_bytes(window).map_err(|_| broken("A line of the server's answer is malformed."))?;
     if buf.len() >= limits.head_bytes {
-        return Err(broken("The head of the server's answer is too large."));
+        return Err(broken("The head of the server's answer is too large.").at(Bound::AnswerHead));
     }
     Ok(None)
 }

@@ -85,6 +85,11 @@ impl AnswerScan {
         self.message.facts
     }
 
+    /// Whether more came than is looked at, so that facts are unknown which the rest would tell.
+    pub fn is_cut_short(&self) -> bool {
+        self.form != Form::Opaque && self.left == 0 && !self.message.facts.complete
+    }
+
     fn feed_lines(&mut self, mut bytes: &[u8]) {
         while let Some((&byte, rest)) = bytes.split_first() {
             if self.line == Line::Prefix(0)

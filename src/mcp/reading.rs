@@ -2,6 +2,7 @@
 //!
 //! Not here: which reader a body gets is decided here, what is refused in `rules`.
 
+use crate::base::bound::Bound;
 use crate::base::fault::Fault;
 use crate::base::fault::Kind;
 use crate::base::text::Text;
@@ -204,7 +205,8 @@ fn parse_error(broken: Broken) -> Fault {
         Broken::Depth => "The JSON is nested too deeply. Use at most 128 levels.",
         Broken::Syntax => "The body is not JSON. Send one JSON-RPC message and nothing after it.",
     };
-    Fault::new(Kind::ParseError, detail)
+    let fault = Fault::new(Kind::ParseError, detail);
+    if broken == Broken::Depth { fault.at(Bound::JsonDepth) } else { fault }
 }
 
 pub(crate) fn raw_id(body: &[u8]) -> Option<Range<usize>> {

@@ -5,6 +5,7 @@
 //! Order: what makes a message readable, then its era, then what the era demands. The first broken rule
 //! is the answer. Sources: JSON-RPC 2.0; MCP 2026-07-28 basic and transports; 2025-11-25 and older.
 
+use crate::base::bound::Bound;
 use crate::base::fault::Fault;
 use crate::base::fault::Kind;
 use crate::base::text::Text;
@@ -42,7 +43,7 @@ pub(crate) const NO_MESSAGE: Fault =
 pub(crate) const BATCH_EMPTY: Fault =
     invalid_request("The batch is empty. Put at least one message into it.");
 pub(crate) const BATCH_TOO_LONG: Fault =
-    invalid_request("The batch has too many messages. Send at most 64 in one body.");
+    invalid_request("The batch has too many messages. Send at most 64 in one body.").at(Bound::BatchCalls);
 const _: () = assert!(limits::BATCH_CALLS_MAX == 64);
 
 /// One message that stands alone in its body.
@@ -151,7 +152,7 @@ fn id(facts: &Facts<'_>, method: Method) -> Result<CallKind, Fault> {
         Value::Missing => Ok(CallKind::Notification),
         Value::String(_) | Value::Integer => {
             if facts.id_bytes > limits::ID_BYTES_MAX {
-                return Err(invalid_request("The id is too long. Use at most 8 KiB."));
+                return Err(invalid_request("The id is too long. Use at most 8 KiB.").at(Bound::Id));
             }
             Ok(CallKind::Request)
         }
@@ -326,7 +327,7 @@ fn target<'a>(facts: &Facts<'a>, era: Era, method: Method) -> Result<&'a str, Fa
     };
     let Value::String(text) = facts.value(key) else { return Err(fault) };
     if key == Key::Name && text.len() > limits::NAME_BYTES_MAX {
-        return Err(invalid_params("params.name is too long. Names have at most 1024 bytes."));
+        return Err(invalid_params("params.name is too long. Names have at most 1024 bytes.").at(Bound::Name));
     }
     Ok(text)
 }

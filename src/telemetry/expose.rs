@@ -3,9 +3,9 @@
 //!
 //! Not here: the counters (`metrics`), the listener (control), reading `/proc` (control).
 
+use crate::base::bound::Bound;
 use crate::base::counter::Counter;
 use crate::base::fault::Kind;
-use crate::telemetry::metrics::Bound;
 use crate::telemetry::metrics::DURATION_BOUNDS_NS;
 use crate::telemetry::metrics::Histogram;
 use crate::telemetry::metrics::OVERHEAD_BOUNDS_NS;

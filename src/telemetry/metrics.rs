@@ -4,6 +4,7 @@
 //! Not here: the names and the text format (`expose`), the worker's private index of label sets
 //! (`tally`), and anything that control counts itself.
 
+use crate::base::bound::Bound;
 use crate::base::counter::Counter;
 use crate::base::fault::Kind;
 use crate::telemetry::record::Outcome;
@@ -48,99 +49,6 @@ pub const OVERHEAD_BOUNDS_NS: [u64; 13] = [
     50_000_000,
     100_000_000,
 ];
-
-/// A bound of `config::limits` that a worker can hit, by the name of its label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bound {
-    Head,
-    Target,
-    Fields,
-    Body,
-    ChunkLine,
-    ChunkExtension,
-    Trailer,
-    BodyBudget,
-    AnswerHead,
-    InterimAnswers,
-    JsonDepth,
-    BatchCalls,
-    Name,
-    Id,
-    AnswerScan,
-    Connections,
-    CallsPerConnection,
-    PoolIdle,
-    Pool,
-    Linger,
-    AbandonedAnswer,
-    RecordRing,
-    QuestionRing,
-    Mailbox,
-    /// `accept` failed: most often no descriptor was left.
-    AcceptErrors,
-}
-
-impl Bound {
-    /// In the order of their declaration, so that `bound as usize` is the place of a bound in it.
-    pub const ALL: [Self; Self::AcceptErrors as usize + 1] = [
-        Self::Head,
-        Self::Target,
-        Self::Fields,
-        Self::Body,
-        Self::ChunkLine,
-        Self::ChunkExtension,
-        Self::Trailer,
-        Self::BodyBudget,
-        Self::AnswerHead,
-        Self::InterimAnswers,
-        Self::JsonDepth,
-        Self::BatchCalls,
-        Self::Name,
-        Self::Id,
-        Self::AnswerScan,
-        Self::Connections,
-        Self::CallsPerConnection,
-        Self::PoolIdle,
-        Self::Pool,
-        Self::Linger,
-        Self::AbandonedAnswer,
-        Self::RecordRing,
-        Self::QuestionRing,
-        Self::Mailbox,
-        Self::AcceptErrors,
-    ];
-
-    /// Value of the label `bound`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Head => "head",
-            Self::Target => "target",
-            Self::Fields => "fields",
-            Self::Body => "body",
-            Self::ChunkLine => "chunk_line",
-            Self::ChunkExtension => "chunk_extension",
-            Self::Trailer => "trailer",
-            Self::BodyBudget => "body_budget",
-            Self::AnswerHead => "answer_head",
-            Self::InterimAnswers => "interim_answers",
-            Self::JsonDepth => "json_depth",
-            Self::BatchCalls => "batch_calls",
-            Self::Name => "name",
-            Self::Id => "id",
-            Self::AnswerScan => "answer_scan",
-            Self::Connections => "connections",
-            Self::CallsPerConnection => "calls_per_connection",
-            Self::PoolIdle => "pool_idle",
-            Self::Pool => "pool",
-            Self::Linger => "linger",
-            Self::AbandonedAnswer => "abandoned_answer",
-            Self::RecordRing => "record_ring",
-            Self::QuestionRing => "question_ring",
-            Self::Mailbox => "mailbox",
-            Self::AcceptErrors => "accept_errors",
-        }
-    }
-}
 
 /// Bucket bounds, with a shortcut: for each binary order of magnitude the first bucket that a value of
 /// it can fall into, so that finding one takes a few comparisons at most.

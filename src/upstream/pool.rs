@@ -114,16 +114,18 @@ impl Instance {
 
 impl Lease {
     /// Keeps the connection for the next call. Only for one whose answer was read exactly to its end and
-    /// whose request was sent whole.
-    pub fn give_back(self, now: Moment) {
+    /// whose request was sent whole. False: enough are kept, and it was closed.
+    pub fn give_back(self, now: Moment) -> bool {
         let Self { stream, peer, instance, .. } = self;
         let mut idle = instance.idle.borrow_mut();
-        if idle.len() < limits::POOL_IDLE_MAX && instance.leads_here(peer) {
+        let room = idle.len() < limits::POOL_IDLE_MAX;
+        if room && instance.leads_here(peer) {
             stream.arm();
             idle.push(Idle { stream, peer, since: now });
-            return;
+        } else {
+            instance.open.set(instance.open.get() - 1);
         }
-        instance.open.set(instance.open.get() - 1);
+        room
     }
 
     /// Closes the connection.

@@ -3,6 +3,7 @@
 //! Not here: what the bytes mean. Lengths are limited before a byte is read, chunked bodies at the byte that
 //! passes the limit.
 
+use crate::base::bound::Bound;
 use crate::base::clock;
 use crate::base::fault::Fault;
 use crate::base::fault::Kind;
@@ -37,14 +38,16 @@ pub const CHUNK_LIMITS: ChunkLimits = ChunkLimits {
 const TOO_LARGE: Fault = Fault::new(
     Kind::BodyTooLarge,
     "The request body is larger than this gateway accepts; send less or ask the operator to raise http.maxBody.",
-);
+)
+.at(Bound::Body);
 const LEFT: Fault = Fault::new(Kind::ClientGone, "The client left before the body was whole.");
 const SLOW: Fault =
     Fault::new(Kind::BodyTimeout, "The request body did not arrive in time; send it at once.");
 const NO_ROOM: Fault = Fault::new(
     Kind::Overloaded,
     "The gateway holds as many request bytes as it may; retry later or send a smaller request.",
-);
+)
+.at(Bound::BodyBudget);
 
 /// Reads the body of `head`.
 ///
@@ -141,7 +144,6 @@ async fn make_room(worker: &Worker, client: &mut Client, bytes: usize) -> Result
             worker.watch.enter(client.slot, Phase::Room, now, now.plus_millis(limits::BODY_BUDGET_WAIT_MS));
             let slot = client.slot;
             if !worker.budget.wait(wanted, |waker| worker.watch.poll_nudge(slot, waker)).await {
-                worker.metrics().hit(crate::telemetry::metrics::Bound::BodyBudget);
                 return Err(NO_ROOM);
             }
         }

@@ -3,6 +3,7 @@
 //! Not here: what a request means and what is answered. Between requests a connection holds no buffer: it
 //! waits for readiness, so that an idle one costs its task and nothing else.
 
+use crate::base::bound::Bound;
 use crate::base::buffer::Buffer;
 use crate::base::clock;
 use crate::base::clock::Moment;
@@ -256,6 +257,7 @@ impl Client {
                 received => discarded += received,
             }
         }
+        self.worker.metrics().hit(Bound::Linger);
     }
 }
 

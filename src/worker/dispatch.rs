@@ -2,6 +2,7 @@
 //!
 //! Not here: the answer. A request of which a byte was handed to a socket is never sent again.
 
+use crate::base::bound::Bound;
 use crate::base::clock;
 use crate::base::fault::Fault;
 use crate::base::fault::Kind;
@@ -13,7 +14,6 @@ use crate::http::request::Method;
 use crate::http::write;
 use crate::mcp::envelope::Era;
 use crate::route;
-use crate::telemetry::metrics::Bound;
 use crate::upstream::connect;
 use crate::upstream::pool::Instance;
 use crate::upstream::pool::Lease;
@@ -48,7 +48,8 @@ const UNKNOWN_NAME: Fault = Fault::new(
     "The name of the server behind this endpoint does not resolve; tell the operator to check its url.",
 );
 const FULL: Fault =
-    Fault::new(Kind::Overloaded, "Too many connections to this server are open; retry later.");
+    Fault::new(Kind::Overloaded, "Too many connections to this server are open; retry later.")
+        .at(Bound::Pool);
 const CONNECT_TIMEOUT: Fault = Fault::new(
     Kind::UpstreamTimeout,
     "The server behind this endpoint did not take the connection in time; retry later.",
@@ -201,7 +202,6 @@ impl Departure<'_> {
 
     async fn open(&mut self, instance: &Rc<Instance>) -> Result<Lease, Fault> {
         if !instance.has_room() {
-            self.worker.metrics().hit(Bound::Pool);
             return Err(FULL);
         }
         let (worker, slot) = (self.worker, self.client.slot);

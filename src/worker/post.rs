@@ -2,10 +2,10 @@
 //!
 //! Not here: what control does to find an answer.
 
+use crate::base::bound::Bound;
 use crate::handoff::Asked;
 use crate::handoff::Letter;
 use crate::handoff::Question;
-use crate::telemetry::metrics::Bound;
 use crate::worker::Worker;
 use monoio::net::UnixStream;
 use slab::Slab;

@@ -14,7 +14,6 @@ use crate::http::request::Method as HttpMethod;
 use crate::mcp::envelope;
 use crate::mcp::envelope::Method;
 use crate::mcp::refusal;
-use crate::telemetry::metrics::Bound;
 use crate::worker::Worker;
 use crate::worker::client::Client;
 use crate::worker::exchange::After;
@@ -39,7 +38,9 @@ pub async fn answer(worker: &Worker, client: &mut Client, exchange: &mut Exchang
     exchange.fault = Some(fault);
     let wire = fault.wire();
     worker.metrics().refuse(fault.kind);
-    count_bound(worker, fault);
+    if let Some(bound) = fault.bound {
+        worker.metrics().hit(bound);
+    }
     if exchange.answered {
         relay::cut(client, exchange);
         return After::Close;
@@ -180,15 +181,4 @@ fn write_head(exchange: &mut Exchange, fault: Fault, length: usize, close: bool)
     out.extend_from_slice(b"Content-Length: ");
     out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
     out.extend_from_slice(if close { b"\r\nConnection: close\r\n\r\n" } else { b"\r\n\r\n" });
-}
-
-/// Bounds whose refusal has a kind of its own are counted by it.
-fn count_bound(worker: &Worker, fault: Fault) {
-    let bound = match fault.kind {
-        Kind::HeadTooLarge => Bound::Head,
-        Kind::TargetTooLong => Bound::Target,
-        Kind::BodyTooLarge => Bound::Body,
-        _ => return,
-    };
-    worker.metrics().hit(bound);
 }

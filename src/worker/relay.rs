@@ -5,6 +5,7 @@
 
 mod flow;
 
+use crate::base::bound::Bound;
 use crate::base::buffer::Buffer;
 use crate::base::clock;
 use crate::base::clock::Moment;
@@ -60,9 +61,11 @@ const NO_ANSWER: Fault = Fault::new(
 const HEAD_TOO_LARGE: Fault = Fault::new(
     Kind::UpstreamProtocol,
     "The head of the server's answer is larger than this gateway accepts.",
-);
+)
+.at(Bound::AnswerHead);
 const ENDLESS: Fault =
-    Fault::new(Kind::UpstreamProtocol, "The server behind this endpoint sent interim answers without end.");
+    Fault::new(Kind::UpstreamProtocol, "The server behind this endpoint sent interim answers without end.")
+        .at(Bound::InterimAnswers);
 const REDIRECT: Fault = Fault::new(
     Kind::UpstreamProtocol,
     "The server behind this endpoint answered with a redirect; tell the operator to correct its url.",
@@ -299,6 +302,9 @@ impl Relay<'_> {
             worker.buffers.give_back(buffer);
         }
         exchange.facts = scan.facts();
+        if scan.is_cut_short() {
+            worker.metrics().hit(Bound::AnswerScan);
+        }
         worker.watch.upstream(client.slot, None);
         let clean = worker.watch.cause(client.slot).is_none();
         exchange.ended = clock::now();
@@ -308,7 +314,9 @@ impl Relay<'_> {
         }
         match outcome {
             Ok(Ended { upstream_reusable: true }) if sent_whole && clean => {
-                lease.give_back(worker.coarse_now())
+                if !lease.give_back(worker.coarse_now()) {
+                    worker.metrics().hit(Bound::PoolIdle);
+                }
             }
             Ok(_) | Err(_) => lease.close(),
         }

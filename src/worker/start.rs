@@ -3,6 +3,7 @@
 //! Not here: what a connection does. A worker that panics ends the process: half a gateway would hold a
 //! listener to which the kernel keeps sending connections.
 
+use crate::base::bound::Bound;
 use crate::base::sys;
 use crate::config::limits;
 use crate::edge::accept;
@@ -13,7 +14,6 @@ use crate::net::listen;
 use crate::net::ring;
 use crate::net::runtime;
 use crate::net::runtime::Driver;
-use crate::telemetry::metrics::Bound;
 use crate::worker::Worker;
 use crate::worker::client;
 use crate::worker::post;

@@ -10,7 +10,9 @@ use crate::support::call::Call;
 use crate::support::call::Raw;
 use crate::support::call::chunk;
 use crate::support::client::Broken;
+use crate::support::eventually;
 use crate::support::on_every_driver;
+use crate::support::script;
 use crate::support::upstream::upstream;
 use std::time::Duration;
 use std::time::Instant;
@@ -147,6 +149,66 @@ fn names_and_ids_are_bounded() {
 }
 
 /// A head that comes too slowly is ended at `http.headerTimeout`, however busily it drips.
+/// A bound that is hit is counted by its name, once, whoever hits it.
+#[test]
+fn bounds_that_are_hit_are_counted() {
+    on_every_driver(|run| {
+        let wide = wide_head();
+        let endless = script::script(|connection, _| {
+            script::send(connection, "HTTP/1.1 100 Continue\r\n\r\n".repeat(20).as_bytes())
+        });
+        let large = script::large(80 << 10, false);
+        let up = upstream()
+            .on("wide", script::script(move |connection, _| script::send(connection, wide.as_bytes())))
+            .on("endless", endless)
+            .on("large", large)
+            .tool("echo")
+            .run();
+        let gw = run.gateway().workers(1).to("up", &up).run();
+        let good = gw.modern("up", "echo");
+        let deep = format!("{}{}", "[".repeat(200), "]".repeat(200));
+        let batch = vec![r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#; 65].join(",");
+        let chunks = |tail: &[u8]| {
+            let head = good.raw().without_length().field("Transfer-Encoding: chunked").head();
+            [head.as_slice(), tail].concat()
+        };
+        let table: Vec<(&str, Vec<u8>)> = vec![
+            ("head", good.raw().field(format!("X: {}", "v".repeat(40_000))).bytes()),
+            ("target", good.raw().line(format!("POST /{} HTTP/1.1", "a".repeat(9_000))).bytes()),
+            ("fields", fields(good.raw(), 200).bytes()),
+            ("body", good.raw().without_length().field("Content-Length: 5000000").head()),
+            ("chunk_line", chunks(format!("1;{}", "x".repeat(2_000)).as_bytes())),
+            ("trailer", chunks(format!("0\r\nX-T: {}", "t".repeat(9_000)).as_bytes())),
+            ("json_depth", good.clone().argument(deep).raw().bytes()),
+            ("batch_calls", legacy(good.raw()).body(format!("[{batch}]")).bytes()),
+            ("name", gw.modern("up", &"n".repeat(1_100)).raw().bytes()),
+            ("id", good.clone().id(format!("\"{}\"", "i".repeat(9_000))).raw().bytes()),
+            ("answer_head", gw.modern("up", "wide").raw().bytes()),
+            ("interim_answers", gw.modern("up", "endless").raw().bytes()),
+            ("answer_scan", gw.modern("up", "large").raw().bytes()),
+        ];
+        for (bound, bytes) in table {
+            let hits = || gw.metric("ringgate_bound_hits_total", &[&format!("bound=\"{bound}\"")]);
+            assert_eq!(hits(), 0.0, "{bound} before");
+            let mut client = gw.client();
+            client.send(&bytes);
+            let _ = client.head();
+            eventually(&format!("{bound} is counted"), || hits() == 1.0);
+        }
+    });
+}
+
+/// A request of no revision.
+fn legacy(raw: Raw) -> Raw {
+    ["MCP-Protocol-Version", "Mcp-Method", "Mcp-Name"].into_iter().fold(raw, |raw, name| raw.without(name))
+}
+
+/// A status line and more fields than an answer may have bytes for.
+fn wide_head() -> String {
+    let field = format!("X: {}\r\n", "v".repeat(8_000));
+    format!("HTTP/1.1 200 OK\r\n{}Content-Length: 0\r\n\r\n", field.repeat(10))
+}
+
 #[test]
 fn a_slow_head_is_ended() {
     on_every_driver(|run| {

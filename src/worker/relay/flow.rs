@@ -2,6 +2,7 @@
 //!
 //! Not here: the head, and how the answer ends for the connections (`relay`).
 
+use crate::base::bound::Bound;
 use crate::base::buffer::Arrived;
 use crate::base::buffer::Buffer;
 use crate::base::clock;
@@ -209,7 +210,8 @@ impl Relay<'_> {
     async fn deliver(&mut self, bytes: &[u8]) -> Result<(), Fault> {
         if self.discarding {
             self.discarded += bytes.len() as u64;
-            return if self.discarded > limits::ABANDONED_ANSWER_BYTES_MAX { Err(LEFT) } else { Ok(()) };
+            let over = self.discarded > limits::ABANDONED_ANSWER_BYTES_MAX;
+            return if over { Err(LEFT.at(Bound::AbandonedAnswer)) } else { Ok(()) };
         }
         let rest = match self.client.stream.write_now(bytes) {
             Ok(written) if written == bytes.len() => return Ok(()),
