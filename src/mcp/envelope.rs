@@ -180,6 +180,11 @@ pub fn inspect_each(
     verdict
 }
 
+/// Whether a body can only be a batch, if it is anything.
+pub fn may_be_batch(body: &[u8]) -> bool {
+    reading::first(body) == Some(b'[')
+}
+
 /// The raw bytes of a readable id (a string or an integer, at the top level, unambiguous), for a refusal;
 /// None where it cannot be read, in bodies that are no JSON and in batches. Only for refused calls: it
 /// reads the body again.

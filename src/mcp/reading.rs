@@ -30,6 +30,11 @@ use simd_json::INPUT_PADDING;
 use simd_json::Tape;
 use std::ops::Range;
 
+/// The first byte that is no white space.
+pub(crate) fn first(body: &[u8]) -> Option<u8> {
+    body.iter().copied().find(|byte| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r'))
+}
+
 /// The verdict by simd-json; None where the skipper must be asked: a large body, a batch, anything that
 /// simd-json refuses or that its tape cannot tell.
 pub(crate) fn by_tape(
@@ -37,8 +42,7 @@ pub(crate) fn by_tape(
     body: &[u8],
     headers: &McpHeaders<'_>,
 ) -> Option<Result<Call, Fault>> {
-    let first = body.iter().find(|byte| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r'));
-    if body.len() > limits::SCRATCH_BYTES_MAX || first != Some(&b'{') {
+    if body.len() > limits::SCRATCH_BYTES_MAX || first(body) != Some(b'{') {
         return None;
     }
     scratch.padded.clear();

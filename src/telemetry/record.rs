@@ -53,7 +53,19 @@ impl Outcome {
     }
 }
 
+/// What one call of a batch asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Called {
+    pub method: Text<48>,
+    pub target: Text<128>,
+}
+
 impl Record {
+    /// Makes it the record of one call of a batch.
+    pub fn name(&mut self, called: &Called) {
+        (self.method, self.target) = (called.method, called.target);
+    }
+
     /// Empties the record without writing over texts that their lengths already hide.
     pub fn reset(&mut self) {
         self.principal.clear();

@@ -150,6 +150,19 @@ impl Tally {
 
     /// Counts one finished call. Only the worker that owns `metrics` may call this.
     pub fn observe(&mut self, metrics: &WorkerMetrics, record: &Record) {
+        let times = self.count(metrics, record);
+        times.request.observe(record.total_ns);
+        // Zero: nothing was sent upstream.
+        if record.upstream_ns > 0 {
+            times.upstream.observe(record.upstream_ns);
+        }
+        metrics.overhead.observe(record.own_ns);
+        metrics.bytes_in.add(record.bytes_in);
+        metrics.bytes_out.add(record.bytes_out);
+    }
+
+    /// Counts one call that shared its exchange with others: its times and bytes are observed once, with the first.
+    pub fn count<'m>(&mut self, metrics: &'m WorkerMetrics, record: &Record) -> &'m ServerTimes {
         let key = Key::of(record);
         let hash = self.hasher.hash_one(key);
         let place = match self.known(metrics, hash, &key) {
@@ -160,18 +173,10 @@ impl Tally {
             Some(series) => series.calls.add(1),
             None => metrics.series_other[record.outcome as usize].add(1),
         }
-        let times = match place.server.and_then(|server| metrics.servers.get(server as usize)?.get()) {
+        match place.server.and_then(|server| metrics.servers.get(server as usize)?.get()) {
             Some(times) => times,
             None => &metrics.server_other,
-        };
-        times.request.observe(record.total_ns);
-        // Zero: nothing was sent upstream.
-        if record.upstream_ns > 0 {
-            times.upstream.observe(record.upstream_ns);
         }
-        metrics.overhead.observe(record.own_ns);
-        metrics.bytes_in.add(record.bytes_in);
-        metrics.bytes_out.add(record.bytes_out);
     }
 
     fn known(&self, metrics: &WorkerMetrics, hash: u64, key: &Key<'_>) -> Option<Place> {

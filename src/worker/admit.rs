@@ -16,12 +16,14 @@ use crate::http::request::Framing;
 use crate::http::request::Method;
 use crate::http::request::RequestHead;
 use crate::mcp::envelope;
+use crate::mcp::envelope::Call;
 use crate::mcp::envelope::Era;
 use crate::mcp::envelope::HeaderValue;
 use crate::mcp::envelope::McpHeaders;
 use crate::mcp::trace;
 use crate::policy::identity;
 use crate::policy::identity::Presented;
+use crate::telemetry::record::Called;
 use crate::worker::Worker;
 use crate::worker::adopted::Adopted;
 use crate::worker::adopted::ServerState;
@@ -200,8 +202,17 @@ pub fn understand(
         name: header(source, fields, Known::McpName),
         session: fields::single(fields, Known::SessionId) != Single::Missing,
     };
-    let call =
-        envelope::inspect(&mut worker.scratch.borrow_mut(), &client.input[body.bytes.clone()], &headers)?;
+    let text = &client.input[body.bytes.clone()];
+    let scratch = &mut worker.scratch.borrow_mut();
+    let call = if envelope::may_be_batch(text) {
+        let mut calls = Vec::new();
+        let mut each = |call: &Call| calls.push(Called { method: call.method_text, target: call.target });
+        let call = envelope::inspect_each(scratch, text, &headers, &mut each)?;
+        exchange.batch = calls;
+        call
+    } else {
+        envelope::inspect(scratch, text, &headers)?
+    };
     exchange.record.method.set(call.method_text.as_str());
     exchange.record.target.set(call.target.as_str());
     exchange.record.revision.set(call.revision.as_str());

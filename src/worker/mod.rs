@@ -32,6 +32,7 @@ use crate::net::ring;
 use crate::net::ticker::Ticker;
 use crate::telemetry::metrics::WorkerMetrics;
 use crate::telemetry::record::Outcome;
+use crate::telemetry::record::Record;
 use crate::telemetry::tally::Tally;
 use crate::upstream::pool::Instance;
 use crate::worker::adopted::Adopted;
@@ -223,9 +224,25 @@ impl Worker {
         }
         record.own_ns = record.total_ns.saturating_sub(exchange.waited_ns);
         record.worker = u16::try_from(self.index).unwrap_or(u16::MAX);
-        self.tally.borrow_mut().observe(self.metrics(), record);
-        if self.adopted.borrow().plan.call_log != CallLog::Off {
-            self.shared.posts[self.index].hand_up(*record);
+        let logged = self.adopted.borrow().plan.call_log != CallLog::Off;
+        let hand_up = |record: &Record| {
+            if logged {
+                self.shared.posts[self.index].hand_up(*record);
+            }
+        };
+        let mut tally = self.tally.borrow_mut();
+        // Each call of a batch is one (2025-03-26); what they share is told with the first.
+        let mut calls = exchange.batch.iter();
+        if let Some(first) = calls.next() {
+            record.name(first);
+        }
+        tally.observe(self.metrics(), record);
+        hand_up(record);
+        (record.bytes_in, record.bytes_out) = (0, 0);
+        for call in calls {
+            record.name(call);
+            tally.count(self.metrics(), record);
+            hand_up(record);
         }
     }
 

@@ -8,6 +8,7 @@ use crate::http::fields::Field;
 use crate::http::request::RequestHead;
 use crate::mcp::answer::AnswerFacts;
 use crate::mcp::envelope::Call;
+use crate::telemetry::record::Called;
 use crate::telemetry::record::Record;
 use std::ops::Range;
 
@@ -20,6 +21,8 @@ pub struct Exchange {
     /// Heads and refusals on their way out.
     pub out: Vec<u8>,
     pub call: Option<Call>,
+    /// The calls of a batch; empty for a message that stands alone.
+    pub batch: Vec<Called>,
     /// The body in the client's input, once it was read.
     pub body: Range<usize>,
     /// Where the next request begins there; none once the input went on to it.
@@ -53,6 +56,10 @@ impl Exchange {
     pub fn clear(&mut self) {
         self.head = None;
         self.call = None;
+        // Batches are rare: their memory is not kept.
+        if !self.batch.is_empty() {
+            self.batch = Vec::new();
+        }
         self.body = 0..0;
         self.next = None;
         self.moved_on = false;

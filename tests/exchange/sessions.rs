@@ -8,6 +8,7 @@ use crate::support::Gate;
 use crate::support::Run;
 use crate::support::call::Raw;
 use crate::support::drivers;
+use crate::support::eventually;
 use crate::support::everywhere;
 use crate::support::gateway::Gateway;
 use crate::support::on_every_driver;
@@ -205,6 +206,40 @@ fn batches_belong_to_one_revision() {
                 _ => assert_eq!((answer.code(), up.mentions(&call.token)), (-32600, 0)),
             }
         }
+    });
+}
+
+/// Each call of a batch is a call: counted and recorded by its own name.
+#[test]
+fn each_call_of_a_batch_is_counted() {
+    legacy(|run| {
+        let up = upstream()
+            .every(script::script(|connection, _| script::send(connection, &script::plain(200, "[]"))))
+            .run();
+        let builder = run.gateway();
+        let log = builder.folder.path().join("calls.jsonl");
+        let file = format!("telemetry: {{callLog: {{file: \"{}\"}}}}", log.display());
+        let gw = builder.top(file).workers(1).to("up", &up).run();
+        let call = gw.call("up", "echo");
+        let list = r#"{"jsonrpc":"2.0","id":3,"method":"tools/list"}"#;
+        let body = format!("[{},{},{list}]", call.body(), call.clone().id("2").body());
+        let raw = call.raw().without("mcp-protocol-version").body(body.clone());
+        assert_eq!(gw.client().talk(&raw.bytes()).unwrap().status, 200);
+        let lines = || std::fs::read_to_string(&log).unwrap_or_default();
+        eventually("three records", || lines().matches("\"method\"").count() == 3);
+        let counted = |label: &str| gw.metric("ringgate_requests_total", &[label]);
+        assert_eq!((counted("tool=\"echo\""), counted("method=\"tools/list\"")), (2.0, 1.0));
+        let traces: std::collections::BTreeSet<String> = lines()
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["traceId"].to_string())
+            .collect();
+        assert_eq!(traces.len(), 1, "{}", lines());
+        assert_eq!(lines().matches(&format!("\"bytesIn\":{}", body.len())).count(), 1, "{}", lines());
+        // A refused batch is one refused request, whatever it asked for.
+        let bad = call.raw().without("mcp-protocol-version").body(format!("[{},7]", call.body()));
+        assert_eq!(gw.client().talk(&bad.bytes()).unwrap().status, 400);
+        eventually("one record more", || lines().lines().count() == 4);
+        assert_eq!(counted("tool=\"echo\""), 2.0);
     });
 }
 
