@@ -38,7 +38,7 @@ pub const TRAILER_BYTES_MAX: usize = 8 * 1024;
 pub const TRAILER_FIELDS_MAX: usize = 32;
 /// Bytes that a worker may hold in buffered request bodies larger than one pooled buffer. Past it a
 /// call waits for room up to `BODY_BUDGET_WAIT_MS`, then 503.
-pub const BODY_BUDGET_BYTES: usize = 256 * 1024 * 1024;
+pub const BODY_BUDGET_BYTES: usize = BODY_BYTES_MAX + 1024 * 1024;
 pub const BODY_BUDGET_WAIT_MS: u64 = 1_000;
 
 // --- Buffers ------------------------------------------------------------------------------------
@@ -228,8 +228,8 @@ const _: () = {
     assert!(HEAD_BYTES_DEFAULT <= HEAD_BYTES_MAX);
     assert!(TARGET_BYTES_MAX < HEAD_BYTES_DEFAULT);
     assert!(BODY_BYTES_DEFAULT <= BODY_BYTES_MAX);
-    // One body of the largest allowed size must fit the budget, or it could never be served.
-    assert!(BODY_BYTES_MAX <= BODY_BUDGET_BYTES);
+    // One body of the largest allowed size must fit the budget beside its head, or it could never be served.
+    assert!(BODY_BYTES_MAX + HEAD_BYTES_MAX + HEADROOM_BYTES <= BODY_BUDGET_BYTES);
     assert!(HEADROOM_BYTES * 2 <= BUFFER_BYTES);
     assert!(CHUNK_LINE_BYTES_MAX < BUFFER_BYTES);
     // Two ticks to start watching and one to see it leave time to act within 50 ms.

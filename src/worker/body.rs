@@ -68,9 +68,13 @@ pub async fn read(
             let end = begin + length;
             if end > client.end {
                 invite(client, head).await?;
-                make_room(worker, client, end).await?;
             }
             while client.end < end {
+                if client.end >= client.input.len().min(end) {
+                    // Room comes with the bytes: who only announces a large body takes no room from others.
+                    let room = (client.input.len() * 2).max(limits::RELAY_BUFFER_BYTES);
+                    make_room(worker, client, end.min(room)).await?;
+                }
                 more(worker, client).await?;
             }
             Ok(Body { bytes: begin..end, next: end })

@@ -149,6 +149,27 @@ fn names_and_ids_are_bounded() {
 }
 
 /// A head that comes too slowly is ended at `http.headerTimeout`, however busily it drips.
+/// Who announces a large body and does not send it takes no room from others.
+#[test]
+fn announced_bodies_take_no_room() {
+    on_every_driver(|run| {
+        let up = upstream().tool("echo").run();
+        let gw = run.gateway().workers(1).to("up", &up).run();
+        let raw = gw.modern("up", "echo").raw().without_length().field("Content-Length: 4000000");
+        // More than the budget of one worker, were it theirs.
+        let _idlers: Vec<_> = (0..80)
+            .map(|_| {
+                let mut client = gw.client();
+                client.send(&[raw.head(), b"{\"jsonrpc\":".to_vec()].concat());
+                client
+            })
+            .collect();
+        eventually("all are being read", || gw.metric("ringgate_client_connections", &[]) >= 80.0);
+        let call = gw.modern("up", "echo").argument(format!("\"{}\"", "a".repeat(3 << 20)));
+        assert_eq!(call.send().status, 200);
+    });
+}
+
 /// A bound that is hit is counted by its name, once, whoever hits it.
 #[test]
 fn bounds_that_are_hit_are_counted() {
