@@ -55,11 +55,6 @@ pub fn receive_now(fd: RawFd, into: &mut [u8]) -> io::Result<usize> {
     }
 }
 
-/// Whether an operation ended because it was taken back, not because of its socket.
-pub fn is_cancelled(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(libc::ECANCELED)
-}
-
 /// What stands at the head of a socket's receive queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Queue {
@@ -234,16 +229,16 @@ impl Timer {
     }
 }
 
-/// Whether a timer or a bell has fired since the last look.
-pub fn take_signal(fd: RawFd) -> bool {
-    let mut count = [0; 8];
-    lend(fd, |fd| rustix::io::read(fd, &mut count)).is_ok()
-}
-
 impl From<Timer> for std::os::unix::net::UnixStream {
     fn from(timer: Timer) -> Self {
         timer.0.into()
     }
+}
+
+/// Whether a timer or a bell has fired since the last look.
+pub fn take_signal(fd: RawFd) -> bool {
+    let mut count = [0; 8];
+    lend(fd, |fd| rustix::io::read(fd, &mut count)).is_ok()
 }
 
 fn every(interval_ms: u64) -> rustix::time::Itimerspec {

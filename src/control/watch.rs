@@ -340,16 +340,21 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_swapped_link_two_steps_away_is_a_change() {
-        let folder = Folder::new("watch-swap");
-        let keys = folder.path("keys.yaml");
+    /// A volume as Kubernetes mounts it: the file is a link through a link that is swapped.
+    fn mount_versions(folder: &Folder) {
         for version in ["..v1", "..v2"] {
             fs::create_dir(folder.path(version)).expect("made");
             fs::write(folder.path(version).join("gw.yaml"), version).expect("written");
         }
         symlink("..v1", folder.path("..data")).expect("linked");
         symlink("..data/gw.yaml", folder.path("gw.yaml")).expect("linked");
+    }
+
+    #[tokio::test]
+    async fn a_swapped_link_two_steps_away_is_a_change() {
+        let folder = Folder::new("watch-swap");
+        let keys = folder.path("keys.yaml");
+        mount_versions(&folder);
         let (_watcher, mut changes) = watch(&folder.path("gw.yaml"), &keys);
         settled(&keys, &mut changes).await;
         for version in ["..v2", "..v1"] {
@@ -364,12 +369,7 @@ mod tests {
     fn without_watches_changes_are_noticed_by_looking() {
         let folder = Folder::new("watch-blind");
         let keys = folder.path("keys.yaml");
-        for version in ["..v1", "..v2"] {
-            fs::create_dir(folder.path(version)).expect("made");
-            fs::write(folder.path(version).join("gw.yaml"), version).expect("written");
-        }
-        symlink("..v1", folder.path("..data")).expect("linked");
-        symlink("..data/gw.yaml", folder.path("gw.yaml")).expect("linked");
+        mount_versions(&folder);
         let mut watching = Watching::new(None);
         watching.files = Files { config: vec![folder.path("gw.yaml")], keys: Some(keys.clone()) };
         watching.retrace();

@@ -26,8 +26,9 @@ pub enum Sent {
     Part(io::Error),
 }
 
-/// Sends a request that fits one pooled buffer: through the ring, where the sends of one turn go together, and
-/// the wait for the answer begins with it. A server that takes nothing while it answers early is met only by larger requests; see [`send`].
+/// Sends a request that fits one pooled buffer: through the ring, where the sends of one turn go together, and the
+/// wait for the answer begins with it. A server that takes nothing while it answers early is met only by larger
+/// requests; see [`send`].
 pub async fn send_small(stream: &mut Stream, buffer: Buffer, range: Range<usize>) -> (Sent, Buffer) {
     let (result, buffer) = stream.ask(buffer, range).await;
     let sent = match result {

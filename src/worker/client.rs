@@ -230,17 +230,6 @@ impl Client {
         self.end = 0;
     }
 
-    /// The buffer for another use, where nothing that was received is still needed.
-    pub fn take_input(&mut self) -> Buffer {
-        let buffer = std::mem::take(&mut self.input);
-        self.start = 0;
-        self.end = 0;
-        if self.reserved > 0 {
-            self.worker.budget.give_back(std::mem::take(&mut self.reserved));
-        }
-        buffer
-    }
-
     /// Reads and throws away what the client still sends, so that closing does not reset the answer that is
     /// on its way to it (RFC 9112 section 9.6).
     async fn linger(mut self) {

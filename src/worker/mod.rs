@@ -238,9 +238,9 @@ impl Worker {
         }
         tally.observe(self.metrics(), record);
         hand_up(record);
-        (record.bytes_in, record.bytes_out) = (0, 0);
         for call in calls {
             record.name(call);
+            (record.bytes_in, record.bytes_out) = (0, 0);
             tally.count(self.metrics(), record);
             hand_up(record);
         }

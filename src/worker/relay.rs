@@ -89,8 +89,6 @@ struct Relay<'a> {
     rest: Rest,
     form: BodyForm,
     scan: AnswerScan,
-    /// An event stream: silence is its nature, and its client is asked by comments.
-    streams: bool,
     /// Only for event streams: comments may stand between events.
     boundary: Option<EventBoundary>,
     /// Empty while nothing has come.
@@ -130,7 +128,6 @@ pub async fn answer(
         rest: Rest::UntilClose,
         form: BodyForm::None,
         scan: AnswerScan::new(Form::Opaque),
-        streams: false,
         boundary: None,
         buffer: Buffer::default(),
         at: 0,
@@ -246,14 +243,18 @@ impl Relay<'_> {
         });
         let events = head.content_type == ContentType::EventStream && !matches!(form, BodyForm::Length(_));
         self.boundary = events.then(EventBoundary::new);
-        self.streams = events && self.terms.comment_ms > 0;
-        if self.streams {
+        if self.streams() {
             let total = self.exchange.begun.plus_millis(self.terms.timeouts.stream_total_ms);
             let Intent { stream_only, leaving_cancels, .. } = self.terms.intent;
             let total = if stream_only { Moment::NEVER } else { total };
             self.worker.watch.begin_call(self.client.slot, total, leaving_cancels);
         }
         Ok(())
+    }
+
+    /// An event stream: silence is its nature, and its client is asked by comments.
+    fn streams(&self) -> bool {
+        self.boundary.is_some() && self.terms.comment_ms > 0
     }
 
     /// Writes the head together with what came with it; true when that was all.

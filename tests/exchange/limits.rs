@@ -148,7 +148,6 @@ fn names_and_ids_are_bounded() {
     });
 }
 
-/// A head that comes too slowly is ended at `http.headerTimeout`, however busily it drips.
 /// Who announces a large body and does not send it takes no room from others.
 #[test]
 fn announced_bodies_take_no_room() {
@@ -230,6 +229,7 @@ fn wide_head() -> String {
     format!("HTTP/1.1 200 OK\r\n{}Content-Length: 0\r\n\r\n", field.repeat(10))
 }
 
+/// A head that comes too slowly is ended at `http.headerTimeout`, however busily it drips.
 #[test]
 fn a_slow_head_is_ended() {
     on_every_driver(|run| {

@@ -256,10 +256,11 @@ fn no_secret_is_ever_said() {
         builder.folder.file("secret", INJECTED);
         let log = builder.folder.path().join("calls.jsonl");
         let secret = builder.folder.path().join("secret");
-        let builder = builder
-            .top("identity: {apiKeys: {file: keys.yaml}}")
-            .top(format!("telemetry: {{callLog: {{file: \"{}\"}}}}", log.display()))
-            .with("up", &up, &[&format!("headers: {{X-Secret: \"${{file:{}}}\"}}", secret.display())]);
+        let builder = builder.top("identity: {apiKeys: {file: keys.yaml}}").call_log(&log).with(
+            "up",
+            &up,
+            &[&format!("headers: {{X-Secret: \"${{file:{}}}\"}}", secret.display())],
+        );
         let mut command = builder.command();
         command.env("RUST_LOG", "trace");
         let gw = builder.run_as(command);
@@ -317,11 +318,7 @@ fn a_record_names_the_callers_trace() {
         let up = upstream().tool("echo").run();
         let folder = Folder::new();
         let log = folder.path().join("calls.jsonl");
-        let gw = run
-            .gateway()
-            .top(format!("telemetry: {{callLog: {{file: \"{}\"}}}}", log.display()))
-            .to("up", &up)
-            .run();
+        let gw = run.gateway().call_log(&log).to("up", &up).run();
         let head = "0af7651916cd43dd8448eb211c80319c";
         let call = gw.call("up", "echo").field(format!("Traceparent: 00-{head}-b7ad6b7169203331-01"));
         assert_eq!(call.send().status, 200);
@@ -341,11 +338,7 @@ fn the_call_log_tells_each_call_once() {
         let up = upstream().tool("echo").run();
         let folder = Folder::new();
         let log = folder.path().join("calls.jsonl");
-        let gw = run
-            .gateway()
-            .top(format!("telemetry: {{callLog: {{file: \"{}\"}}}}", log.display()))
-            .to("up", &up)
-            .run();
+        let gw = run.gateway().call_log(&log).to("up", &up).run();
         for _ in 0..10 {
             assert_eq!(gw.call("up", "echo").send().status, 200);
         }

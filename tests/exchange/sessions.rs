@@ -218,8 +218,7 @@ fn each_call_of_a_batch_is_counted() {
             .run();
         let builder = run.gateway();
         let log = builder.folder.path().join("calls.jsonl");
-        let file = format!("telemetry: {{callLog: {{file: \"{}\"}}}}", log.display());
-        let gw = builder.top(file).workers(1).to("up", &up).run();
+        let gw = builder.call_log(&log).workers(1).to("up", &up).run();
         let call = gw.call("up", "echo");
         let list = r#"{"jsonrpc":"2.0","id":3,"method":"tools/list"}"#;
         let body = format!("[{},{},{list}]", call.body(), call.clone().id("2").body());

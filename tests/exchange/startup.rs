@@ -120,8 +120,7 @@ fn a_full_disk_loses_no_call() {
         let builder = run.gateway();
         let log = builder.folder.path().join("calls.jsonl");
         std::os::unix::fs::symlink("/dev/full", &log).unwrap();
-        let line = format!("telemetry: {{callLog: {{file: \"{}\"}}}}", log.display());
-        let gw = builder.top(line).to("up", &up).run();
+        let gw = builder.call_log(&log).to("up", &up).run();
         for _ in 0..20 {
             assert_eq!(gw.modern("up", "echo").send().status, 200);
         }

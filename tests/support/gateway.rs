@@ -16,6 +16,7 @@ use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Read;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::Child;
 use std::process::Command;
@@ -77,6 +78,12 @@ impl Builder {
     pub fn http(mut self, line: &str) -> Self {
         self.http.push(line.into());
         self
+    }
+
+    /// Writes one line a call to `path`.
+    #[must_use]
+    pub fn call_log(self, path: &Path) -> Self {
+        self.top(format!("telemetry: {{callLog: {{file: \"{}\"}}}}", path.display()))
     }
 
     /// One line at the top level.

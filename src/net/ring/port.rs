@@ -84,7 +84,7 @@ impl Port {
     /// Waits until something can be taken; dropping the wait loses nothing.
     pub async fn has_come(&self) {
         self.arm();
-        std::future::poll_fn(|cx| self.with(|state, _| state.poll(cx, Wants::Receive))).await;
+        self.until(Wants::Receive).await;
     }
 
     /// What comes next; none at the end. Dropping the wait loses nothing.
@@ -117,7 +117,7 @@ impl Port {
             state.receive = Receive::Reading;
         });
         self.ports.call();
-        std::future::poll_fn(|cx| self.with(|state, _| state.poll(cx, Wants::Receive))).await;
+        self.until(Wants::Receive).await;
         match self.with(|state, _| std::mem::replace(&mut state.receive, Receive::Idle)) {
             Receive::Read(result, buffer) => (result, buffer),
             _ => (Err(io::ErrorKind::BrokenPipe.into()), Buffer::default()),
@@ -154,24 +154,34 @@ impl Port {
 
     /// Sends `buffer[range]`: how much left and when, and the buffer.
     pub async fn send(&self, buffer: Buffer, range: Range<usize>) -> (io::Result<(usize, Moment)>, Buffer) {
-        if let Err(error) = self.settle().await {
-            return (Err(error), buffer);
-        }
-        self.begin(buffer, range, false);
-        std::future::poll_fn(|cx| self.with(|state, _| state.poll(cx, Wants::Send))).await;
-        self.sent()
+        self.send_until(Wants::Send, buffer, range).await
     }
 
     /// Sends `buffer[range]` and, where that succeeds, waits until the peer has answered or ended: one wake
     /// instead of two.
     pub async fn ask(&self, buffer: Buffer, range: Range<usize>) -> (io::Result<(usize, Moment)>, Buffer) {
+        self.send_until(Wants::Answer, buffer, range).await
+    }
+
+    async fn send_until(
+        &self,
+        wants: Wants,
+        buffer: Buffer,
+        range: Range<usize>,
+    ) -> (io::Result<(usize, Moment)>, Buffer) {
         if let Err(error) = self.settle().await {
             return (Err(error), buffer);
         }
         self.begin(buffer, range, false);
-        self.arm();
-        std::future::poll_fn(|cx| self.with(|state, _| state.poll(cx, Wants::Answer))).await;
+        if wants == Wants::Answer {
+            self.arm();
+        }
+        self.until(wants).await;
         self.sent()
+    }
+
+    async fn until(&self, wants: Wants) {
+        std::future::poll_fn(|cx| self.with(|state, _| state.poll(cx, wants))).await;
     }
 
     fn sent(&self) -> (io::Result<(usize, Moment)>, Buffer) {
@@ -200,7 +210,7 @@ impl Port {
         if self.with(|state, _| matches!(state.send, Send::Idle)) {
             return Ok(());
         }
-        std::future::poll_fn(|cx| self.with(|state, _| state.poll(cx, Wants::Send))).await;
+        self.until(Wants::Send).await;
         let (result, buffer) = self.sent();
         if !buffer.is_empty() {
             self.ports.buffers.give_back(buffer);

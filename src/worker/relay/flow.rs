@@ -246,7 +246,7 @@ impl Relay<'_> {
         let idle_ms = match phase {
             // A stream lasts as long as both sides keep it; a client that takes nothing does not.
             Phase::Relay if self.terms.intent.stream_only => limits::NEVER_MS,
-            Phase::Relay if self.streams => self.terms.timeouts.stream_idle_ms,
+            Phase::Relay if self.streams() => self.terms.timeouts.stream_idle_ms,
             _ => self.terms.timeouts.idle_ms,
         };
         let now = self.worker.coarse_now();
@@ -255,7 +255,7 @@ impl Relay<'_> {
 
     /// Reads once more; 0 at the end of the connection.
     pub(super) async fn receive(&mut self) -> Result<usize, Fault> {
-        let result = match (self.buffer.is_empty(), self.streams) {
+        let result = match (self.buffer.is_empty(), self.streams()) {
             (true, true) => self.quiet().await?,
             (true, false) => {
                 let came = self.lease.stream.receive(&self.worker.buffers).await;
