@@ -300,12 +300,12 @@ impl Ports {
     }
 }
 
-/// Turns the ring of the calling worker, whatever its bell says: done once a tick, so that no completion can
-/// wait longer than that.
+/// Has what has completed on the ring of the calling worker taken, whatever its bell says: done once a tick, so that
+/// no completion can wait longer than that.
 pub fn nudge() {
     CURRENT.with_borrow(|current| {
         if let Some(ports) = current {
-            ports.call();
+            ports.ring.borrow().strike();
         }
     });
 }

@@ -174,9 +174,14 @@ impl Ring {
         let waiting = !completions.is_empty();
         drop(completions);
         if waiting || self.uring.submission().taskrun() {
-            // It cannot fail before 2^64 - 1 rings that nobody heard.
-            let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+            self.strike();
         }
+    }
+
+    /// Rings the bell, whether anything has happened or not.
+    pub fn strike(&self) {
+        // It cannot fail before 2^64 - 1 strokes that nobody heard.
+        let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
     }
 
     /// The ring is about to be looked at: what happens until then needs no bell.
@@ -465,6 +470,31 @@ mod tests {
         let Some(Completion::Received(3, Err(error))) = next(&mut ring) else { panic!() };
         assert_eq!(error.raw_os_error(), Some(libc::ECANCELED));
         assert_eq!(theirs.read(&mut [0]).unwrap(), 0);
+    }
+
+    #[test]
+    fn the_bell_rings_for_what_happens_while_the_ring_listens_and_when_it_is_struck() {
+        let mut ring = ring();
+        let bell = ring.bell().unwrap();
+        let rang = || super::super::take_signal(bell.as_raw_fd());
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        for (hushed, expected) in [(false, true), (true, false)] {
+            ring.receive(0, ours.as_raw_fd(), true);
+            assert!(next(&mut ring).is_none());
+            ring.listen(false);
+            let _ = rang();
+            if hushed {
+                ring.hush();
+            }
+            theirs.write_all(b"x").unwrap();
+            assert_eq!(rang(), expected, "hushed: {hushed}");
+            if hushed {
+                // Nobody was told: the tick's stroke finds it.
+                ring.strike();
+                assert!(rang());
+            }
+            assert!(matches!(next(&mut ring), Some(Completion::Received(0, Ok((_, 1))))));
+        }
     }
 
     #[test]
