@@ -2,6 +2,7 @@
 //!
 //! Not here: anything that knows MCP, HTTP or the configuration.
 
+pub mod atomic;
 pub mod bound;
 pub mod buffer;
 pub mod clock;

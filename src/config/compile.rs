@@ -10,6 +10,10 @@ use crate::config::file::Admin;
 use crate::config::file::Anonymous;
 use crate::config::file::File;
 use crate::config::keys;
+use crate::config::limit::LimitTable;
+use crate::config::limit::Limits;
+use crate::config::limit::OnFull;
+use crate::config::limit::RateLimitHeaders;
 use crate::config::limits;
 use crate::config::plan::CallLog;
 use crate::config::plan::Http;
@@ -46,6 +50,13 @@ pub fn plan(reader: &mut Reader<'_>, file: File) -> Plan {
         servers,
         by_name,
         identity: identity(reader, &file.identity, exposed),
+        limits: Limits {
+            list: Vec::new(),
+            table: LimitTable { buckets: limits::LIMIT_BUCKETS_DEFAULT, on_full: OnFull::Refuse },
+            headers: RateLimitHeaders::Draft,
+            usage_from: Vec::new(),
+        },
+        state_dir: None,
         call_log: call_log(reader, file.telemetry.call_log),
     }
 }

@@ -18,6 +18,12 @@ use crate::config::problem::quoted;
 use crate::config::reader::Located;
 use crate::config::reader::Reader;
 use crate::config::tls;
+use crate::config::traffic::Balance;
+use crate::config::traffic::Breaker;
+use crate::config::traffic::Hedge;
+use crate::config::traffic::Pool;
+use crate::config::traffic::Retry;
+use crate::config::traffic::Traffic;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use std::collections::HashMap;
@@ -127,6 +133,33 @@ fn one(
         },
         tls: if secure { client(reader, name, server.tls.as_ref(), shared_tls) } else { None },
         era: server.era.unwrap_or(EraChoice::Auto),
+        traffic: traffic(urls.len()),
+        tool_total_ms: Vec::new(),
+        forward_deadline: false,
+        idempotent: Vec::new(),
+        faults: Vec::new(),
+    }
+}
+
+fn traffic(instances: usize) -> Traffic {
+    Traffic {
+        balance: Balance::RoundRobin,
+        weights: vec![1; instances].into(),
+        pools: vec![Pool { name: "default".into(), first: 0, count: instances }],
+        failover: None,
+        health: None,
+        breaker: Some(Breaker {
+            window: limits::BREAKER_WINDOW_DEFAULT,
+            failure_permille: 500,
+            min_calls: 20,
+            open_ms: 30_000,
+            max_open_ms: 300_000,
+            probes: 3,
+            per_tool: false,
+        }),
+        adaptive: None,
+        retry: Retry { max: 0, budget_permille: 100, hedge: Hedge::Off },
+        hold: false,
     }
 }
 

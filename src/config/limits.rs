@@ -128,6 +128,26 @@ pub const QUESTION_RING: usize = 4096;
 /// Letters that wait for one worker. Full: the sender is told.
 pub const MAILBOX: usize = 4096;
 
+// --- Traffic ------------------------------------------------------------------------------------
+
+/// Buckets of the table of rates: 8 MiB.
+pub const LIMIT_BUCKETS_DEFAULT: usize = 1024 * 1024;
+/// Outcomes that a breaker looks back at.
+pub const BREAKER_WINDOW_DEFAULT: u32 = 100;
+pub const BREAKER_WINDOW_MAX: u32 = 10_000;
+/// Longest CEL expression.
+pub const EXPRESSION_BYTES_MAX: usize = 4 * 1024;
+/// Steps that one evaluation of a CEL expression may take. Past it: an evaluation error.
+pub const EXPRESSION_STEPS_MAX: usize = 1_000;
+/// Limits of one config.
+pub const LIMITS_MAX: usize = 256;
+/// Limits that may match one call. Past it: a problem of `check`, where it can be seen, else refused.
+pub const LIMITS_PER_CALL_MAX: usize = 32;
+/// Cells of quotas and token counts: 24 bytes each, never forgotten while their window lasts.
+pub const PINNED_CELLS_MAX: usize = 64 * 1024;
+/// Tools of one server that have a breaker of their own.
+pub const TOOL_BREAKERS_MAX: usize = 256;
+
 // --- Names and labels ---------------------------------------------------------------------------
 
 /// Different label sets of one metric per worker; beyond it `other`.

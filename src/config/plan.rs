@@ -4,6 +4,9 @@
 //! anything that changes by itself while the gateway runs (that is `handoff::Live`). No serde type is
 //! read on the path of a call.
 
+use crate::config::limit::Limits;
+use crate::config::pattern::Pattern;
+use crate::config::traffic::Traffic;
 use ahash::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -25,6 +28,9 @@ pub struct Plan {
     /// Exact names; `/mcp/NAME` is case-sensitive.
     pub by_name: HashMap<Box<str>, ServerId>,
     pub identity: Identity,
+    pub limits: Limits,
+    /// Where quotas and kill switches outlive the process; None: they do not.
+    pub state_dir: Option<PathBuf>,
     pub call_log: CallLog,
 }
 
@@ -63,6 +69,33 @@ pub struct Server {
     /// For `https` endpoints. Built at load, so that a bad CA is a located problem of `check`.
     pub tls: Option<Arc<rustls::ClientConfig>>,
     pub era: EraChoice,
+    pub traffic: Traffic,
+    /// `timeout.tools`: the whole time that calls of matching tools may take; the longest literal part first.
+    pub tool_total_ms: Vec<(Pattern, u64)>,
+    /// Whether the upstream is told how much time a call has left.
+    pub forward_deadline: bool,
+    /// Tools whose calls may be sent a second time.
+    pub idempotent: Vec<Pattern>,
+    /// Only with `run --allow-faults`.
+    pub faults: Vec<InjectedFault>,
+}
+
+/// A fault that the operator wants to happen, to see what it does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InjectedFault {
+    pub tools: Vec<Pattern>,
+    /// Share of the calls, in millionths.
+    pub ratio_ppm: u32,
+    pub what: FaultKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultKind {
+    DelayMs(u64),
+    /// Answered here with this HTTP status.
+    Status(u16),
+    /// The answer is cut after its head.
+    Cut,
 }
 
 #[derive(Clone, PartialEq, Eq)]

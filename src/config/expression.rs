@@ -1,0 +1,4 @@
+//! `Expression`: one compiled CEL expression of a rule.
+
+#[derive(Debug)]
+pub struct Expression {}
