@@ -104,7 +104,7 @@ fn written_heads(c: &mut Criterion) {
         b.iter(|| {
             out.clear();
             let kept = black_box(&fields).iter().filter(|field| !write::drops_downstream(field));
-            write::answer_head(&mut out, answer, ANSWER, kept, Some(7_654));
+            write::answer_head(&mut out, answer, ANSWER, kept, write::Own { lines: b"", nanos: Some(7_654) });
             out.len()
         });
     });

@@ -36,6 +36,9 @@ pub enum Kind {
     SessionMissing,
     // Identity
     Unauthenticated,
+    // Policy
+    Killed,
+    RateLimited,
     // Upstream
     UpstreamUnavailable,
     UpstreamTimeout,
@@ -126,6 +129,8 @@ impl Kind {
         Self::RevisionUnsupported,
         Self::SessionMissing,
         Self::Unauthenticated,
+        Self::Killed,
+        Self::RateLimited,
         Self::UpstreamUnavailable,
         Self::UpstreamTimeout,
         Self::UpstreamProtocol,
@@ -156,6 +161,8 @@ impl Kind {
             Self::HeaderMismatch => form(400, -32020, "header_mismatch"),
             Self::RevisionUnsupported => form(400, -32022, "unsupported_version"),
             Self::Unauthenticated => ours(401, "unauthenticated"),
+            Self::Killed => ours(403, "killed"),
+            Self::RateLimited => later(429, "rate_limited"),
             Self::UpstreamUnavailable => later(503, "upstream_unavailable"),
             Self::UpstreamTimeout => ours(504, "upstream_timeout"),
             Self::UpstreamProtocol => ours(502, "upstream_protocol"),
@@ -183,6 +190,8 @@ mod tests {
             (Kind::HeaderMismatch, 400, -32020, false),
             (Kind::RevisionUnsupported, 400, -32022, false),
             (Kind::Unauthenticated, 401, -33401, false),
+            (Kind::Killed, 403, -33403, false),
+            (Kind::RateLimited, 429, -33429, false),
             (Kind::UpstreamUnavailable, 503, -33503, false),
             (Kind::UpstreamTimeout, 504, -33504, false),
             (Kind::UpstreamProtocol, 502, -33502, false),

@@ -293,22 +293,31 @@ pub struct AnswerHead {
     pub version: Version,
 }
 
-/// Appends an answer head: status line, the kept fields as they came, our share of the time, framing.
+/// What the gateway adds to the head of an answer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Own<'a> {
+    /// Whole field lines, each with its end.
+    pub lines: &'a [u8],
+    /// Time that the gateway itself spent, for Server-Timing.
+    pub nanos: Option<u64>,
+}
+
+/// Appends an answer head: status line, the kept fields as they came, what is ours, framing.
 ///
-/// `fields` are spans into `source` without those that [`drops_downstream`] names. `own_nanos`: time that
-/// the gateway itself spent, for Server-Timing.
+/// `fields` are spans into `source` without those that [`drops_downstream`] names.
 pub fn answer_head<'f>(
     out: &mut Vec<u8>,
     head: AnswerHead,
     source: &[u8],
     fields: impl Iterator<Item = &'f Field>,
-    own_nanos: Option<u64>,
+    own: Own<'_>,
 ) {
     let http10 = head.version == Version::Http10;
     let body = if http10 && head.body == BodyForm::Chunked { BodyForm::UntilClose } else { head.body };
     status_line(out, head.status);
     copy_fields(out, source, fields);
-    if let Some(nanos) = own_nanos {
+    out.extend_from_slice(own.lines);
+    if let Some(nanos) = own.nanos {
         server_timing(out, nanos);
     }
     match body {

@@ -6,6 +6,53 @@ use crate::base::fault::Fault;
 use crate::base::fault::Kind;
 use crate::mcp::envelope::REVISION_MODERN;
 
+/// What a rule adds to the fault that it causes. Made for refused calls only.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Denial {
+    /// A sentence in place of the fault's own; empty: that one.
+    pub message: String,
+    /// The rule's place in the configuration (`limits.per-agent`); empty: no rule.
+    pub rule: String,
+    /// When it is worth to try again.
+    pub retry_ms: Option<u64>,
+    /// An HTTP status in place of the fault's own (injected faults).
+    pub status: Option<u16>,
+}
+
+impl Denial {
+    /// The status, code and wait of a fault with this denial.
+    pub fn wire(denial: Option<&Self>, fault: Fault) -> Wire {
+        let form = fault.wire();
+        let wire = Wire {
+            status: form.status,
+            code: form.code,
+            retry_ms: u64::from(form.retry_after_seconds) * 1_000,
+        };
+        let Some(denial) = denial else { return wire };
+        let (status, code) = match denial.status {
+            Some(status) => (status, -33_000 - i32::from(status)),
+            None => (wire.status, wire.code),
+        };
+        Wire { status, code, retry_ms: denial.retry_ms.unwrap_or(wire.retry_ms) }
+    }
+}
+
+/// What of a refusal depends on its rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wire {
+    pub status: u16,
+    pub code: i32,
+    /// 0: nothing is said.
+    pub retry_ms: u64,
+}
+
+impl Wire {
+    /// Whole seconds for `Retry-After`, rounded up, so that a client which sleeps that long may go on.
+    pub const fn retry_seconds(self) -> u64 {
+        self.retry_ms.div_ceil(1_000)
+    }
+}
+
 /// Appends the JSON body of a refusal to `out`.
 ///
 /// `id` is the caller's id as raw JSON (from `raw_id`), left out where it could not be read: `null` is
@@ -14,11 +61,12 @@ use crate::mcp::envelope::REVISION_MODERN;
 pub fn render(
     out: &mut Vec<u8>,
     fault: Fault,
+    denial: Option<&Denial>,
     id: Option<&[u8]>,
     trace_id: &[u8; 16],
     requested: Option<&str>,
 ) {
-    let wire = fault.wire();
+    let wire = Denial::wire(denial, fault);
     out.extend_from_slice(b"{\"jsonrpc\":\"2.0\",");
     if let Some(id) = id {
         out.extend_from_slice(b"\"id\":");
@@ -28,13 +76,17 @@ pub fn render(
     out.extend_from_slice(b"\"error\":{\"code\":");
     out.extend_from_slice(itoa::Buffer::new().format(wire.code).as_bytes());
     out.extend_from_slice(b",\"message\":");
-    string(out, fault.detail);
+    let message = denial.map(|denial| &*denial.message).filter(|message| !message.is_empty());
+    string(out, message.unwrap_or(fault.detail));
     out.extend_from_slice(b",\"data\":{\"reason\":");
-    string(out, wire.reason);
-    if wire.retry_after_seconds > 0 {
+    string(out, fault.wire().reason);
+    if let Some(denial) = denial.filter(|denial| !denial.rule.is_empty()) {
+        out.extend_from_slice(b",\"rule\":");
+        string(out, &denial.rule);
+    }
+    if wire.retry_ms > 0 {
         out.extend_from_slice(b",\"retryAfterMs\":");
-        let millis = u32::from(wire.retry_after_seconds) * 1_000;
-        out.extend_from_slice(itoa::Buffer::new().format(millis).as_bytes());
+        out.extend_from_slice(itoa::Buffer::new().format(wire.retry_ms).as_bytes());
     }
     if fault.kind == Kind::RevisionUnsupported {
         versions(out, requested);
@@ -82,7 +134,7 @@ mod tests {
 
     fn check(fault: Fault, id: Option<&str>, requested: Option<&str>, expected: &Value) {
         let mut out = b"kept".to_vec();
-        render(&mut out, fault, id.map(str::as_bytes), &[0xAB; 16], requested);
+        render(&mut out, fault, None, id.map(str::as_bytes), &[0xAB; 16], requested);
         let body: Value = serde_json::from_slice(out.strip_prefix(b"kept").unwrap()).unwrap();
         assert_eq!(body, *expected);
     }
@@ -120,7 +172,30 @@ mod tests {
     #[test]
     fn the_id_comes_back_byte_for_byte() {
         let mut out = Vec::new();
-        render(&mut out, Fault::new(Kind::ParseError, "x."), Some(br#""\u0031""#), &[0; 16], None);
+        render(&mut out, Fault::new(Kind::ParseError, "x."), None, Some(br#""\u0031""#), &[0; 16], None);
         assert!(out.starts_with(br#"{"jsonrpc":"2.0","id":"\u0031","error":"#));
+    }
+
+    #[test]
+    fn a_rule_says_when_to_try_again_and_who_it_is() {
+        let denial = Denial {
+            message: "Later, by `x`.".into(),
+            rule: "limits.x".into(),
+            retry_ms: Some(1_001),
+            status: None,
+        };
+        let fault = Fault::new(Kind::RateLimited, "Later.");
+        let wire = Denial::wire(Some(&denial), fault);
+        assert_eq!((wire.status, wire.code, wire.retry_seconds()), (429, -33429, 2));
+        let mut out = Vec::new();
+        render(&mut out, fault, Some(&denial), Some(b"1"), &[0; 16], None);
+        let body: Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!(body["error"]["message"], "Later, by `x`.");
+        let data = json!({"reason": "rate_limited", "rule": "limits.x", "retryAfterMs": 1001,
+            "traceId": "0".repeat(32)});
+        assert_eq!(body["error"]["data"], data);
+        let injected = Denial { status: Some(418), ..Denial::default() };
+        let wire = Denial::wire(Some(&injected), Fault::new(Kind::UpstreamUnavailable, "x."));
+        assert_eq!((wire.status, wire.code, wire.retry_ms), (418, -33418, 1_000));
     }
 }

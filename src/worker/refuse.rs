@@ -14,6 +14,7 @@ use crate::http::request::Method as HttpMethod;
 use crate::mcp::envelope;
 use crate::mcp::envelope::Method;
 use crate::mcp::refusal;
+use crate::mcp::refusal::Denial;
 use crate::worker::Worker;
 use crate::worker::client::Client;
 use crate::worker::exchange::After;
@@ -36,7 +37,8 @@ pub async fn unread(worker: &Worker, client: &mut Client, exchange: &mut Exchang
 /// Answers a fault of a call, and says what becomes of the connection.
 pub async fn answer(worker: &Worker, client: &mut Client, exchange: &mut Exchange, fault: Fault) -> After {
     exchange.fault = Some(fault);
-    let wire = fault.wire();
+    let closes = fault.wire().closes;
+    let wire = Denial::wire(exchange.denial.as_deref(), fault);
     worker.metrics().refuse(fault.kind);
     if let Some(bound) = fault.bound {
         worker.metrics().hit(bound);
@@ -57,10 +59,10 @@ pub async fn answer(worker: &Worker, client: &mut Client, exchange: &mut Exchang
     }
     exchange.record.status = wire.status;
     exchange.record.code = wire.code;
-    exchange.record.reason = wire.reason;
-    take_small_body(worker, client, exchange, wire.closes).await;
+    exchange.record.reason = fault.wire().reason;
+    take_small_body(worker, client, exchange, closes).await;
     let rest = unread_rest(client, exchange);
-    let keep = !wire.closes
+    let keep = !closes
         && rest.is_some()
         && exchange.head.is_some_and(|head| head.keep_alive)
         && !worker.is_draining();
@@ -120,7 +122,14 @@ fn render(client: &Client, exchange: &Exchange, fault: Fault) -> Vec<u8> {
     let text = client.input.get(exchange.body.clone()).unwrap_or_default();
     let id = envelope::raw_id(text).and_then(|range| text.get(range));
     let requested = requested_revision(client, exchange);
-    refusal::render(&mut body, fault, id, &exchange.record.trace_id, requested.as_deref());
+    refusal::render(
+        &mut body,
+        fault,
+        exchange.denial.as_deref(),
+        id,
+        &exchange.record.trace_id,
+        requested.as_deref(),
+    );
     body
 }
 
@@ -159,7 +168,7 @@ async fn take_small_body(worker: &Worker, client: &mut Client, exchange: &mut Ex
 }
 
 fn write_head(exchange: &mut Exchange, fault: Fault, length: usize, close: bool) {
-    let wire = fault.wire();
+    let wire = Denial::wire(exchange.denial.as_deref(), fault);
     let own = clock::now().nanos_since(exchange.begun).saturating_sub(exchange.waited_ns);
     let out = &mut exchange.out;
     out.clear();
@@ -172,11 +181,12 @@ fn write_head(exchange: &mut Exchange, fault: Fault, length: usize, close: bool)
         Kind::Unauthenticated => out.extend_from_slice(b"WWW-Authenticate: Bearer realm=\"ringgate\"\r\n"),
         _ => {}
     }
-    if wire.retry_after_seconds > 0 {
+    if wire.retry_ms > 0 {
         out.extend_from_slice(b"Retry-After: ");
-        out.extend_from_slice(itoa::Buffer::new().format(wire.retry_after_seconds).as_bytes());
+        out.extend_from_slice(itoa::Buffer::new().format(wire.retry_seconds()).as_bytes());
         out.extend_from_slice(b"\r\n");
     }
+    out.extend_from_slice(&exchange.own_lines);
     crate::http::write::server_timing(out, own);
     out.extend_from_slice(b"Content-Length: ");
     out.extend_from_slice(itoa::Buffer::new().format(length).as_bytes());

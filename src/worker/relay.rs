@@ -281,7 +281,8 @@ impl Relay<'_> {
             version: request.version,
         };
         self.exchange.out.clear();
-        write::answer_head(&mut self.exchange.out, answer, source, kept, Some(own));
+        let own = write::Own { lines: &self.exchange.own_lines, nanos: Some(own) };
+        write::answer_head(&mut self.exchange.out, answer, source, kept, own);
         self.at = body;
         let (piece, done) = self.take()?;
         self.exchange.answered = true;

@@ -8,6 +8,7 @@ use crate::http::fields::Field;
 use crate::http::request::RequestHead;
 use crate::mcp::answer::AnswerFacts;
 use crate::mcp::envelope::Call;
+use crate::mcp::refusal::Denial;
 use crate::telemetry::record::Called;
 use crate::telemetry::record::Record;
 use std::ops::Range;
@@ -33,6 +34,10 @@ pub struct Exchange {
     /// What the answer said about itself.
     pub facts: AnswerFacts,
     pub fault: Option<Fault>,
+    /// What the rule that refused the call adds to the fault.
+    pub denial: Option<Box<Denial>>,
+    /// Field lines that the gateway adds to whatever is answered.
+    pub own_lines: Vec<u8>,
     /// The head of an answer has left: from here on a fault is a cut.
     pub answered: bool,
     /// When the request was whole.
@@ -66,6 +71,8 @@ impl Exchange {
         self.record.reset();
         self.facts = AnswerFacts::default();
         self.fault = None;
+        self.denial = None;
+        self.own_lines.clear();
         self.answered = false;
         self.begun = Moment::ZERO;
         self.waited_ns = 0;

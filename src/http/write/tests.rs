@@ -106,7 +106,13 @@ fn answered(source: &str, head: AnswerHead, own_nanos: Option<u64>) -> String {
     let source = source.as_bytes();
     parse_response(source, &mut HeadScan::default(), LIMITS, false, &mut fields).unwrap().unwrap();
     let mut out = Vec::new();
-    answer_head(&mut out, head, source, fields.iter().filter(|field| !drops_downstream(field)), own_nanos);
+    answer_head(
+        &mut out,
+        head,
+        source,
+        fields.iter().filter(|field| !drops_downstream(field)),
+        Own { lines: b"", nanos: own_nanos },
+    );
     text(&out).to_owned()
 }
 
