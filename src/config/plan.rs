@@ -136,7 +136,7 @@ pub enum Transport {
 }
 
 /// Milliseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timeouts {
     pub connect_ms: u64,
     pub first_byte_ms: u64,

@@ -5,10 +5,19 @@
 use crate::net::stream::Stream;
 use monoio::net::TcpListener;
 use std::io;
+use std::net::SocketAddr;
+
+/// The two addresses of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Ends {
+    /// Ours, which the client's Host must name.
+    pub local: SocketAddr,
+    pub peer: SocketAddr,
+}
 
 /// What the loop tells its owner.
 pub enum Event {
-    Connection(Stream, std::net::SocketAddr),
+    Connection(Stream, Ends),
     /// Accepting failed and is tried again after a pause.
     Failed(io::Error),
 }
@@ -23,11 +32,11 @@ pub async fn run<P: Future<Output = ()>>(
 ) {
     loop {
         match listener.accept().await {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 let stream = Stream::from(stream);
                 crate::base::sys::no_delay(stream.fd());
                 match crate::base::sys::local_address(stream.fd()) {
-                    Ok(local) => tell(Event::Connection(stream, local)),
+                    Ok(local) => tell(Event::Connection(stream, Ends { local, peer })),
                     // The peer reset it before we looked.
                     Err(_) => drop(stream),
                 }

@@ -58,6 +58,8 @@ pub enum Known {
     ContentLength,
     ContentType,
     Cookie,
+    /// `Ringgate-Deadline`: milliseconds that the sender still waits.
+    Deadline,
     /// `Endpoint-Load-Metrics`, `-Bin`, and their old `X-` forms (ORCA).
     EndpointLoadMetrics,
     Expect,
@@ -216,6 +218,7 @@ pub fn classify(name: &[u8]) -> Known {
         (16, b'c') if is(name, b"content-encoding") => Known::ContentEncoding,
         (16, b'p') if is(name, b"proxy-connection") => Known::ProxyConnection,
         (16, b'w') if is(name, b"www-authenticate") => Known::WwwAuthenticate,
+        (17, b'r') if is(name, b"ringgate-deadline") => Known::Deadline,
         (17, b't') if is(name, b"transfer-encoding") => Known::TransferEncoding,
         (18, b'p') if is(name, b"proxy-authenticate") => Known::ProxyAuthenticate,
         (19, b'p') if is(name, b"proxy-authorization") => Known::ProxyAuthorization,
@@ -305,6 +308,7 @@ mod tests {
             ("Host", Known::Host),
             ("HTTP2-Settings", Known::Http2Settings),
             ("Ringgate-Child", Known::Internal),
+            ("Ringgate-Deadline", Known::Deadline),
             ("Keep-Alive", Known::KeepAlive),
             ("Last-Event-ID", Known::LastEventId),
             ("Location", Known::Location),

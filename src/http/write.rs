@@ -112,6 +112,7 @@ pub const fn drops_upstream(field: &Field) -> bool {
             | Known::Connection
             | Known::ContentLength
             | Known::Cookie
+            | Known::Deadline
             | Known::Expect
             | Known::Forwarded
             | Known::Host
@@ -137,6 +138,7 @@ pub const fn drops_downstream(field: &Field) -> bool {
         Known::AltSvc
             | Known::Connection
             | Known::ContentLength
+            | Known::Deadline
             | Known::EndpointLoadMetrics
             | Known::Http2Settings
             | Known::Internal

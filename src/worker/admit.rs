@@ -27,6 +27,7 @@ use crate::telemetry::record::Called;
 use crate::worker::Worker;
 use crate::worker::adopted::Adopted;
 use crate::worker::adopted::ServerState;
+use crate::worker::allowance;
 use crate::worker::body::Body;
 use crate::worker::client::Client;
 use crate::worker::state::Exchange;
@@ -79,7 +80,7 @@ pub fn enter(
     if !known && !named.is_empty() {
         let (name, _port) = authority::parse_authority(named)?;
         let (address, text) = parts(&name);
-        host::check_host(http, client.local, address, text)?;
+        host::check_host(http, client.ends.local, address, text)?;
         client.known_host = (adopted.epoch, named.to_vec());
     }
     let source = &client.input[client.start..client.end];
@@ -89,7 +90,7 @@ pub fn enter(
             let value = span.of(source);
             let parsed = authority::parse_origin(value);
             let host = parsed.as_ref().map(|(_, name, _)| parts(name));
-            host::check_origin(http, client.local, value, host)?;
+            host::check_origin(http, client.ends.local, value, host)?;
         }
         Single::Twice => return Err(host::TWO_ORIGINS),
     }
@@ -159,6 +160,7 @@ pub fn identify(
         authorization: header(source, &exchange.fields, Known::Authorization),
         api_key: header(source, &exchange.fields, Known::ApiKey),
     };
+    exchange.callers_ms = allowance::callers_deadline(header(source, &exchange.fields, Known::Deadline))?;
     let now = worker.wall_seconds(worker.coarse_now());
     let principal = identity::identify(&adopted.plan.identity, &adopted.keys, &presented, now)?;
     exchange.record.principal.set(principal.name);
@@ -220,7 +222,9 @@ pub fn understand(
         exchange.record.trace_id = trace_id;
     }
     exchange.call = Some(call);
-    Ok(Intent { era: call.era, leaving_cancels: call.era == Era::Modern, stream_only: false })
+    // A listener is a stream of its own: it ends when either side does (2026-07-28, subscriptions).
+    let stream_only = call.method == envelope::Method::SubscriptionsListen;
+    Ok(Intent { era: call.era, leaving_cancels: call.era == Era::Modern, stream_only })
 }
 
 fn header<'a>(source: &'a [u8], fields: &[fields::Field], known: Known) -> HeaderValue<'a> {

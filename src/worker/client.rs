@@ -12,6 +12,7 @@ use crate::base::fault::Kind;
 use crate::base::sys;
 use crate::config::limits;
 use crate::config::plan::Http;
+use crate::edge::accept::Ends;
 use crate::http::request;
 use crate::http::request::HeadLimits;
 use crate::http::request::HeadScan;
@@ -23,15 +24,13 @@ use crate::worker::refuse;
 use crate::worker::state::Exchange;
 use crate::worker::watch::Cause;
 use crate::worker::watch::Phase;
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 /// A connection and what was received on it and not used yet.
 pub struct Client {
     pub stream: Stream,
     pub slot: usize,
-    /// The address that the client connected to: its Host must be ours.
-    pub local: SocketAddr,
+    pub ends: Ends,
     /// Empty between requests.
     pub input: Buffer,
     /// Where the request at hand begins in `input`.
@@ -59,7 +58,7 @@ impl Drop for Client {
 }
 
 /// Serves one connection until it ends.
-pub async fn serve(worker: Rc<Worker>, stream: Stream, local: SocketAddr) {
+pub async fn serve(worker: Rc<Worker>, stream: Stream, ends: Ends) {
     let now = clock::now();
     let idle = worker.adopt().plan.http.idle_timeout_ms;
     let slot = worker.watch.register(stream.fd(), now, now.plus_millis(idle));
@@ -67,7 +66,7 @@ pub async fn serve(worker: Rc<Worker>, stream: Stream, local: SocketAddr) {
     let mut client = Client {
         stream,
         slot,
-        local,
+        ends,
         input: Buffer::default(),
         start: 0,
         end: 0,

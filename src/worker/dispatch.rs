@@ -59,6 +59,9 @@ const BROKE: Fault = Fault::new(
     "The server behind this endpoint broke the connection; the call may have happened.",
 );
 
+pub const KILLED: Fault =
+    Fault::new(Kind::Killed, "An operator has stopped this call; ask the operator before you try again.");
+
 /// One call on its way out: what every attempt needs.
 pub struct Departure<'a> {
     pub worker: &'a Rc<Worker>,
@@ -112,7 +115,7 @@ impl Departure<'_> {
     /// The head as the upstream gets it, in `exchange.out`.
     fn write_head(&mut self, instance: &Instance) {
         let server = self.door.server(self.adopted);
-        let Exchange { out, fields, call, .. } = &mut *self.exchange;
+        let Exchange { out, fields, call, begun, timeouts, .. } = &mut *self.exchange;
         let source = &self.client.input[self.client.start..self.client.end];
         let modern = call.is_some_and(|call| call.era == Era::Modern);
         let injected = &server.config().headers;
@@ -130,7 +133,13 @@ impl Departure<'_> {
             authority: &instance.endpoint.authority,
         };
         let kept = fields.iter().filter(|field| !drops(field));
+        let mut digits = itoa::Buffer::new();
+        let left = server.config().forward_deadline.then(|| {
+            let deadline = begun.plus_millis(timeouts.total_ms);
+            digits.format(deadline.nanos_since(clock::now()) / 1_000_000).as_bytes()
+        });
         let pairs = injected.iter().map(|one| (&*one.name, &*one.value));
+        let pairs = pairs.chain(left.map(|left| (&b"ringgate-deadline"[..], left)));
         let length = (head.method == Method::Post).then_some(self.body.bytes.len() as u64);
         out.clear();
         write::request_head(out, line, source, kept, pairs, length);
@@ -140,7 +149,7 @@ impl Departure<'_> {
     async fn transmit(&mut self, mut lease: Lease) -> Option<Result<Dispatched, Fault>> {
         // Deadlines are compared once a tick: the time of the last one is as good.
         let now = self.worker.coarse_now();
-        let deadline = now.plus_millis(self.server().config().timeout.first_byte_ms);
+        let deadline = now.plus_millis(self.exchange.timeouts.first_byte_ms);
         let slot = self.client.slot;
         self.worker.watch.upstream(slot, Some(lease.stream.fd()));
         self.worker.watch.enter(slot, Phase::FirstByte, now, deadline);
@@ -206,7 +215,7 @@ impl Departure<'_> {
         }
         let (worker, slot) = (self.worker, self.client.slot);
         let began = clock::now();
-        let deadline = began.plus_millis(self.server().config().timeout.connect_ms);
+        let deadline = began.plus_millis(self.exchange.timeouts.connect_ms);
         worker.watch.enter(slot, Phase::Connect, began, deadline);
         let addresses = self.addresses(instance).await?;
         self.exchange.waited_ns += clock::now().nanos_since(began);
@@ -237,7 +246,7 @@ impl Departure<'_> {
     ) -> Result<Lease, Fault> {
         let (worker, slot) = (self.worker, self.client.slot);
         let began = clock::now();
-        let deadline = began.plus_millis(self.server().config().timeout.connect_ms);
+        let deadline = began.plus_millis(self.exchange.timeouts.connect_ms);
         worker.watch.enter(slot, Phase::Connect, began, deadline);
         let told = |fd| worker.watch.upstream(slot, Some(fd));
         let opened = connect::open(&instance.endpoint, address, instance.tls.as_ref(), told).await;
@@ -289,6 +298,7 @@ pub fn timeout(cause: Cause) -> Fault {
             Kind::UpstreamTimeout,
             "The call took longer than this gateway allows; the call may still happen.",
         ),
+        Cause::Killed => KILLED,
         Cause::Stopping => Fault::new(
             Kind::Draining,
             "The gateway is shutting down; repeat the call, it goes to another one.",

@@ -9,6 +9,7 @@ use crate::base::fault::Fault;
 use crate::worker::Worker;
 use crate::worker::admit;
 use crate::worker::adopted::Adopted;
+use crate::worker::allowance;
 use crate::worker::body;
 use crate::worker::client::Client;
 use crate::worker::dispatch::Departure;
@@ -60,7 +61,8 @@ async fn attempt(
     // 4 policy: who calls? Before a byte of the body is read for a stranger.
     admit::identify(worker, &adopted, client, exchange)?;
     // 2 http: the whole request
-    let total = door.server(&adopted).config().timeout.total_ms;
+    let server = door.server(&adopted).config();
+    let total = allowance::of(server, None, exchange.callers_ms).total_ms;
     // A body that dribbles in has no more time than the whole call.
     worker.watch.begin_call(client.slot, worker.coarse_now().plus_millis(total), true);
     let body = body::read(worker, client, &door.head, adopted.plan.http.max_body).await?;
@@ -71,15 +73,16 @@ async fn attempt(
     // 3 mcp: what is asked, and do all readers of it agree?
     let intent = admit::understand(worker, client, exchange, &door, &body)?;
     // A GET stream lives as long as both sides keep it.
-    let total = if intent.stream_only { Moment::NEVER } else { exchange.begun.plus_millis(total) };
+    exchange.timeouts = allowance::of(server, exchange.call.as_ref(), exchange.callers_ms);
+    let total = exchange.begun.plus_millis(exchange.timeouts.total_ms);
+    let total = if intent.stream_only { Moment::NEVER } else { total };
     worker.watch.begin_call(client.slot, total, intent.leaving_cancels);
     // 5 and 6 route, upstream: the request leaves, once
     let departure = Departure { worker, adopted: &adopted, door: &door, client, exchange, body: &body };
     let sent = departure.send().await?;
-    let timeouts = door.server(&adopted).config().timeout;
     let comment_ms = adopted.plan.http.stream_comment_ms;
     // A long answer pins no plan.
     drop(adopted);
     // 6 upstream, http: the answer as it comes
-    relay::answer(worker, client, exchange, sent, relay::Terms { timeouts, comment_ms, intent }).await
+    relay::answer(worker, client, exchange, sent, relay::Terms { comment_ms, intent }).await
 }

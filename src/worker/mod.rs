@@ -5,6 +5,7 @@
 
 pub mod admit;
 pub mod adopted;
+pub mod allowance;
 pub mod body;
 pub mod budget;
 pub mod client;

@@ -13,7 +13,6 @@ use crate::base::fault::Fault;
 use crate::base::fault::Kind;
 use crate::base::sys;
 use crate::config::limits;
-use crate::config::plan::Timeouts;
 use crate::http::chunked::Decoder;
 use crate::http::chunked::Side;
 use crate::http::fields::Field;
@@ -48,7 +47,6 @@ use std::rc::Rc;
 /// What the relay needs to know of the plan; it pins none.
 #[derive(Clone, Copy)]
 pub struct Terms {
-    pub timeouts: Timeouts,
     /// Silence on an event stream after which a comment is sent; 0: never.
     pub comment_ms: u64,
     pub intent: Intent,
@@ -244,7 +242,7 @@ impl Relay<'_> {
         let events = head.content_type == ContentType::EventStream && !matches!(form, BodyForm::Length(_));
         self.boundary = events.then(EventBoundary::new);
         if self.streams() {
-            let total = self.exchange.begun.plus_millis(self.terms.timeouts.stream_total_ms);
+            let total = self.exchange.begun.plus_millis(self.exchange.timeouts.stream_total_ms);
             let Intent { stream_only, leaving_cancels, .. } = self.terms.intent;
             let total = if stream_only { Moment::NEVER } else { total };
             self.worker.watch.begin_call(self.client.slot, total, leaving_cancels);

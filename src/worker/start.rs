@@ -122,7 +122,7 @@ async fn serve(seat: Seat, shared: Arc<Shared>) -> io::Result<()> {
 async fn accept_on(worker: Rc<Worker>, listener: Rc<TcpListener>) {
     let over = || matches!(worker.shared.phase(), Phase::Draining | Phase::Stopping);
     let tell = |event| match event {
-        Event::Connection(stream, local) => {
+        Event::Connection(stream, ends) => {
             worker.metrics().accepted_connections.add(1);
             if worker.watch.len() >= limits::CLIENT_CONNECTIONS_MAX {
                 worker.metrics().hit(Bound::Connections);
@@ -130,7 +130,7 @@ async fn accept_on(worker: Rc<Worker>, listener: Rc<TcpListener>) {
             }
             worker.wake_up();
             let worker = Rc::clone(&worker);
-            monoio::spawn(guard(move || client::serve(worker, stream, local)));
+            monoio::spawn(guard(move || client::serve(worker, stream, ends)));
         }
         Event::Failed(_) => worker.metrics().hit(Bound::AcceptErrors),
     };

@@ -4,6 +4,7 @@
 
 use crate::base::clock::Moment;
 use crate::base::fault::Fault;
+use crate::config::plan::Timeouts;
 use crate::http::fields::Field;
 use crate::http::request::RequestHead;
 use crate::mcp::answer::AnswerFacts;
@@ -40,6 +41,10 @@ pub struct Exchange {
     pub own_lines: Vec<u8>,
     /// The head of an answer has left: from here on a fault is a cut.
     pub answered: bool,
+    /// How long the call may take.
+    pub timeouts: Timeouts,
+    /// The caller's own deadline, in milliseconds, is what ends it.
+    pub callers_ms: Option<u64>,
     /// When the request was whole.
     pub begun: Moment,
     /// Time of this call that was spent waiting for others.
@@ -74,6 +79,8 @@ impl Exchange {
         self.denial = None;
         self.own_lines.clear();
         self.answered = false;
+        self.timeouts = Timeouts::default();
+        self.callers_ms = None;
         self.begun = Moment::ZERO;
         self.waited_ns = 0;
         self.upstream_began = Moment::ZERO;

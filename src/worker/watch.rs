@@ -60,11 +60,22 @@ pub enum Cause {
     TotalTimeout,
     ClientStalled,
     ClientLeft,
+    /// A kill switch names the call.
+    Killed,
     /// The drain limit has passed.
     Stopping,
 }
 
 const NONE: RawFd = -1;
+
+/// Whom a call concerns, as hashes: what a kill switch finds it by. Zero names nobody.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Subject {
+    pub principal: u64,
+    pub server: u64,
+    /// Of `server.tool`.
+    pub tool: u64,
+}
 
 struct Slot {
     client: RawFd,
@@ -87,6 +98,8 @@ struct Slot {
     client_left: bool,
     /// Revision 2026-07-28: a closed connection is a cancelled call. Older ones: it is not.
     leaving_cancels: bool,
+    /// None between calls.
+    subject: Option<Subject>,
 }
 
 /// All slots of one worker.
@@ -129,6 +142,7 @@ impl Watch {
             watched: false,
             client_left: false,
             leaving_cancels: true,
+            subject: None,
         })
     }
 
@@ -158,6 +172,20 @@ impl Watch {
         });
     }
 
+    /// The call was let in: a kill of its subject ends it from now on.
+    pub fn concerns(&self, key: usize, subject: Subject) {
+        self.with(key, |slot| slot.subject = Some(subject));
+    }
+
+    /// Ends every call whose subject is killed.
+    pub fn kill(&self, is_killed: impl Fn(&Subject) -> bool) {
+        for (_, slot) in self.slots.borrow_mut().iter_mut() {
+            if slot.cause.is_none() && slot.subject.as_ref().is_some_and(&is_killed) {
+                slot.end(Cause::Killed, Direction::Both);
+            }
+        }
+    }
+
     /// The descriptor to shut down when the upstream takes too long; none between calls.
     pub fn upstream(&self, key: usize, fd: Option<RawFd>) {
         self.with(key, |slot| slot.upstream = fd.unwrap_or(NONE));
@@ -174,6 +202,7 @@ impl Watch {
             slot.cause = None;
             slot.client_left = false;
             slot.waited = false;
+            slot.subject = None;
             std::mem::take(&mut slot.watched).then_some(slot.client)
         });
         if let Some(Some(client)) = watched {

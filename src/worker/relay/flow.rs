@@ -246,8 +246,8 @@ impl Relay<'_> {
         let idle_ms = match phase {
             // A stream lasts as long as both sides keep it; a client that takes nothing does not.
             Phase::Relay if self.terms.intent.stream_only => limits::NEVER_MS,
-            Phase::Relay if self.streams() => self.terms.timeouts.stream_idle_ms,
-            _ => self.terms.timeouts.idle_ms,
+            Phase::Relay if self.streams() => self.exchange.timeouts.stream_idle_ms,
+            _ => self.exchange.timeouts.idle_ms,
         };
         let now = self.worker.coarse_now();
         self.worker.watch.enter(self.client.slot, phase, now, now.plus_millis(idle_ms));
