@@ -13,6 +13,11 @@ use crate::base::bound::Bound;
 use crate::config::keys::KeyRing;
 use crate::config::limits;
 use crate::config::plan::Plan;
+use crate::config::plan::Server;
+use crate::policy::kills::Kills;
+use crate::policy::limits::Counters;
+use crate::policy::limits::keys::Keys;
+use crate::route::cells::ServerCells;
 use crate::telemetry::metrics::WorkerMetrics;
 use crate::telemetry::record::Record;
 use ahash::HashMap;
@@ -32,6 +37,26 @@ pub struct Addresses {
     pub by_name: HashMap<Box<str>, Arc<[SocketAddr]>>,
 }
 
+/// A plan, and what workers share about its servers: cells that outlive the plan, found by the server's name.
+#[derive(Debug)]
+pub struct Cells {
+    pub plan: Arc<Plan>,
+    pub by_server: HashMap<Arc<str>, Arc<ServerCells>>,
+}
+
+impl Cells {
+    /// The cells of each server of a plan; what was counted under the plan before goes on.
+    fn of(plan: Arc<Plan>, before: Option<&Self>) -> Self {
+        let cells = |server: &Server| {
+            let labels: Vec<&str> = server.instances.iter().map(|instance| &*instance.label).collect();
+            let before = before.and_then(|cells| cells.by_server.get(&server.name)).map(|cells| &**cells);
+            Arc::new(ServerCells::new(&server.traffic, &labels, before))
+        };
+        let by_server = plan.servers.iter().map(|server| (Arc::clone(&server.name), cells(server)));
+        Self { by_server: by_server.collect(), plan }
+    }
+}
+
 /// Whether new work is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -49,7 +74,12 @@ pub struct Shared {
     pub plan: ArcSwap<Plan>,
     pub keys: ArcSwap<KeyRing>,
     pub addresses: ArcSwap<Addresses>,
-    /// Raised after any of the three changed; workers compare it with what they saw last.
+    /// Made with each plan; workers adopt both together.
+    pub cells: ArcSwap<Cells>,
+    pub kills: ArcSwap<Kills>,
+    /// What is counted for the limits of callers; the plan's are kept by their names.
+    pub limits: Counters,
+    /// Raised after any of them changed; workers compare it with what they saw last.
     epoch: AtomicU64,
     phase: AtomicU8,
     questions: ArrayQueue<Question>,
@@ -78,7 +108,7 @@ impl Post {
 }
 
 impl Shared {
-    /// The shared memory, and for each worker the end of its mailbox that it alone reads.
+    /// The shared memory, without kill switches, and for each worker the end of its mailbox that it alone reads.
     ///
     /// # Errors
     /// Where no socket pair can be made (descriptors exhausted).
@@ -86,6 +116,7 @@ impl Shared {
         plan: Arc<Plan>,
         keys: KeyRing,
         addresses: Addresses,
+        counter_keys: Keys,
     ) -> std::io::Result<(Arc<Self>, Vec<UnixStream>)> {
         let mut posts = Vec::new();
         let mut ends = Vec::new();
@@ -101,10 +132,14 @@ impl Shared {
         let (bell, bell_end) = UnixStream::pair()?;
         bell.set_nonblocking(true)?;
         bell_end.set_nonblocking(true)?;
+        let cells = Cells::of(Arc::clone(&plan), None);
         let shared = Self {
+            cells: ArcSwap::from_pointee(cells),
+            limits: Counters::new(plan.limits.table, counter_keys),
             plan: ArcSwap::new(plan),
             keys: ArcSwap::from_pointee(keys),
             addresses: ArcSwap::from_pointee(addresses),
+            kills: ArcSwap::default(),
             epoch: AtomicU64::new(1),
             phase: AtomicU8::new(Phase::Starting as u8),
             questions: ArrayQueue::new(limits::QUESTION_RING),
@@ -143,6 +178,13 @@ impl Shared {
 
     pub fn epoch(&self) -> u64 {
         self.epoch.load(Ordering::Acquire)
+    }
+
+    /// Stores a new plan and the cells of its servers. It is not announced yet.
+    /// Gives back the one before.
+    pub fn set_plan(&self, plan: Arc<Plan>) -> Arc<Plan> {
+        self.cells.store(Arc::new(Cells::of(Arc::clone(&plan), Some(&self.cells.load()))));
+        self.plan.swap(plan)
     }
 
     /// Control calls this after it stored a new part; it also wakes every worker.
@@ -248,7 +290,8 @@ mod tests {
     }
 
     fn shared(workers: usize) -> (Arc<Shared>, Vec<UnixStream>) {
-        Shared::new(Arc::new(plan(workers)), KeyRing::default(), Addresses::default()).expect("sockets")
+        Shared::new(Arc::new(plan(workers)), KeyRing::default(), Addresses::default(), Keys { seeds: [1, 2] })
+            .expect("sockets")
     }
 
     /// Reads the bell until `done`: how a worker waits.

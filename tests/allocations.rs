@@ -18,6 +18,7 @@ use ringgate::handoff::Phase;
 use ringgate::handoff::Shared;
 use ringgate::net::listen;
 use ringgate::net::runtime::Driver;
+use ringgate::policy::limits::keys::Keys;
 use ringgate::worker::start;
 use ringgate::worker::start::Report;
 use ringgate::worker::start::Seat;
@@ -180,7 +181,8 @@ impl Gateway {
         let listeners = listen::bind(plan.listeners[0].address, 1, 64).unwrap();
         let address = listeners[0].local_addr().unwrap();
         let (shared, mut bells) =
-            Shared::new(Arc::new(plan), KeyRing::default(), Addresses::default()).unwrap();
+            Shared::new(Arc::new(plan), KeyRing::default(), Addresses::default(), Keys { seeds: [1, 2] })
+                .unwrap();
         let (reports, worker) = mpsc::sync_channel(2);
         let seat = Seat { index: 0, core: None, driver, listeners, bell: bells.remove(0), reports };
         start::start(seat, Arc::clone(&shared)).unwrap();

@@ -2,9 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed set-up is a failed test")]
 
+use std::io::BufRead;
+use std::io::BufReader;
 use std::path::PathBuf;
+use std::process::Child;
 use std::process::Command;
 use std::process::Output;
+use std::process::Stdio;
 
 /// A directory of its own, removed at the end.
 struct Scratch(PathBuf);
@@ -61,12 +65,38 @@ fn check_says_everything_and_exits_1() {
     );
 }
 
+/// Feature `faults`: "without `run --allow-faults` such a config is refused at start".
+#[test]
+fn faults_are_refused_without_the_flag() {
+    let scratch = Scratch::new("faults");
+    let server = "{url: \"http://localhost:1/mcp\", faults: [{ratio: 0.5, status: 503}]}";
+    // An address of nobody (RFC 5737): a gateway that started all the same would end here too, with another reason.
+    let nowhere = "listen: 192.0.2.1:1\nidentity: {anonymous: guest}\n";
+    scratch.write("faulty.yaml", &format!("mcpServers: {{db: {server}}}\n{nowhere}"));
+    let (code, out, err) = scratch.run("run -c faulty.yaml");
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    assert!(err.contains("`faults` of the server `db`") && err.contains("`run --allow-faults`"), "{err}");
+    let (code, out, err) = scratch.run("check -c faulty.yaml");
+    assert_eq!((code, out.lines().count()), (Some(0), 1), "{err}");
+    assert!(err.starts_with("warning: faulty.yaml:1:59: ") && err.contains("--allow-faults"), "{err}");
+}
+
 #[test]
 fn usage_errors_exit_2() {
     let scratch = Scratch::new("usage");
-    for words in
-        ["", "check", "chekc", "run", "key add --file k", "key revoke --file k", "run -c x --driver kqueue"]
-    {
+    for words in [
+        "",
+        "check",
+        "chekc",
+        "run",
+        "key add --file k",
+        "key revoke --file k",
+        "kill",
+        "kill principal",
+        "kill all x",
+        "unkill ls",
+        "run -c x --driver kqueue",
+    ] {
         let (code, out, err) = scratch.run(words);
         assert_eq!((code, out.as_str()), (Some(2), ""), "{words}: {err}");
         assert!(err.contains("Usage") || err.contains("--help"), "{words}: {err}");
@@ -77,6 +107,241 @@ fn usage_errors_exit_2() {
     let (code, out, _) = scratch.run("schema");
     assert_eq!(code, Some(0));
     assert_eq!(serde_json::from_str::<serde_json::Value>(&out).unwrap(), ringgate::config::schema::schema());
+}
+
+/// A gateway that serves, killed at the end, and its admin address.
+struct Serving(Child, String);
+
+impl Serving {
+    fn start(scratch: &Scratch) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_ringgate"))
+            .args(["run", "-c", "gw.yaml"])
+            .current_dir(&scratch.0)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let admin =
+            lines.map(Result::unwrap).find_map(|line| line.strip_prefix("admin on ").map(str::to_owned));
+        Self(child, admin.unwrap())
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+const KILLABLE: &str = "listen: 127.0.0.1:0\nadmin: {address: \"127.0.0.1:0\"}\nworkers: 1\n\
+                        mcpServers: {db: {url: \"http://127.0.0.1:9/mcp\"}}\n";
+
+#[test]
+fn kill_and_unkill_say_in_one_line_what_they_did() {
+    let scratch = Scratch::new("kill");
+    scratch.write("gw.yaml", KILLABLE);
+    let serving = Serving::start(&scratch);
+    let run = |words: &str| scratch.run(&format!("{words} --admin {}", serving.1));
+    let brief = ", until the gateway restarts: its config has no `state.dir`\n";
+    let table = [
+        ("kill ls", 0, "nothing is killed\n".to_owned(), ""),
+        ("kill principal a/b --reason loops", 0, format!("killed principal a/b{brief}"), ""),
+        ("kill tool db.query", 0, format!("killed tool db.query{brief}"), ""),
+        (
+            "kill server bd",
+            1,
+            String::new(),
+            "The configuration in force has no server `bd`. Did you mean `db`?\n",
+        ),
+        ("unkill principal a/b --reason mended", 0, format!("unkilled principal a/b{brief}"), ""),
+        (
+            "unkill all",
+            1,
+            String::new(),
+            "Nothing of that kind and name is killed. GET /api/v1/kills lists what is.\n",
+        ),
+    ];
+    for (words, code, out, err) in table {
+        assert_eq!(run(words), (Some(code), out, err.to_owned()), "{words}");
+    }
+    let (code, out, _) = run("kill ls");
+    assert!(code == Some(0) && out.starts_with("tool db.query since 2") && out.lines().count() == 1, "{out}");
+    let (code, _, err) = scratch.run("kill all -c gw.yaml");
+    assert!(code == Some(1) && err.contains("port 0") && err.contains("--admin"), "{err}");
+    let (code, _, err) = scratch.run("kill all --admin 127.0.0.1:9");
+    assert!(code == Some(1) && err.contains("Is the gateway running?"), "{err}");
+}
+
+/// What was acknowledged is there after a kill of the process; a damaged file refuses the start.
+#[test]
+fn kills_survive_the_gateway() {
+    let scratch = Scratch::new("kill-kept");
+    scratch.write("gw.yaml", &format!("{KILLABLE}state: {{dir: state}}\n"));
+    let first = Serving::start(&scratch);
+    for (words, said) in [
+        ("kill principal agent-7 --reason loops", "killed principal agent-7\n"),
+        ("kill server db", "killed server db\n"),
+        ("unkill server db", "unkilled server db\n"),
+    ] {
+        let (code, out, err) = scratch.run(&format!("{words} --admin {}", first.1));
+        assert_eq!((code, out.as_str()), (Some(0), said), "{err}");
+    }
+    drop(first);
+    let second = Serving::start(&scratch);
+    let (_, out, err) = scratch.run(&format!("kill ls --admin {}", second.1));
+    assert!(out.starts_with("principal agent-7 since ") && out.ends_with(": loops\n"), "{out}{err}");
+    assert_eq!(out.lines().count(), 1, "{out}");
+    drop(second);
+    scratch.write("state/kills.json", "{");
+    let (code, _, err) = scratch.run("run -c gw.yaml");
+    assert!(code == Some(1) && err.contains("kills.json") && err.contains("Mend the file"), "{err}");
+}
+
+const EXPLAINED: &str = r#"mcpServers:
+  db:
+    instances: [{url: "http://127.0.0.1:9/mcp", weight: 3}, {url: "http://127.0.0.1:8/mcp"}]
+    balance: weighted
+    timeout: {tools: {"export_*": 30m}}
+    idempotent: ["get_*"]
+    retry: {hedge: 50ms}
+    faults: [{tools: ["get_*"], ratio: 0.125, delay: 2s}]
+  files: {url: "http://127.0.0.1:7/mcp"}
+identity: {apiKeys: {file: keys.yaml}}
+state: {dir: state}
+limits:
+  - {name: per-agent, key: principal, rate: 60/min, burst: 25}
+  - {name: files, servers: [files], key: server, rate: 1/s}
+  - {name: sql, tools: [db.run_sql], key: [principal, tool], rate: 10/min, burst: 2}
+  - {name: prod, when: 'args.database == "prod"', key: args.region, rate: 10/hour}
+  - {name: support, when: '"support" in roles', key: source, rate: 1/day}
+  - {name: daily, key: gateway, quota: 5/day, tz: Asia/Kolkata}
+  - {name: tokens, key: principal, rate: 100k/hour, count: tokens}
+"#;
+
+/// Each line is a run and what must stand in its output; the decision is the last line.
+#[test]
+fn explain_tells_each_rule_and_the_decision() {
+    let scratch = Scratch::new("explain");
+    scratch.write("gw.yaml", EXPLAINED);
+    scratch.write("keys.yaml", "keys: []\n");
+    let (code, ..) = scratch.run("key add --file keys.yaml --principal agent-7 --roles support,dev");
+    assert_eq!(code, Some(0));
+    let prod = r#"--args {"database":"prod","region":"eu"}"#;
+    let table = [
+        ("--as a db.run_sql", &["per-agent   principal=a: 24 of 25 left, 1 a second\n"][..], "allowed"),
+        ("--as a db__run_sql", &["tools/call db.run_sql by a from 127.0.0.1\n"], "allowed"),
+        ("--as a db.run_sql", &["files       no match: it is for other servers\n"], "allowed"),
+        (
+            "--as a db.run_sql",
+            &["sql         principal=a, tool=db.run_sql: 1 of 2 left, 10 a minute\n"],
+            "allowed",
+        ),
+        ("--as a db.x", &["sql         no match: it is for other tools\n", "it has no key in "], "allowed"),
+        ("--as a db.x", &["prod        no match: its expression cannot be evaluated: a field or"], "allowed"),
+        (&*format!("--as a db.x {prod}"), &["prod        key=\"eu\": 9 of 10 left, 10 an hour\n"], "allowed"),
+        ("--as a db.x", &["support     no match: its `when` is false\n"], "allowed"),
+        (
+            "--as agent-7 db.x --source 192.0.2.7",
+            &["support     source=192.0.2.7: 0 of 1 left, 1 a day\n", ", roles support, dev\n"],
+            "allowed",
+        ),
+        (
+            "--as a db.x",
+            &["daily       gateway: 4 of 5 left, until 20", "T00:00:00+05:30[Asia/Kolkata]\n"],
+            "allowed",
+        ),
+        ("--as a db.x", &["principal=a: 100000 of 100000 tokens left, 100000 an hour; charged"], "allowed"),
+        ("--as a db.x", &["handshakes  no match: it is for other methods\n"], "allowed"),
+        (
+            "--as a prompt:db.x",
+            &["prompts/get db.x", "per-agent   no match: it is for other methods\n"],
+            "allowed",
+        ),
+        (
+            "--as a files.x",
+            &["files       server=files: 0 of 1 left, 1 a second\n", "pool default"],
+            "allowed",
+        ),
+        (
+            "--as a db.run_sql --after 2",
+            &[
+                "sql         principal=a, tool=db.run_sql: 0 of 2 left, 10 a minute; room again in 6s\n",
+                "not asked",
+            ],
+            "refused: 429 rate_limited by limits.sql",
+        ),
+        ("--as a db.x --after 5", &["0 of 5 left, until 20"], "refused: 429 rate_limited by limits.daily"),
+        ("--as a db.x", &["http://127.0.0.1:9 (weight 3), http://127.0.0.1:8 (weight 1)\n"], "allowed"),
+        (
+            "--as a db.export_all",
+            &["first byte 30m, silence 5m, whole 30m;", "once it is sent, never again"],
+            "allowed",
+        ),
+        (
+            "--as a db.get_x",
+            &["idempotent: again up to 1 times", "after 50ms", "12.5 % sent 2s later"],
+            "allowed",
+        ),
+    ];
+    for (words, parts, last) in table {
+        let (code, out, err) = scratch.run(&format!("explain -c gw.yaml {words}"));
+        assert_eq!((code, out.lines().next_back()), (Some(0), Some(last)), "{words}\n{out}{err}");
+        for part in parts {
+            assert!(out.contains(part), "{words}: {part:?} is not in\n{out}");
+        }
+    }
+    assert!(!scratch.0.join("state").exists(), "an explanation changes nothing");
+}
+
+#[test]
+fn explain_knows_kept_kills_and_says_what_it_cannot_read() {
+    let scratch = Scratch::new("explain-kills");
+    scratch.write("gw.yaml", EXPLAINED);
+    scratch.write("keys.yaml", "keys: []\n");
+    std::fs::create_dir(scratch.0.join("state")).unwrap();
+    let kill = r#"{"kills":[{"kind":"tool","name":"db.x","operator":"ann","sinceUnixMs":1}]}"#;
+    let table = [
+        (kill, "kill switches: 1 in ", "refused: 403 killed by kill.tool"),
+        ("{", "kill switches: not known: cannot read the kill switches in ", "allowed"),
+    ];
+    for (file, known, last) in table {
+        scratch.write("state/kills.json", file);
+        let (code, out, _) = scratch.run("explain -c gw.yaml --as a db.x");
+        assert_eq!((code, out.lines().next_back()), (Some(0), Some(last)), "{out}");
+        assert!(out.contains(known), "{out}");
+    }
+    scratch.write("state/kills.json", kill);
+    let (_, out, _) = scratch.run("explain -c gw.yaml --as a db.x --json");
+    let said: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let refused = serde_json::json!({
+        "allowed": false, "status": 403, "reason": "killed", "rule": "kill.tool"
+    });
+    assert_eq!(said["decision"], refused);
+    assert_eq!((&said["call"]["server"], said["limits"].as_array().unwrap().len()), (&"db".into(), 8));
+}
+
+#[test]
+fn explain_refuses_what_it_cannot_explain() {
+    let scratch = Scratch::new("explain-bad");
+    scratch.write("gw.yaml", EXPLAINED);
+    scratch.write("keys.yaml", "keys: []\n");
+    scratch.write("bad.yaml", "lisen: 1\n");
+    let table = [
+        ("-c gw.yaml --as a bd.x", 1, "gw.yaml has no server `bd`. Did you mean `db`?\n"),
+        ("-c gw.yaml --as a unknown.x", 1, "gw.yaml has no server `unknown`. It has: db, files.\n"),
+        ("-c bad.yaml --as a db.x", 1, "bad.yaml:1:1: `lisen` is not a key."),
+        ("-c gw.yaml --as a db", 2, "`db` names no server and tool. Write `server.tool`"),
+        ("-c gw.yaml --as a db.x --args [1]", 2, "no JSON object"),
+        ("-c gw.yaml --as a db.x --source here", 2, "--source"),
+        ("-c gw.yaml db.x", 2, "--as"),
+    ];
+    for (words, code, said) in table {
+        let (exit, out, err) = scratch.run(&format!("explain {words}"));
+        assert_eq!((exit, out.as_str()), (Some(code), ""), "{words}");
+        assert!(err.contains(said), "{words}: {err}");
+    }
 }
 
 /// The key is printed once, alone on the last line of stdout, and works; a revoked one does not.

@@ -1,6 +1,11 @@
 //! The configuration as an operator meets it: every mistake at once, each with its place, and never a
 //! secret in a message.
 
+#[path = "config/limits.rs"]
+mod limits;
+#[path = "config/traffic.rs"]
+mod traffic;
+
 use ringgate::config;
 use ringgate::config::Loaded;
 use ringgate::config::plan::CallLog;
@@ -139,6 +144,10 @@ fn agentgateway_1266_no_ignored_key() {
         "identity: {apiKeys: {file: examples/keys.yaml, »failureMode: x}}",
         "telemetry: {»failureMode: x}",
         "telemetry: {callLog: {file: x, »failureMode: x}}",
+        "limits: [{name: l, key: principal, rate: 1/s, »failureMode: x}]",
+        "limitTable: {»failureMode: x}",
+        "usage: {»failureMode: x}",
+        "state: {dir: x, »failureMode: x}",
     ] {
         check(&with(more), "`failureMode` is not a key");
     }
@@ -147,6 +156,13 @@ fn agentgateway_1266_no_ignored_key() {
         "url: \"http://localhost:1/\", timeout: {»failureMode: x}",
         "url: \"https://localhost:1/\", tls: {»failureMode: x}",
         "instances: [{url: \"http://localhost:1/\", »failureMode: x}]",
+        "pools: {p: {url: \"http://localhost:1/\", »failureMode: x}}",
+        "pools: {p: {instances: [{url: \"http://localhost:1/\", »failureMode: x}]}}",
+        "url: \"http://localhost:1/\", health: {»failureMode: x}",
+        "url: \"http://localhost:1/\", breaker: {»failureMode: x}",
+        "url: \"http://localhost:1/\", adaptive: {»failureMode: x}",
+        "url: \"http://localhost:1/\", retry: {»failureMode: x}",
+        "url: \"http://localhost:1/\", faults: [{ratio: 1, cut: true, »failureMode: x}]",
     ] {
         check(&server(members), "`failureMode` is not a key");
     }
@@ -155,7 +171,7 @@ fn agentgateway_1266_no_ignored_key() {
     check(&server("url: \"http://localhost:1/\", »maxBody: 1MiB"), "It belongs under `http`.");
     // Known, later: not "unknown", and never ignored.
     check(&with("»access: []"), "`access` is not available in this version");
-    check(&server("url: \"http://localhost:1/\", »breaker: off"), "not available in this version");
+    check(&server("url: \"http://localhost:1/\", »affinity: x"), "not available in this version");
     check(&with("listen: {address: \"127.0.0.1:1\", »tls: {}}"), "`tls` of `listen` is not available");
     // Written twice: which of them counts?
     check(&with("workers: 1\n»workers: 2"), "`workers` stands here a second time. The first one is at 2:1.");
@@ -274,6 +290,14 @@ fn no_message_contains_a_secret() {
         "identity: {apiKeys: {file: \"${file:${SECRET}}\"}}",
         "identity: {anonymous: \"${SECRET} x\"}",
         "telemetry: {callLog: \"${SECRET}\"}",
+        "limits: [{name: \"${SECRET} x\", key: [\"${SECRET}\"], rate: \"${SECRET}\", burst: \"${SECRET}\"}]",
+        "limits: [{name: a, key: \"${SECRET} bad\", quota: \"${SECRET}\", tz: \"${SECRET}\"}]",
+        "limits: [{name: a, key: tool, quota: 1/day, tz: \"${SECRET}\", when: \"${SECRET} bad\"}]",
+        "limits: [{name: a, key: tool, rate: 1/s, servers: [\"${SECRET}\"], tools: [\"${SECRET}\"]}]",
+        "limits: [{name: a, key: tool, rate: 1/s, tools: [\"${SECRET}.x\"], methods: [\"${SECRET}\"]}]",
+        "limits: [{name: a, key: tool, rate: 1/s, count: \"${SECRET}\", scope: \"${SECRET}\"}]",
+        "limitTable: {buckets: \"${SECRET}\", onFull: \"${SECRET}\"}",
+        "usage: {from: [\"${SECRET} x\"]}",
     ];
     let members = [
         "url: \"${SECRET}\"",
@@ -288,6 +312,11 @@ fn no_message_contains_a_secret() {
         "url: \"https://localhost/\", tls: {ca: \"${SECRET}\", serverName: \"${SECRET} x\"}",
         "url: \"http://localhost/\", headers: {A: \"${SECRET}${NOT_SET}\"}",
         "instances: [{url: \"http://localhost/\", weight: \"${SECRET}\"}]",
+        "url: \"http://localhost/\", health: \"${SECRET}\", breaker: {failureRatio: \"${SECRET}\"}",
+        "url: \"http://localhost/\", adaptive: {min: \"${SECRET}\", target: \"${SECRET}\"}",
+        "url: \"http://localhost/\", retry: {hedge: \"${SECRET}\"}, upstreamLimit: \"${SECRET}\"",
+        "url: \"http://localhost/\", faults: [{ratio: \"${SECRET}\", delay: \"${SECRET}\"}]",
+        "pools: {a: {url: \"http://localhost/\"}}, failover: \"${SECRET}\"",
     ];
     let texts = places.iter().map(|more| with(more)).chain(members.iter().map(|members| server(members)));
     for text in texts {
@@ -437,7 +466,6 @@ fn listeners_and_bounds() {
     check("mcpServers: »{}\n", "names no server");
     check("mcpServers:\n  »a: {}\n", "has no `url`");
     check(&server("url: »\"http://a/\", instances: [{url: \"http://b/\"}]"), "exclude each other");
-    check(&server("instances: [{url: \"http://a/\", weight: »3}]"), "not available in this version");
     check(&server("url: \"http://a/\", tls: »{serverName: a}"), "without an `https://` url");
     check(&server("url: \"https://a/\", tls: {ca: »Cargo.toml}"), "there is no certificate in it");
 }

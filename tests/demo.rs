@@ -258,6 +258,45 @@ fn metrics_move_with_a_call() {
     }
 }
 
+/// The limit of the demo is met by the printed line, told to the client, counted, and explained as it happens.
+#[test]
+fn the_limit_refuses_the_fourth_report_and_explain_says_so() {
+    let demo = Demo::start("limit", &[]);
+    let line = demo.pasted("export_report");
+    let (address, request) = parsed(&line);
+    let mut client = connect(&address);
+    let explain = demo.greeting.iter().find(|line| line.contains("explain -c")).unwrap();
+    assert!(explain.contains("--after 3"), "{explain}");
+    let answers: Vec<_> = (0..4).map(|_| client.call(&request).unwrap()).collect();
+    for (before, answer) in answers.iter().enumerate() {
+        let command = explain.replace("--after 3", &format!("--after {before}"));
+        let told = Command::new("sh").args(["-c", &command]).output().unwrap();
+        let told = String::from_utf8(told.stdout).unwrap();
+        let (status, verdict) = match before {
+            3 => (429, "refused: 429 rate_limited by limits.reports"),
+            _ => (200, "allowed"),
+        };
+        assert_eq!(
+            (answer.head.status, told.lines().next_back()),
+            (status, Some(verdict)),
+            "{before}: {told}"
+        );
+        assert_eq!(answer.head.field("ratelimit-policy"), Some("\"reports\";q=6;w=60"));
+        assert_eq!(answer.head.field("retry-after").is_some(), before == 3);
+    }
+    let other = Caller { target: "/mcp/shop".to_owned(), key: Some(demo.told("ops-agent").to_owned()) };
+    let report = Call::tool("export_report", json!({ "bytes": 1_000 }));
+    let answer = connect(&address).call(&other.modern(1, &report)).unwrap();
+    assert_eq!(answer.head.status, 200, "the other agent has no such limit");
+    let metrics = demo.metrics();
+    assert!(metrics.lines().any(|line| line == "ringgate_limited_total{limit=\"reports\"} 1"), "{metrics}");
+    for socket in ["sample.sock", "second.sock"] {
+        let asked =
+            |line: &str| line.starts_with("ringgate_upstream_requests_total") && line.contains(socket);
+        assert!(metrics.lines().any(asked), "{socket}: both instances are asked\n{metrics}");
+    }
+}
+
 #[test]
 fn traffic_reaches_tools_of_both_servers() {
     let demo = Demo::start("traffic", &["--traffic"]);

@@ -35,7 +35,18 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
 /// A path of this repository, as a reader would understand it: `tests/all`, `worker/exchange.rs`, `deny.toml`.
 fn is_path(word: &str) -> bool {
     let plain = word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-./".contains(&byte));
-    let ours = ["src/", "docs/", "tests/", "fuzz/", "loadtest/", "tuning/", "examples/", "benches/", ".ci/"];
+    let ours = [
+        "src/",
+        "docs/",
+        "tests/",
+        "fuzz/",
+        "loadtest/",
+        "models/",
+        "tuning/",
+        "examples/",
+        "benches/",
+        ".ci/",
+    ];
     let named = [".rs", ".md", ".toml"].iter().any(|ending| word.ends_with(ending));
     // What a fuzzer writes is not stored.
     plain && (named || ours.iter().any(|folder| word.starts_with(folder))) && !word.contains("/artifacts/")
@@ -93,17 +104,19 @@ fn the_first_screen_says_what_matters() {
 }
 
 #[test]
-fn configurations_of_the_readme_load() {
-    let text = fs::read_to_string(root().join("README.md")).unwrap();
+fn configurations_of_the_documents_load() {
+    let [readme, operators] =
+        ["README.md", "docs/LIMITS.md"].map(|path| fs::read_to_string(root().join(path)).unwrap());
     let base = std::env::temp_dir().join(format!("ringgate-documents-{}", std::process::id()));
     fs::create_dir_all(&base).unwrap();
     fs::write(base.join("keys.yaml"), "keys: []\n").unwrap();
-    let from_shell = text.split("<<'EOF'\n").skip(1).filter_map(|rest| rest.split("EOF").next());
-    let written: Vec<&str> = blocks(&text, "yaml").into_iter().chain(from_shell).collect();
-    assert_eq!(written.len(), 2);
+    let from_shell = readme.split("<<'EOF'\n").skip(1).filter_map(|rest| rest.split("EOF").next());
+    let in_yaml = [&readme, &operators].into_iter().flat_map(|text| blocks(text, "yaml"));
+    let written: Vec<&str> = in_yaml.chain(from_shell).collect();
+    assert_eq!(written.len(), 4);
     for yaml in written {
         let environment = |_: &str| Some("secret".to_owned());
-        let loaded = ringgate::config::load_with(yaml, "README.md", &base, &environment);
+        let loaded = ringgate::config::load_with(yaml, "a document", &base, &environment);
         let loaded = loaded.unwrap_or_else(|problems| panic!("{problems:?}\n{yaml}"));
         assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
     }

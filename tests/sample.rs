@@ -29,7 +29,7 @@ impl Servers {
         let directory = std::env::temp_dir().join(format!("ringgate-{test}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&directory);
         DirBuilder::new().mode(0o700).create(&directory).unwrap();
-        let handle = sample::start(directory.join("s")).unwrap();
+        let handle = sample::start(vec![directory.join("s")]).unwrap();
         Self { directory, handle: Some(handle) }
     }
 
@@ -255,7 +255,7 @@ fn an_open_directory_is_refused() {
     let directory = std::env::temp_dir().join(format!("ringgate-open-{}", std::process::id()));
     DirBuilder::new().mode(0o755).create(&directory).unwrap();
     std::fs::set_permissions(&directory, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let refused = sample::start(directory.join("s")).map(drop).unwrap_err();
+    let refused = sample::start(vec![directory.join("s")]).map(drop).unwrap_err();
     std::fs::remove_dir_all(&directory).unwrap();
     assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
     assert!(refused.to_string().contains("chmod 700"), "{refused}");

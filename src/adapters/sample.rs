@@ -1,7 +1,8 @@
 //! The sample servers of `ringgate demo`: a fictional shop and its operations desk, on the official SDK.
 //!
-//! One thread of its own with a tokio runtime serves both on one Unix socket, each under its own path, in
-//! both eras: revision 2026-07-28 without sessions, the older ones with them.
+//! One thread of its own with a tokio runtime serves both on Unix sockets, each under its own path, in both
+//! eras: revision 2026-07-28 without sessions, the older ones with them. Each socket is an instance of the
+//! same servers: what one was told the other knows, sessions included.
 //!
 //! Not here: what the tools do (`shop`, `operations`) and any knowledge of the gateway. The servers are
 //! real MCP servers that happen to live in the same process; the gateway reaches them as it reaches all.
@@ -25,26 +26,23 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use tokio::net::UnixListener;
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 /// Where the shop's server answers on the socket.
 pub const SHOP_PATH: &str = "/shop/mcp";
 /// Where the operations server answers on the socket.
 pub const OPERATIONS_PATH: &str = "/operations/mcp";
 
-/// The running sample servers. Dropping it ends them, cuts what is open and removes the socket.
+/// The running sample servers. Dropping it ends them, cuts what is open and removes the sockets.
 #[derive(Debug)]
 pub struct Handle {
-    socket: PathBuf,
+    sockets: Vec<PathBuf>,
     /// Never sent: the receiver wakes when it is dropped.
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Handle {
-    pub fn socket(&self) -> &Path {
-        &self.socket
-    }
-
     /// Ends the servers and waits until their thread is gone.
     pub fn stop(self) {
         drop(self);
@@ -58,24 +56,26 @@ impl Drop for Handle {
             // A panic of the thread was printed by the panic hook; there is nothing left to stop.
             let _ = thread.join();
         }
-        let _ = std::fs::remove_file(&self.socket);
+        for socket in &self.sockets {
+            let _ = std::fs::remove_file(socket);
+        }
     }
 }
 
-/// Serves both sample servers on `socket` (mode 0600). When it returns, the socket takes connections.
+/// Serves both sample servers on each of `sockets` (mode 0600). When it returns, they take connections.
 ///
 /// # Errors
-/// The socket's directory is open to other users, the socket cannot be bound (the path is taken or longer
+/// The directory of a socket is open to other users, a socket cannot be bound (the path is taken or longer
 /// than the 107 bytes that Linux allows), or no thread can be started.
-pub fn start(socket: PathBuf) -> io::Result<Handle> {
-    let listener = bind_private(&socket)?;
+pub fn start(sockets: Vec<PathBuf>) -> io::Result<Handle> {
+    let listeners: Vec<_> = sockets.iter().map(|socket| bind_private(socket)).collect::<io::Result<_>>()?;
     let (stop, stopped) = oneshot::channel();
     let thread = std::thread::Builder::new().name("sample-servers".to_owned()).spawn(move || {
-        if let Err(error) = serve(listener, stopped) {
+        if let Err(error) = serve(listeners, stopped) {
             tracing::error!(%error, "the sample servers stopped");
         }
     })?;
-    Ok(Handle { socket, stop: Some(stop), thread: Some(thread) })
+    Ok(Handle { sockets, stop: Some(stop), thread: Some(thread) })
 }
 
 /// A listening socket that no other user can reach. Between `bind` and the change of its mode only the
@@ -95,17 +95,21 @@ fn bind_private(socket: &Path) -> io::Result<std::os::unix::net::UnixListener> {
     Ok(listener)
 }
 
-fn serve(listener: std::os::unix::net::UnixListener, stopped: oneshot::Receiver<()>) -> io::Result<()> {
+fn serve(listeners: Vec<std::os::unix::net::UnixListener>, stopped: oneshot::Receiver<()>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async move {
-        let listener = UnixListener::from_std(listener)?;
         let shop = shop::Shop::new();
         let operations = operations::Operations::new();
         let app = Router::new()
             .nest_service(SHOP_PATH, service(move || shop.clone()))
             .nest_service(OPERATIONS_PATH, service(move || operations.clone()));
+        let mut instances = JoinSet::new();
+        for listener in listeners {
+            let listener = UnixListener::from_std(listener)?;
+            instances.spawn(axum::serve(listener, app.clone()).into_future());
+        }
         tokio::select! {
-            served = axum::serve(listener, app) => served,
+            Some(ended) = instances.join_next() => ended.map_err(io::Error::other)?,
             // Not a graceful stop: an open stream would hold it up, and the demo is over.
             _ = stopped => Ok(()),
         }

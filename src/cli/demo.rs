@@ -62,7 +62,9 @@ pub fn start(arguments: &Arguments) -> ExitCode {
                 ready(Ready { listen: *listen, admin });
             }
         };
-        cli::run::serve(config, arguments.driver, told).map_err(anyhow::Error::msg)
+        let options =
+            cli::run::Args { config: config.to_owned(), driver: arguments.driver, allow_faults: false };
+        cli::run::serve(&options, told).map_err(anyhow::Error::msg)
     });
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -84,11 +86,14 @@ pub fn run(
     require_free("--admin", arguments.admin)?;
     // In this order, because locals are dropped in the opposite one: load, servers, directory.
     let scene = Scene::set(arguments)?;
-    let _servers = sample::start(scene.socket())
+    let _servers = sample::start(scene.sockets())
         .map_err(|error| anyhow::anyhow!("the sample servers cannot start: {error}"))?;
     let load = Rc::new(OnceCell::new());
-    let greeting =
-        Greeting { keys: scene.keys.clone(), call_log: arguments.traffic.then(|| scene.call_log()) };
+    let greeting = Greeting {
+        keys: scene.keys.clone(),
+        config: scene.config(),
+        call_log: arguments.traffic.then(|| scene.call_log()),
+    };
     let announce = announce(greeting, arguments.traffic, Rc::clone(&load));
     let ended = serve(&scene.config(), announce);
     drop(load);

@@ -3,9 +3,12 @@
 //! Not here: anything that another folder could use. Exit codes: 0 done, 1 a problem that the user can
 //! mend (on stderr, with cause and cure), 2 usage. Output has no colours.
 
+pub mod admin;
 pub mod check;
 pub mod demo;
+pub mod explain;
 pub mod key;
+pub mod kill;
 pub mod run;
 pub mod schema;
 
@@ -35,11 +38,17 @@ enum Command {
     Demo(demo::Arguments),
     /// Validate a config; every problem as `file:line:column: what`
     Check(check::Args),
+    /// Tell what would become of a call, rule by rule, and where it would go
+    Explain(explain::Args),
     /// Print the JSON Schema of the config
     Schema,
     /// Make, list and revoke API keys
     #[command(subcommand)]
     Key(key::Command),
+    /// Refuse calls of a running gateway at once, and cut those that run
+    Kill(kill::KillArgs),
+    /// Let killed calls pass again
+    Unkill(kill::UnkillArgs),
     /// Print the version
     Version,
 }
@@ -50,8 +59,11 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Demo(args) => demo::start(&args),
         Command::Check(args) => check::run(&args),
+        Command::Explain(args) => explain::run(&args),
         Command::Schema => schema::run(),
         Command::Key(command) => key::run(&command),
+        Command::Kill(args) => kill::kill(&args),
+        Command::Unkill(args) => kill::unkill(&args),
         Command::Version => print(concat!("ringgate ", env!("CARGO_PKG_VERSION"))),
     }
 }

@@ -26,7 +26,6 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -42,6 +41,9 @@ pub struct Args {
     /// How workers wait for the kernel; epoll is for hosts that forbid io_uring
     #[arg(long, value_enum, default_value_t = Driver::Uring)]
     pub driver: Driver,
+    /// Serve a config with `faults`, which make calls fail on purpose
+    #[arg(long)]
+    pub allow_faults: bool,
 }
 
 /// The addresses that the gateway really took.
@@ -63,7 +65,7 @@ pub fn run(args: &Args) -> ExitCode {
         }
         let _ = out.flush();
     };
-    match serve(&args.config, args.driver, printed) {
+    match serve(args, printed) {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => cli::fail(problem),
     }
@@ -73,13 +75,15 @@ pub fn run(args: &Args) -> ExitCode {
 ///
 /// # Errors
 /// A sentence, or one a line for the config, that names cause and cure.
-pub fn serve(config: &Path, driver: Driver, ready: impl FnOnce(&Bound)) -> Result<(), String> {
+pub fn serve(args: &Args, ready: impl FnOnce(&Bound)) -> Result<(), String> {
+    let Args { config, driver, allow_faults } = args;
     let Loaded { plan, watched, warnings } = config::load(config).map_err(|problems| problems.to_string())?;
+    plan.check_faults(*allow_faults)?;
     control::logging::init();
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    if driver == Driver::Uring {
+    if *driver == Driver::Uring {
         runtime::check_uring()?;
     }
     sys::raise_descriptor_limit();
@@ -88,16 +92,19 @@ pub fn serve(config: &Path, driver: Driver, ready: impl FnOnce(&Bound)) -> Resul
         Some(path) => keys::read(path).map_err(|problems| problems.to_string())?,
         None => KeyRing::default(),
     };
+    let kept = control::store::open(&plan)?;
     let (per_worker, bound) = bind(&plan)?;
     let admin = plan.admin.map(|address| listen::bind(address, 1, limits::LISTEN_BACKLOG)).transpose()?;
     let admin = admin.and_then(|mut sockets| sockets.pop());
     let bound = Bound { listeners: bound, admin: admin.as_ref().and_then(|socket| socket.local_addr().ok()) };
-    let (shared, bells) = Shared::new(Arc::new(plan), ring, Addresses::default())
+    let (shared, bells) = Shared::new(Arc::new(plan), ring, Addresses::default(), kept.keys())
         .map_err(|error| format!("cannot start: {error}: raise the limit of open descriptors (ulimit -n)"))?;
-    let options = control::Options { config_path: Some(config.to_owned()), watched, admin };
+    kept.give_to(&shared);
+    let options =
+        control::Options { config_path: Some(config.clone()), watched, admin, allow_faults: *allow_faults };
     let side = control::start(Arc::clone(&shared), options)
         .map_err(|error| format!("cannot start the control thread: {error}: {}", cure(&error)))?;
-    let mut crew = start_workers(&shared, driver, per_worker, bells)?;
+    let mut crew = start_workers(&shared, *driver, per_worker, bells)?;
     let served = crew.until_up().and_then(|()| {
         side.ready();
         ready(&bound);

@@ -1,19 +1,16 @@
 //! `File` to `Plan`: defaults, meaning, and whether the parts fit together.
 //!
-//! Not here: keys and their types (`read`), servers (`compile_server`). What is wrong goes to the
-//! reader, and compiling goes on, so that one run finds every mistake.
+//! Not here: keys and their types (`read`), servers (`compile_server`), limits (`compile_limit`). What is wrong
+//! goes to the reader, and compiling goes on, so that one run finds every mistake.
 
 use crate::config::address;
+use crate::config::compile_limit;
 use crate::config::compile_server;
 use crate::config::file;
 use crate::config::file::Admin;
 use crate::config::file::Anonymous;
 use crate::config::file::File;
 use crate::config::keys;
-use crate::config::limit::LimitTable;
-use crate::config::limit::Limits;
-use crate::config::limit::OnFull;
-use crate::config::limit::RateLimitHeaders;
 use crate::config::limits;
 use crate::config::plan::CallLog;
 use crate::config::plan::Http;
@@ -35,12 +32,14 @@ const ADMIN_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr:
 const ANONYMOUS: &str = "anonymous";
 
 /// The plan, meaningful only if the reader has no problems afterwards. Its digest is still empty.
-pub fn plan(reader: &mut Reader<'_>, file: File) -> Plan {
+pub fn plan(reader: &mut Reader<'_>, mut file: File) -> Plan {
     let (listeners, exposed) = listeners(reader, &file.listen);
     let admin = admin(reader, file.admin.as_ref(), &listeners);
     let servers = compile_server::servers(reader, &file.mcp_servers);
     let by_name: HashMap<_, _> =
         servers.iter().zip(0..).map(|(server, id)| (Box::from(&*server.name), id)).collect();
+    let identity = identity(reader, &file.identity, exposed);
+    let limits = compile_limit::limits(reader, &mut file, identity.anonymous.is_some());
     Plan {
         digest: String::new(),
         listeners,
@@ -49,14 +48,9 @@ pub fn plan(reader: &mut Reader<'_>, file: File) -> Plan {
         http: http(reader, &file.http),
         servers,
         by_name,
-        identity: identity(reader, &file.identity, exposed),
-        limits: Limits {
-            list: Vec::new(),
-            table: LimitTable { buckets: limits::LIMIT_BUCKETS_DEFAULT, on_full: OnFull::Refuse },
-            headers: RateLimitHeaders::Draft,
-            usage_from: Vec::new(),
-        },
-        state_dir: None,
+        identity,
+        limits,
+        state_dir: file.state.dir.map(|dir| reader.path(&dir.value)),
         call_log: call_log(reader, file.telemetry.call_log),
     }
 }
@@ -199,13 +193,17 @@ fn identity(reader: &mut Reader<'_>, identity: &file::Identity, exposed: Option<
 }
 
 fn principal(reader: &mut Reader<'_>, name: &Located<String>) -> Option<Arc<str>> {
-    if keys::is_name(&name.value) {
-        return Some(name.value.as_str().into());
+    is_name(reader, name, "a principal").then(|| name.value.as_str().into())
+}
+
+/// Whether it can name `what` ("a principal") wherever names are shown; where it cannot, that is a problem.
+pub fn is_name(reader: &mut Reader<'_>, name: &Located<String>, what: &str) -> bool {
+    let fits = keys::is_name(&name.value);
+    if !fits {
+        let cure = format!("It has 1 to {} letters, digits and `-_.@:/+`.", limits::PRINCIPAL_BYTES_MAX);
+        reader.problem(name.place, format!("{} is no name of {what}", name.shown()), cure);
     }
-    let what = format!("{} is no name of a principal", name.shown());
-    let cure = format!("It has 1 to {} letters, digits and `-_.@:/+`.", limits::PRINCIPAL_BYTES_MAX);
-    reader.problem(name.place, what, cure);
-    None
+    fits
 }
 
 /// The key file is read for its mistakes only: keys are not part of the plan, they change by themselves.

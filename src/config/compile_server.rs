@@ -1,9 +1,11 @@
 //! `mcpServers` to servers of the plan: names, endpoints, injected headers, TLS.
 //!
-//! Not here: the rest of the plan (`compile`).
+//! Not here: which instances there are (`compile_pools`), traffic (`compile_traffic`), the rest of the plan
+//! (`compile`).
 
-use crate::config::address;
 use crate::config::address::Url;
+use crate::config::compile_pools;
+use crate::config::compile_traffic;
 use crate::config::file;
 use crate::config::file::Tls;
 use crate::config::limits;
@@ -12,18 +14,11 @@ use crate::config::plan::EraChoice;
 use crate::config::plan::InjectedHeader;
 use crate::config::plan::Server;
 use crate::config::plan::Timeouts;
-use crate::config::plan::Transport;
 use crate::config::problem::Place;
 use crate::config::problem::quoted;
 use crate::config::reader::Located;
 use crate::config::reader::Reader;
 use crate::config::tls;
-use crate::config::traffic::Balance;
-use crate::config::traffic::Breaker;
-use crate::config::traffic::Hedge;
-use crate::config::traffic::Pool;
-use crate::config::traffic::Retry;
-use crate::config::traffic::Traffic;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use std::collections::HashMap;
@@ -105,7 +100,8 @@ fn one(
     server: &file::Server,
     shared_tls: &mut Option<Arc<ClientConfig>>,
 ) -> Server {
-    let urls = urls(reader, name, server);
+    let pools = compile_pools::pools(reader, name, server);
+    let urls = &pools.urls;
     let secure = urls.iter().any(|url| url.tls);
     if let Some(written) = &server.tls
         && !secure
@@ -133,98 +129,11 @@ fn one(
         },
         tls: if secure { client(reader, name, server.tls.as_ref(), shared_tls) } else { None },
         era: server.era.unwrap_or(EraChoice::Auto),
-        traffic: traffic(urls.len()),
-        tool_total_ms: Vec::new(),
-        forward_deadline: false,
-        idempotent: Vec::new(),
-        faults: Vec::new(),
-    }
-}
-
-fn traffic(instances: usize) -> Traffic {
-    Traffic {
-        balance: Balance::RoundRobin,
-        weights: vec![1; instances].into(),
-        pools: vec![Pool { name: "default".into(), first: 0, count: instances }],
-        failover: None,
-        health: None,
-        breaker: Some(Breaker {
-            window: limits::BREAKER_WINDOW_DEFAULT,
-            failure_permille: 500,
-            min_calls: 20,
-            open_ms: 30_000,
-            max_open_ms: 300_000,
-            probes: 3,
-            per_tool: false,
-        }),
-        adaptive: None,
-        retry: Retry { max: 0, budget_permille: 100, hedge: Hedge::Off },
-        hold: false,
-    }
-}
-
-fn urls(reader: &mut Reader<'_>, name: &Located<String>, server: &file::Server) -> Vec<Url> {
-    let written: Vec<&Located<String>> =
-        server.url.iter().chain(server.instances.iter().map(|instance| &instance.url)).collect();
-    match (&server.url, server.instances.len()) {
-        (Some(url), 1..) => {
-            reader.problem(
-                url.place,
-                "`url` and `instances` exclude each other",
-                "Put this url into `instances`.",
-            );
-        }
-        // A `url` or `command` that could not be read was reported where it stands.
-        (None, 0) if !server.reported => {
-            let what = format!("the server `{}` has no `url`", name.value);
-            reader.problem(name.place, what, "Write `url: http://…/mcp`.");
-        }
-        _ => {}
-    }
-    if let Some(text) = written.get(limits::INSTANCES_MAX) {
-        reader.problem(text.place, format!("more than {} instances", limits::INSTANCES_MAX), "");
-    }
-    let mut urls: Vec<Url> = Vec::new();
-    for text in written {
-        let url = match address::url(&text.value) {
-            Ok(url) => url,
-            Err(flaw) => {
-                reader.problem(text.place, format!("the url {flaw}"), "Write `http://HOST:PORT/mcp`.");
-                continue;
-            }
-        };
-        plaintext(reader, text, &url, server.plaintext);
-        let named = server.tls.as_ref().is_some_and(|tls| tls.value.server_name.is_some());
-        if url.tls && !named && ServerName::try_from(&*url.host).is_err() {
-            let what = "no certificate can carry the host of this url";
-            reader.problem(text.place, what, "Write `tls: {serverName: NAME}`.");
-        }
-        if urls.contains(&url) {
-            reader.problem(text.place, "this instance stands here a second time", "Remove it.");
-        }
-        urls.push(url);
-    }
-    urls
-}
-
-/// Plain HTTP to a public address needs the operator's word. A name could be anywhere; only one that
-/// looks public is worth a warning.
-fn plaintext(reader: &mut Reader<'_>, text: &Located<String>, url: &Url, meant: bool) {
-    if url.tls || meant {
-        return;
-    }
-    let cure = "Write `https://`, or `plaintext: true` if this is meant.";
-    match &url.transport {
-        Transport::Address(address) if !address::is_near(address.ip()) => {
-            let what =
-                "`http://` to a public address: calls and credentials would cross the internet in clear";
-            reader.problem(text.place, what, cure);
-        }
-        Transport::Name { host, .. } if !address::is_near_name(host) => {
-            let what = "`http://` to a name that may be public: calls and credentials would travel in clear";
-            reader.warn(text.place, what, cure);
-        }
-        _ => {}
+        traffic: compile_traffic::traffic(reader, server, pools),
+        tool_total_ms: compile_traffic::tool_totals(&timeout.tools),
+        forward_deadline: timeout.forward.unwrap_or(false),
+        idempotent: server.idempotent.clone(),
+        faults: compile_traffic::faults(reader, &server.faults),
     }
 }
 

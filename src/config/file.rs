@@ -1,13 +1,27 @@
 //! What the operator writes, as types. `read` fills them, `ringgate schema` describes them, and a test
 //! keeps both to the same keys.
 //!
-//! Not here: defaults, meaning, and whether parts fit together (`compile`). Doc comments of this file
+//! Not here: traffic of a server (`file_traffic`), limits (`file_limit`), defaults, meaning, and whether parts fit together (`compile`). Doc comments of this file
 //! are the texts of the JSON Schema, so they are written for operators.
 
+use crate::config::file_limit::Limit;
+use crate::config::file_limit::LimitTable;
+use crate::config::file_limit::State;
+use crate::config::file_limit::Usage;
+use crate::config::file_traffic::Adaptive;
+use crate::config::file_traffic::Breaker;
+use crate::config::file_traffic::Fault;
+use crate::config::file_traffic::Health;
+use crate::config::file_traffic::OrOff;
+use crate::config::file_traffic::Pool;
+use crate::config::file_traffic::Retry;
+use crate::config::limit::RateLimitHeaders;
+use crate::config::pattern::Pattern;
 use crate::config::plan::EraChoice;
 use crate::config::problem::Place;
 use crate::config::reader::Located;
 use crate::config::schema;
+use crate::config::traffic::Balance;
 use schemars::JsonSchema;
 
 /// Configuration of Ringgate, an MCP gateway. YAML or JSON; a client's `mcp.json` is one too.
@@ -33,6 +47,19 @@ pub struct File {
     pub mcp_servers: Vec<(Located<String>, Server)>,
     #[schemars(with = "Option<Identity>")]
     pub identity: Identity,
+    /// Limits of callers, all at once.
+    #[schemars(with = "Option<Vec<Limit>>")]
+    pub limits: Vec<Limit>,
+    #[schemars(with = "Option<LimitTable>")]
+    pub limit_table: LimitTable,
+    /// What callers are told about their limits: `RateLimit` and `RateLimit-Policy` (draft), the `X-RateLimit-*`
+    /// trio (legacy), or nothing (off). Default draft.
+    #[schemars(with = "Option<schema::RateLimitHeaders>")]
+    pub rate_limit_headers: Option<RateLimitHeaders>,
+    #[schemars(with = "Option<Usage>")]
+    pub usage: Usage,
+    #[schemars(with = "Option<State>")]
+    pub state: State,
     #[schemars(with = "Option<Telemetry>")]
     pub telemetry: Telemetry,
 }
@@ -92,9 +119,33 @@ pub struct Server {
     /// Which revisions of MCP the server speaks. Default auto.
     #[schemars(with = "Option<schema::Era>")]
     pub era: Option<EraChoice>,
-    /// How calls are spread over `instances`. Default roundRobin.
+    /// How calls are spread over `instances`: in turn, by `weight`, to the one with fewest calls in flight, to the
+    /// less busy of two random ones, or by the load that they report (ORCA). Default roundRobin.
     #[schemars(with = "Option<schema::Balance>")]
-    pub balance: Option<()>,
+    pub balance: Option<Balance>,
+    /// Named groups of instances, instead of `url` and `instances`. The first that is not `failover` gets the calls.
+    #[schemars(with = "Option<std::collections::BTreeMap<String, Pool>>")]
+    pub pools: Vec<(Located<String>, Pool)>,
+    /// The pool that gets the calls while no instance of the other one can.
+    pub failover: Option<Located<String>>,
+    /// Probes of each instance, or `off`. Default off.
+    pub health: Option<OrOff<Health>>,
+    /// Circuit breaker of each instance, or `off`. Default on.
+    pub breaker: Option<OrOff<Breaker>>,
+    /// A limit of concurrent calls that follows the server's latency, or `off`. Default off.
+    pub adaptive: Option<OrOff<Adaptive>>,
+    #[schemars(with = "Option<Retry>")]
+    pub retry: Retry,
+    /// Tools whose calls may be sent twice, `*` for any characters.
+    #[schemars(with = "Option<schema::Names>")]
+    pub idempotent: Vec<Pattern>,
+    /// After a 429 of the server: `pass` goes on calling it, `hold` refuses its calls here until its `Retry-After` is
+    /// over. Default pass.
+    #[schemars(with = "Option<schema::UpstreamLimit>")]
+    pub upstream_limit: Option<UpstreamLimit>,
+    /// Faults that are made on purpose. Needs `run --allow-faults`.
+    #[schemars(with = "Option<Vec<Fault>>")]
+    pub faults: Vec<Fault>,
     /// true: `http://` to a public address is meant. Default false.
     #[schemars(with = "Option<bool>")]
     pub plaintext: bool,
@@ -126,9 +177,15 @@ pub struct Server {
 #[schemars(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Instance {
     pub url: Located<String>,
-    /// Share of the calls; in this version every instance has the same, 1.
-    #[schemars(with = "Option<schema::Weight>")]
-    pub weight: Option<()>,
+    /// Share of the calls with `balance: weighted`; 0 for none. Default 1.
+    #[schemars(with = "Option<schema::Number>")]
+    pub weight: Option<Located<u32>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamLimit {
+    Pass,
+    Hold,
 }
 
 /// How long the gateway waits for a server.
@@ -147,6 +204,12 @@ pub struct Timeout {
     /// For the whole call. Default 10m, and none for an event stream.
     #[schemars(with = "Option<schema::Duration>")]
     pub total: Option<u64>,
+    /// For the whole call of some tools, by their name, `*` for any characters.
+    #[schemars(with = "Option<std::collections::BTreeMap<String, schema::Duration>>")]
+    pub tools: Vec<(Pattern, u64)>,
+    /// true: the server is told in `Ringgate-Deadline` how many milliseconds are left. Default false.
+    #[schemars(with = "Option<bool>")]
+    pub forward: Option<bool>,
 }
 
 /// TLS to a server whose `url` is `https://`.

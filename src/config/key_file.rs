@@ -12,16 +12,14 @@ use crate::config::limits;
 use crate::config::problem::Problems;
 use crate::config::problem::nearest;
 use crate::config::reader::reason;
+use crate::config::replace::beside;
+use crate::config::replace::replace;
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::Write;
 use std::fs::File;
 use std::fs::OpenOptions;
-use std::io::Write as _;
-use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 
 /// Random bytes of a key: 256 bits, so that its plain SHA-256 cannot be searched.
@@ -156,43 +154,6 @@ fn lock(target: &Path) -> std::io::Result<File> {
     Ok(file)
 }
 
-fn beside(target: &Path, ending: &str) -> PathBuf {
-    let mut name = target.as_os_str().to_owned();
-    name.push(ending);
-    name.into()
-}
-
-/// A new file renamed over the old one, with the old one's mode and owner; a first one is 0600.
-fn replace(target: &Path, bytes: &[u8], durable: bool) -> std::io::Result<()> {
-    let before = std::fs::metadata(target).ok();
-    let fresh = beside(target, &format!(".{}.new", std::process::id()));
-    let done = (|| {
-        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&fresh)?;
-        file.write_all(bytes)?;
-        let mode = before.as_ref().map_or(0o600, |before| before.mode() & 0o777);
-        file.set_permissions(std::fs::Permissions::from_mode(mode))?;
-        let own = file.metadata()?;
-        if let Some(before) = &before
-            && (before.uid(), before.gid()) != (own.uid(), own.gid())
-        {
-            std::os::unix::fs::fchown(&file, Some(before.uid()), Some(before.gid()))?;
-        }
-        if durable {
-            file.sync_all()?;
-        }
-        std::fs::rename(&fresh, target)
-    })();
-    if done.is_err() {
-        // The old file is untouched; half a new one is of no use to anybody.
-        let _ = std::fs::remove_file(&fresh);
-    } else if durable
-        && let Some(directory) = target.parent().filter(|directory| !directory.as_os_str().is_empty())
-    {
-        File::open(directory)?.sync_all()?;
-    }
-    done
-}
-
 fn render(written: &[WrittenKey]) -> String {
     let mut out = String::from(HEADER);
     out.push_str(if written.is_empty() { "keys: []\n" } else { "keys:\n" });
@@ -263,6 +224,8 @@ pub fn write_last_used(path: &Path, ring: &KeyRing) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::MetadataExt;
+    use std::path::PathBuf;
 
     /// A directory of its own, removed at the end.
     struct Scratch(PathBuf);

@@ -132,18 +132,74 @@ pub const MAILBOX: usize = 4096;
 
 /// Buckets of the table of rates: 8 MiB.
 pub const LIMIT_BUCKETS_DEFAULT: usize = 1024 * 1024;
+/// What `limitTable.buckets` may ask for before it is rounded up to a power of two: 8 KiB to 512 MiB.
+pub const LIMIT_BUCKETS_MIN: u64 = 1_000;
+pub const LIMIT_BUCKETS_MAX: u64 = 64_000_000;
+/// Largest count of a limit: what an integer of a structured field holds (RFC 9651 section 3.3.1), because
+/// `RateLimit-Policy` tells it.
+pub const LIMIT_COUNT_MAX: u64 = 999_999_999_999_999;
+/// Fastest `rate`, and the longest time in which a `burst` may refill: what a bucket's 44 bits of time can tell apart.
+pub const RATE_PER_MS_MAX: u64 = 1_000;
+pub const BURST_REFILL_MS_MAX: u64 = 86_400_000;
+/// Weight of an instance; the sum of all stays far inside 32 bits.
+pub const WEIGHT_MAX: u32 = 1_000;
+/// Names or patterns in one list (tools, servers, methods): a call is compared with all of them.
+pub const NAMES_MAX: usize = 256;
+/// Faults that one server makes on purpose.
+pub const FAULTS_MAX: usize = 16;
+/// Probes of health: the values of the contract.
+pub const HEALTH_INTERVAL_MS_DEFAULT: u64 = 5_000;
+pub const HEALTH_TIMEOUT_MS_DEFAULT: u64 = 1_000;
+pub const HEALTH_UNHEALTHY_DEFAULT: u8 = 3;
+pub const HEALTH_HEALTHY_DEFAULT: u8 = 2;
+/// Consecutive outcomes that a config may ask for; they share one word with the state.
+pub const HEALTH_OUTCOMES_MAX: u8 = 100;
 /// Outcomes that a breaker looks back at.
 pub const BREAKER_WINDOW_DEFAULT: u32 = 100;
 pub const BREAKER_WINDOW_MAX: u32 = 10_000;
+pub const BREAKER_FAILURE_PERMILLE_DEFAULT: u32 = 500;
+pub const BREAKER_CALLS_MIN_DEFAULT: u32 = 20;
+pub const BREAKER_OPEN_MS_DEFAULT: u64 = 30_000;
+pub const BREAKER_OPEN_MS_MAX_DEFAULT: u64 = 300_000;
+pub const BREAKER_PROBES_DEFAULT: u8 = 3;
+/// Probes of a half-open breaker; they share one word with its state.
+pub const BREAKER_PROBES_MAX: u8 = 100;
+/// Concurrent calls between which an adaptive limit moves.
+pub const ADAPTIVE_CALLS_MIN_DEFAULT: u32 = 4;
+pub const ADAPTIVE_CALLS_MAX_DEFAULT: u32 = 256;
+/// More than the connections of one worker are no limit.
+pub const ADAPTIVE_CALLS_MAX: u32 = 20_000;
+pub const ADAPTIVE_PERCENTILE_DEFAULT: u8 = 95;
+pub const ADAPTIVE_TARGET_MS_DEFAULT: u64 = 250;
+/// Attempts after the first.
+pub const RETRIES_DEFAULT: u8 = 1;
+pub const RETRIES_MAX: u8 = 10;
+pub const RETRY_BUDGET_PERMILLE_DEFAULT: u32 = 100;
 /// Longest CEL expression.
 pub const EXPRESSION_BYTES_MAX: usize = 4 * 1024;
 /// Steps that one evaluation of a CEL expression may take. Past it: an evaluation error.
 pub const EXPRESSION_STEPS_MAX: usize = 1_000;
+/// Bytes of text that one step may look at or copy: with the steps it bounds the time of an evaluation.
+pub const EXPRESSION_STEP_BYTES: usize = 256;
+/// Nesting of one CEL expression, brackets and operators: keeps every walk over it off the end of the stack.
+pub const EXPRESSION_DEPTH_MAX: usize = 128;
+/// JSON values of one message that expressions look into. Past it: an evaluation error.
+pub const EXPRESSION_VALUES_MAX: usize = 64 * 1024;
+/// Compiled form of a pattern of `matches` that a config writes out. Past it: a problem of `check`.
+pub const PATTERN_COMPILED_BYTES_MAX: usize = 1024 * 1024;
+/// A pattern that is known only at run time may be a caller's choice: its text and its compiled form are kept
+/// so small that compiling it takes about 1 ms at most. Past them: an evaluation error.
+pub const CALLER_PATTERN_BYTES_MAX: usize = 64;
+pub const CALLER_PATTERN_COMPILED_BYTES_MAX: usize = 64 * 1024;
+/// What compiling one costs: two at most in one evaluation.
+pub const CALLER_PATTERN_STEPS: usize = EXPRESSION_STEPS_MAX / 2;
+/// Such patterns that a worker keeps compiled. One more takes the place of the oldest.
+pub const CALLER_PATTERNS_MAX: usize = 16;
 /// Limits of one config.
 pub const LIMITS_MAX: usize = 256;
 /// Limits that may match one call. Past it: a problem of `check`, where it can be seen, else refused.
 pub const LIMITS_PER_CALL_MAX: usize = 32;
-/// Cells of quotas and token counts: 24 bytes each, never forgotten while their window lasts.
+/// Cells of quotas, and as many of token counts: 16 bytes each, never forgotten while their window lasts.
 pub const PINNED_CELLS_MAX: usize = 64 * 1024;
 /// Tools of one server that have a breaker of their own.
 pub const TOOL_BREAKERS_MAX: usize = 256;
@@ -208,6 +264,26 @@ pub const SAMPLE_STEP_MS_MAX: u64 = 5_000;
 /// Connections of the admin listener. Past it the oldest is closed: it is the likeliest to only hold a
 /// place, and a probe must get in.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// Body of a request to the admin listener. Past it: 413.
+pub const ADMIN_BODY_BYTES_MAX: usize = 16 * 1024;
+/// Tokens of one report to `/api/v1/usage`, each way. Past it: refused, as surely a mistake.
+pub const REPORTED_TOKENS_MAX: u64 = 1_000_000_000;
+/// Kill switches in force at once. Past it: refused; `kill all` has no need of a list.
+pub const KILLS_MAX: usize = 1024;
+/// Name, operator or reason of a kill switch. Past it: refused.
+pub const KILL_TEXT_BYTES_MAX: usize = 1024;
+/// The file of kill switches: `KILLS_MAX` of the longest fit. Past it: the start is refused.
+pub const KILLS_FILE_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// Health probes under way at the same time. Past it they wait, each for its turn.
+pub const PROBES_MAX: usize = 64;
+/// What quotas have used is written this often: what a kill of the process can lose.
+pub const QUOTAS_FLUSH_MS: u64 = 1_000;
+/// The file of quotas: all cells of both kinds fit. Past it: it is set aside.
+pub const QUOTAS_FILE_BYTES_MAX: u64 = 64 * PINNED_CELLS_MAX as u64;
+/// How often breakers whose time is over change without a call.
+pub const TIDY_MS: u64 = 1_000;
+/// All buckets of rates are looked at once in this time; the table asks for once a day.
+pub const SWEEP_ROUND_MS: u64 = 3_600_000;
 /// Longest wait for a request's head on the admin listener, idle keep-alive included.
 pub const ADMIN_HEADER_TIMEOUT_MS: u64 = 5_000;
 /// Longest life of an admin connection: ends readers that take one byte a second.
@@ -257,4 +333,6 @@ const _: () = {
     // A relay holds one buffer.
     assert!(RELAY_BUFFER_BYTES <= 64 * 1024);
     assert!(RESOLVES_MAX < BLOCKING_THREADS_MAX);
+    assert!(ADAPTIVE_CALLS_MAX as usize >= UPSTREAM_CONNECTIONS_MAX);
+    assert!(WEIGHT_MAX as usize * INSTANCES_MAX <= u32::MAX as usize);
 };

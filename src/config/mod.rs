@@ -4,10 +4,15 @@
 
 pub mod address;
 pub mod compile;
+pub mod compile_limit;
+pub mod compile_pools;
 pub mod compile_server;
+pub mod compile_traffic;
 pub mod expand;
 pub mod expression;
 pub mod file;
+pub mod file_limit;
+pub mod file_traffic;
 pub mod fuzz;
 pub mod key_file;
 pub mod keys;
@@ -17,8 +22,11 @@ pub mod pattern;
 pub mod plan;
 pub mod problem;
 pub mod read;
+pub mod read_limit;
 pub mod read_server;
+pub mod read_traffic;
 pub mod reader;
+pub mod replace;
 pub mod schema;
 pub mod strangers;
 pub mod table;

@@ -47,6 +47,17 @@ pub enum Named {
     Resource,
 }
 
+impl Named {
+    /// The method that calls for it.
+    pub const fn method(self) -> &'static str {
+        match self {
+            Self::Tool => "tools/call",
+            Self::Prompt => "prompts/get",
+            Self::Resource => "resources/read",
+        }
+    }
+}
+
 /// `server.tool`, `prompt:server.name`, `resource:server.URI`; `*` alone is every tool. The server is what stands
 /// before the first dot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +81,10 @@ impl ToolPattern {
 
     pub fn matches(&self, named: Named, server: &str, name: &str) -> bool {
         self.named == named && self.server.matches(server) && self.name.matches(name)
+    }
+
+    pub const fn named(&self) -> Named {
+        self.named
     }
 
     /// The pattern of the server's name.

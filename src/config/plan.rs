@@ -34,6 +34,29 @@ pub struct Plan {
     pub call_log: CallLog,
 }
 
+impl Plan {
+    /// Whether calls are made to fail on purpose.
+    pub fn has_faults(&self) -> bool {
+        self.servers.iter().any(|server| !server.faults.is_empty())
+    }
+
+    /// Whether it may be served.
+    ///
+    /// # Errors
+    /// A sentence with its cure, where it has faults and they are not allowed.
+    pub fn check_faults(&self, allowed: bool) -> Result<(), String> {
+        let faulty = self.servers.iter().find(|server| !server.faults.is_empty());
+        match faulty {
+            Some(server) if !allowed => Err(format!(
+                "`faults` of the server `{}` make its calls fail on purpose: start with `run --allow-faults`, or \
+                 remove them",
+                server.name
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Index into [`Plan::servers`]. Not stable over reloads: use the name for that.
 pub type ServerId = u16;
 

@@ -1,7 +1,7 @@
 //! The tree to `File`: which keys there are, where, and what their values look like.
 //!
-//! Not here: `mcpServers` (`read_server`), and what the values mean together (`compile`). Every key is asked for by name; what nobody
-//! asked for is a mistake, so that no key is ever ignored.
+//! Not here: `mcpServers` (`read_server`), limits (`read_limit`), and what the values mean together (`compile`).
+//! Every key is asked for by name; what nobody asked for is a mistake, so that no key is ever ignored.
 
 use crate::config::file::Admin;
 use crate::config::file::Anonymous;
@@ -12,7 +12,9 @@ use crate::config::file::Http;
 use crate::config::file::Identity;
 use crate::config::file::Telemetry;
 use crate::config::limits;
+use crate::config::read_limit;
 use crate::config::read_server;
+use crate::config::reader;
 use crate::config::reader::Located;
 use crate::config::reader::Reader;
 use crate::config::strangers;
@@ -43,6 +45,7 @@ pub fn file(reader: &mut Reader<'_>, root: &Node) -> File {
     if let Some(node) = table.take("telemetry") {
         file.telemetry = telemetry(reader, node);
     }
+    read_limit::limits(reader, &mut table, &mut file);
     table.close(reader, &strangers::ROOT);
     file
 }
@@ -77,7 +80,7 @@ fn admin(reader: &mut Reader<'_>, node: &Node) -> Option<Admin> {
         return listener(reader, node, "admin").map(Admin::At);
     }
     let text = reader.text(node)?;
-    if text.value == "off" {
+    if reader::is_off(&text.value) {
         return Some(Admin::Off);
     }
     let cure = "Write `admin: off` or `admin: {address: \"127.0.0.1:9090\"}`.";
@@ -89,8 +92,7 @@ fn workers(reader: &mut Reader<'_>, node: &Node) -> Option<usize> {
     if reader.text(node)?.value == "auto" {
         return None;
     }
-    let most = u64::try_from(limits::WORKERS_MAX).unwrap_or(u64::MAX);
-    reader.number(node, 1..=most).and_then(|count| usize::try_from(count).ok())
+    reader.number(node, 1..=limits::WORKERS_MAX).map(|count| count.value)
 }
 
 fn http(reader: &mut Reader<'_>, node: &Node) -> Http {
@@ -106,10 +108,11 @@ fn http(reader: &mut Reader<'_>, node: &Node) -> Http {
     http.drain = read_server::duration(reader, &mut table, "drain", 0..=limits::TIMEOUT_MS_MAX);
     http.stream_comment = table.take("streamComment").and_then(|node| {
         let text = reader.text(node)?.value;
-        if text == "off" || units::duration_ms(&text) == Some(0) {
+        if reader::is_off(&text) || units::duration_ms(&text) == Some(0) {
             return Some(0);
         }
-        reader.duration(node, limits::STREAM_COMMENT_MS_MIN..=limits::TIMEOUT_MS_MAX)
+        let comment = reader.duration(node, limits::STREAM_COMMENT_MS_MIN..=limits::TIMEOUT_MS_MAX);
+        comment.map(|ms| ms.value)
     });
     http.hosts = texts(reader, table.take("hosts"));
     http.origins = texts(reader, table.take("origins"));

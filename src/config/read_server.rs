@@ -1,6 +1,6 @@
 //! `mcpServers` of the tree to `Server`s, clients' own members among them.
 //!
-//! Not here: what the values mean together (`compile_server`).
+//! Not here: its traffic (`read_traffic`), and what the values mean together (`compile_server`).
 
 use crate::config::file::Instance;
 use crate::config::file::Server;
@@ -8,6 +8,7 @@ use crate::config::file::Timeout;
 use crate::config::file::Tls;
 use crate::config::limits;
 use crate::config::plan::EraChoice;
+use crate::config::read_traffic;
 use crate::config::reader::Located;
 use crate::config::reader::Reader;
 use crate::config::strangers;
@@ -30,7 +31,7 @@ pub fn duration(
     key: &'static str,
     range: RangeInclusive<u64>,
 ) -> Option<u64> {
-    table.take(key).and_then(|node| reader.duration(node, range))
+    table.take(key).and_then(|node| reader.duration(node, range)).map(|ms| ms.value)
 }
 
 /// Every server, the disabled ones marked.
@@ -53,18 +54,21 @@ fn server(reader: &mut Reader<'_>, entry: &Entry) -> Option<Server> {
         // Whatever else it says, a missing variable among it, concerns nobody.
         return Some(server);
     }
-    server.reported =
-        ["command", "httpUrl", "instances", "serverUrl", "url"].iter().any(|key| table.has(key))
-            || strangers::SERVER.later.iter().any(|key| ["openapi", "pools"].contains(key) && table.has(key));
+    server.reported = ["command", "httpUrl", "instances", "openapi", "pools", "serverUrl", "url"]
+        .iter()
+        .any(|key| table.has(key));
     client_members(reader, &mut table);
     server.url = table.take("url").and_then(|node| reader.text(node));
-    server.instances = table.take("instances").map(|node| instances(reader, node)).unwrap_or_default();
+    server.instances = table
+        .take("instances")
+        .map(|node| instances(reader, node, "mcpServers.NAME.instances"))
+        .unwrap_or_default();
     server.headers = table.take("headers").map(|node| headers(reader, node)).unwrap_or_default();
     server.timeout = table.take("timeout").map(|node| timeout(reader, node)).unwrap_or_default();
     server.tls = table.take("tls").and_then(|node| tls(reader, node));
     let eras = [("auto", EraChoice::Auto), ("modern", EraChoice::Modern), ("legacy", EraChoice::Legacy)];
     server.era = table.take("era").and_then(|node| reader.choice(node, &eras));
-    balance(reader, table.take("balance"));
+    read_traffic::traffic(reader, &mut table, &mut server);
     server.plaintext = table.take("plaintext").and_then(|node| reader.flag(node)).unwrap_or(false);
     table.close(reader, &strangers::SERVER);
     Some(server)
@@ -109,40 +113,24 @@ fn kind(reader: &mut Reader<'_>, node: &Node) {
     reader.problem(text.place, what, cure);
 }
 
-fn balance(reader: &mut Reader<'_>, node: Option<&Node>) {
-    let Some(node) = node else { return };
-    let Some(text) = reader.text(node) else { return };
-    if matches!(text.value.as_str(), "leastConnections" | "weighted" | "resource") {
-        let what = format!("`balance: {}` is not available in this version", text.value);
-        reader.problem(text.place, what, "Write `balance: roundRobin`, or leave it out.");
-    } else {
-        let _ = reader.choice(node, &[("roundRobin", ())]);
-    }
-}
-
-fn instances(reader: &mut Reader<'_>, node: &Node) -> Vec<Instance> {
+/// `path` names the list, once for a server and once for a pool of it.
+pub fn instances(reader: &mut Reader<'_>, node: &Node, path: &'static str) -> Vec<Instance> {
     let Some(items) = reader.list(node) else { return Vec::new() };
     if items.is_empty() {
         reader.problem(node.place, "`instances` is empty", "Name at least one: `{url: …}`.");
     }
-    items.iter().filter_map(|item| instance(reader, item)).collect()
+    items.iter().filter_map(|item| instance(reader, item, path)).collect()
 }
 
-fn instance(reader: &mut Reader<'_>, node: &Node) -> Option<Instance> {
-    let mut table = reader.table(node, "mcpServers.NAME.instances")?;
+fn instance(reader: &mut Reader<'_>, node: &Node, path: &'static str) -> Option<Instance> {
+    let mut table = reader.table(node, path)?;
     let url = table.take("url");
-    if let Some(node) = table.take("weight")
-        && let Some(weight) = reader.number(node, 1..=1_000)
-        && weight != 1
-    {
-        let what = "a `weight` other than 1 is not available in this version";
-        reader.problem(node.place, what, "Leave it out: every instance gets the same share.");
-    }
+    let weight = table.take("weight").and_then(|node| reader.number(node, 0..=limits::WEIGHT_MAX));
     table.close(reader, &strangers::NONE);
     if url.is_none() {
         reader.problem(node.place, "an instance has no `url`", "Write `{url: \"http://…\"}`.");
     }
-    Some(Instance { url: reader.text(url?)?, weight: None })
+    Some(Instance { url: reader.text(url?)?, weight })
 }
 
 fn headers(reader: &mut Reader<'_>, node: &Node) -> Vec<(Located<String>, Located<String>)> {
@@ -166,7 +154,10 @@ fn timeout(reader: &mut Reader<'_>, node: &Node) -> Timeout {
     timeout.first_byte = duration(reader, &mut table, "firstByte", TIME);
     timeout.idle = duration(reader, &mut table, "idle", TIME);
     timeout.total = duration(reader, &mut table, "total", TIME);
-    table.close(reader, &strangers::TIMEOUT);
+    timeout.tools =
+        table.take("tools").map(|node| read_traffic::tool_totals(reader, node)).unwrap_or_default();
+    timeout.forward = table.take("forward").and_then(|node| reader.flag(node));
+    table.close(reader, &strangers::NONE);
     timeout
 }
 

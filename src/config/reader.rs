@@ -17,11 +17,13 @@ use crate::config::tree::Value;
 use crate::config::units;
 use aws_lc_rs::digest;
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::io::Read;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::str::FromStr;
 use std::sync::Arc;
 
 /// A value and where it stands.
@@ -160,9 +162,11 @@ impl<'a> Reader<'a> {
         self.choice(node, &[("true", true), ("false", false)])
     }
 
+    /// `false` stands for `off` where that is one of the words.
     pub fn choice<T: Copy>(&mut self, node: &Node, words: &[(&str, T)]) -> Option<T> {
         let text = self.text(node)?;
-        if let Some((_, value)) = words.iter().find(|(word, _)| *word == text.value) {
+        let is = |written: &str| words.iter().find(|(word, _)| *word == written);
+        if let Some((_, value)) = is(&text.value).or_else(|| is("off").filter(|_| is_off(&text.value))) {
             return Some(*value);
         }
         let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
@@ -174,47 +178,69 @@ impl<'a> Reader<'a> {
         None
     }
 
-    pub fn number(&mut self, node: &Node, range: RangeInclusive<u64>) -> Option<u64> {
+    /// What `parse` makes of the text. `cure` says what it takes.
+    pub fn parsed<T>(
+        &mut self,
+        node: &Node,
+        cure: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<Located<T>> {
         let text = self.text(node)?;
+        let Some(value) = parse(&text.value) else {
+            self.problem(text.place, format!("{} is not a value of this key", text.shown()), cure);
+            return None;
+        };
+        Some(Located { value, place: text.place, hidden: text.hidden })
+    }
+
+    pub fn number<N: FromStr + PartialOrd + Display>(
+        &mut self,
+        node: &Node,
+        range: RangeInclusive<N>,
+    ) -> Option<Located<N>> {
         let cure = format!("It is between {} and {}.", range.start(), range.end());
-        self.in_range(&text, text.value.parse().ok(), range, &cure)
+        self.parsed(node, &cure, |text| text.parse().ok().filter(|value| range.contains(value)))
     }
 
     /// Milliseconds.
-    pub fn duration(&mut self, node: &Node, range: RangeInclusive<u64>) -> Option<u64> {
-        let text = self.text(node)?;
+    pub fn duration(&mut self, node: &Node, range: RangeInclusive<u64>) -> Option<Located<u64>> {
         let bounds = (units::show_ms(*range.start()), units::show_ms(*range.end()));
         let cure = format!(
             "A duration is a whole number and a unit (`100ms`, `30s`, `5m`, `1h`), here from {} to {}.",
             bounds.0, bounds.1
         );
-        self.in_range(&text, units::duration_ms(&text.value), range, &cure)
+        self.parsed(node, &cure, |text| units::duration_ms(text).filter(|ms| range.contains(ms)))
     }
 
     /// Bytes.
     pub fn size(&mut self, node: &Node, range: RangeInclusive<u64>) -> Option<usize> {
-        let text = self.text(node)?;
         let bounds = (units::show_bytes(*range.start()), units::show_bytes(*range.end()));
         let cure = format!(
             "A size is a whole number and a unit (`64KiB`, `4MiB`, `1MB`), here from {} to {}.",
             bounds.0, bounds.1
         );
-        let bytes = self.in_range(&text, units::size_bytes(&text.value), range, &cure)?;
-        usize::try_from(bytes).ok()
+        let bytes =
+            self.parsed(node, &cure, |text| units::size_bytes(text).filter(|size| range.contains(size)));
+        usize::try_from(bytes?.value).ok()
     }
 
-    fn in_range(
-        &mut self,
-        text: &Located<String>,
-        value: Option<u64>,
-        range: RangeInclusive<u64>,
-        cure: &str,
-    ) -> Option<u64> {
-        let value = value.filter(|value| range.contains(value));
-        if value.is_none() {
-            self.problem(text.place, format!("{} is not a value of this key", text.shown()), cure);
-        }
-        value
+    /// A number that may end in `k` or `M`.
+    pub fn count(&mut self, node: &Node, range: RangeInclusive<u64>) -> Option<Located<u64>> {
+        let cure = format!(
+            "It is a whole number, `k` and `M` allowed, between {} and {}.",
+            range.start(),
+            range.end()
+        );
+        self.parsed(node, &cure, |text| units::count(text).filter(|count| range.contains(count)))
+    }
+
+    /// In units of `10^-digits`, at least `least` of them and at most 1.
+    pub fn ratio(&mut self, node: &Node, digits: u32, least: u32) -> Option<u32> {
+        let one = 10_u32.pow(digits);
+        let range = if least > 0 { "above 0 and at most 1" } else { "from 0 to 1" };
+        let cure = format!("A ratio is a number {range}, with at most {digits} digits after the point.");
+        let parse = |text: &str| units::ratio(text, digits).filter(|ratio| (least..=one).contains(ratio));
+        self.parsed(node, &cure, parse).map(|ratio| ratio.value)
     }
 
     pub fn list<'n>(&mut self, node: &'n Node) -> Option<&'n [Rc<Node>]> {
@@ -225,6 +251,27 @@ impl<'a> Reader<'a> {
                 None
             }
         }
+    }
+
+    /// A list of names, none of them empty, and at least one: an empty list could mean none or all.
+    pub fn names(&mut self, node: &Node) -> Vec<Located<String>> {
+        let Some(items) = self.list(node) else { return Vec::new() };
+        if items.is_empty() {
+            self.problem(node.place, "the list is empty", "Name at least one, or remove the key.");
+        }
+        if let Some(item) = items.get(limits::NAMES_MAX) {
+            self.problem(
+                item.place,
+                format!("more than {} names", limits::NAMES_MAX),
+                "Use `*`, or split it.",
+            );
+            return Vec::new();
+        }
+        let texts: Vec<_> = items.iter().filter_map(|item| self.text(item)).collect();
+        for text in texts.iter().filter(|text| text.value.is_empty()) {
+            self.problem(text.place, "there is no value", "Write one, or remove it.");
+        }
+        texts
     }
 
     /// A mapping whose keys are ours. `path` names it in messages (`http`, `mcpServers.NAME`).
@@ -303,6 +350,11 @@ pub fn reason(error: &std::io::Error) -> String {
         std::io::ErrorKind::PermissionDenied => "permission denied".into(),
         _ => error.to_string(),
     }
+}
+
+/// The contract: `off` may be written `false`.
+pub fn is_off(text: &str) -> bool {
+    matches!(text, "off" | "false")
 }
 
 fn kind(node: &Node) -> &'static str {

@@ -2,6 +2,7 @@
 //!
 //! Not here: the keys. They are the fields of `file`, and a test compares them with what `read` asks for.
 
+use crate::config::file_traffic::OrOff;
 use crate::config::reader::Located;
 use schemars::JsonSchema;
 use schemars::Schema;
@@ -63,6 +64,20 @@ impl<T: JsonSchema> JsonSchema for Located<T> {
     }
 }
 
+impl<T: JsonSchema> JsonSchema for OrOff<T> {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        format!("{}OrOff", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({"anyOf": [{"enum": ["off", false]}, generator.subschema_for::<T>()]})
+    }
+}
+
 /// Types that exist for their schema alone.
 macro_rules! shape {
     ($($name:ident => $schema:tt);+ $(;)?) => {$(
@@ -87,6 +102,7 @@ macro_rules! shape {
 
 /// `${` anywhere in it is a value that is not known yet.
 const DURATION: &str = r"^(0|off|[0-9]+ ?(ms|s|m|h|d)|.*\$\{.*)$";
+const KEY_PARTS: [&str; 6] = ["principal", "tenant", "server", "tool", "source", "gateway"];
 const SIZE: &str = r"^([0-9]+ ?(B|kB|KB|MB|GB|KiB|MiB|GiB)?|.*\$\{.*)$";
 
 shape! {
@@ -97,16 +113,30 @@ shape! {
         address(),
         {"type": "array", "minItems": 1, "items": {"oneOf": [{"type": "string"}, address()]}},
     ]};
-    Admin => {"oneOf": [{"const": "off"}, address()]};
+    Admin => {"oneOf": [{"enum": ["off", false]}, address()]};
     Workers => {"oneOf": [{"const": "auto"}, {"type": "integer", "minimum": 1}, {"type": "string", "pattern": r"\$\{"}]};
     ServerName => {"type": "string", "pattern": r"^[A-Za-z](?!.*__)[A-Za-z0-9_-]{0,31}(?<!_)$"};
     TimeoutForm => {"oneOf": [timeout(), {"type": "number", "description": "As in a client's file; not read."}]};
     Era => {"enum": ["auto", "modern", "legacy"]};
-    Balance => {"enum": ["roundRobin"]};
+    Balance => {"enum": ["roundRobin", "weighted", "leastConnections", "twoChoices", "resource"]};
     ServerType => {"enum": ["http", "streamable-http", "streamableHttp"]};
-    Weight => {"const": 1};
+    Number => {"type": ["integer", "string"], "minimum": 0, "pattern": r"^([0-9]+|.*\$\{.*)$"};
+    Count => {"type": ["integer", "string"], "minimum": 1, "pattern": r"^([0-9]+ ?[kM]?|.*\$\{.*)$"};
+    Ratio => {"type": ["number", "string"], "minimum": 0, "maximum": 1, "pattern": r"^([01](\.[0-9]+)?|.*\$\{.*)$"};
+    Rate => {"type": "string", "pattern": r"^([0-9]+ ?[kM]?/(s|min|hour|day|[0-9]+ ?(ms|s|m|h|d))|.*\$\{.*)$"};
+    Quota => {"type": "string", "pattern": r"^([0-9]+ ?[kM]?/(min|hour|day|week|month)|.*\$\{.*)$"};
+    Target => {"type": "string", "pattern": r"^(p[0-9]{2} ?< ?[0-9]+ ?(ms|s|m|h|d)|.*\$\{.*)$"};
+    Hedge => {"anyOf": [{"enum": ["off", false, "p95"]}, {"type": "string", "pattern": DURATION}]};
+    Names => {"type": "array", "minItems": 1, "items": {"type": "string"}};
+    LimitKey => {"oneOf": [{"type": "string"}, {"type": "array", "minItems": 1, "items": {"enum": KEY_PARTS}}]};
+    LimitCount => {"enum": ["calls", "requests", "tokens"]};
+    Scope => {"enum": ["gateway"]};
+    OnStateLoss => {"enum": ["local"]};
+    OnFull => {"enum": ["refuse", "allow"]};
+    RateLimitHeaders => {"enum": ["draft", "legacy", "off", false]};
+    UpstreamLimit => {"enum": ["pass", "hold"]};
     CallLog => {"oneOf": [
-        {"enum": ["off", "stdout", "stderr"]},
+        {"enum": ["off", false, "stdout", "stderr"]},
         {"type": "object", "properties": {"file": {"type": "string"}}, "required": ["file"], "additionalProperties": false},
     ]};
 }

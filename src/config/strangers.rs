@@ -17,13 +17,8 @@ pub const ROOT: Strangers = Strangers {
         "flows",
         "guards",
         "legacySse",
-        "limitTable",
-        "limits",
         "loops",
         "pins",
-        "rateLimitHeaders",
-        "state",
-        "usage",
         "vault",
         "virtualServers",
     ],
@@ -34,27 +29,19 @@ pub const LISTEN: Strangers = Strangers { later: &["tls"], foreign: &[], homes: 
 pub const ADMIN: Strangers = Strangers { later: &["oidc", "tokenFile"], foreign: &[], homes: HOMES };
 pub const SERVER: Strangers = Strangers {
     later: &[
-        "adaptive",
         "affinity",
         "arguments",
         "auth",
-        "breaker",
         "cache",
         "children",
         "cost",
-        "failover",
-        "faults",
-        "health",
-        "idempotent",
         "labels",
         "mirror",
         "once",
         "openapi",
         "overrides",
         "owner",
-        "pools",
         "result",
-        "retry",
         "route",
         "sandbox",
         "split",
@@ -66,10 +53,10 @@ pub const SERVER: Strangers = Strangers {
     foreign: FOREIGN_SERVER,
     homes: HOMES,
 };
-pub const TIMEOUT: Strangers = Strangers { later: &["forward", "tools"], foreign: &[], homes: HOMES };
 pub const TLS: Strangers = Strangers { later: &["cert", "key"], foreign: &[], homes: HOMES };
 pub const IDENTITY: Strangers = Strangers { later: &["jwt", "mtls", "tenant"], foreign: &[], homes: HOMES };
 pub const TELEMETRY: Strangers = Strangers { later: &["labelsMax", "otlp"], foreign: &[], homes: HOMES };
+pub const STATE: Strangers = Strangers { later: &["redis", "sealKeys"], foreign: &[], homes: HOMES };
 /// Where no later version adds a key.
 pub const NONE: Strangers = Strangers { later: &[], foreign: &[], homes: HOMES };
 
@@ -88,26 +75,48 @@ const FOREIGN_SERVER: &[Foreign] = &[
 ];
 
 const HOMES: &[(&str, &str)] = &[
+    ("adaptive", "mcpServers.NAME"),
     ("anonymous", "identity"),
     ("apiKeys", "identity"),
     ("balance", "mcpServers.NAME"),
+    ("breaker", "mcpServers.NAME"),
+    ("buckets", "limitTable"),
+    ("burst", "limits"),
     ("callLog", "telemetry"),
     ("connect", "mcpServers.NAME.timeout"),
+    ("dir", "state"),
     ("drain", "http"),
     ("era", "mcpServers.NAME"),
+    ("failover", "mcpServers.NAME"),
+    ("failureRatio", "mcpServers.NAME.breaker"),
+    ("faults", "mcpServers.NAME"),
     ("firstByte", "mcpServers.NAME.timeout"),
+    ("forward", "mcpServers.NAME.timeout"),
     ("headers", "mcpServers.NAME"),
     ("headerTimeout", "http"),
+    ("health", "mcpServers.NAME"),
+    ("hedge", "mcpServers.NAME.retry"),
     ("hosts", "http"),
+    ("idempotent", "mcpServers.NAME"),
     ("idleTimeout", "http"),
     ("instances", "mcpServers.NAME"),
     ("maxBody", "http"),
     ("maxHead", "http"),
+    ("maxOpen", "mcpServers.NAME.breaker"),
+    ("minCalls", "mcpServers.NAME.breaker"),
+    ("onFull", "limitTable"),
     ("origins", "http"),
+    ("perTool", "mcpServers.NAME.breaker"),
     ("plaintext", "mcpServers.NAME"),
+    ("pools", "mcpServers.NAME"),
+    ("probes", "mcpServers.NAME.breaker"),
+    ("quota", "limits"),
+    ("rate", "limits"),
+    ("retry", "mcpServers.NAME"),
     ("serverName", "mcpServers.NAME.tls"),
     ("streamComment", "http"),
     ("timeout", "mcpServers.NAME"),
     ("total", "mcpServers.NAME.timeout"),
+    ("upstreamLimit", "mcpServers.NAME"),
     ("url", "mcpServers.NAME"),
 ];

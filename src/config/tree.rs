@@ -33,6 +33,9 @@ pub enum Value {
     Scalar {
         text: String,
         plain: bool,
+        /// Where its first letter stands, if the file has its lines as they are, one below the other: not where
+        /// YAML folds them or knows escapes.
+        first: Option<Place>,
     },
     List(Vec<Rc<Node>>),
     Map(Vec<Entry>),
@@ -48,11 +51,20 @@ pub struct Entry {
 impl Node {
     pub fn is_null(&self) -> bool {
         match &self.value {
-            Value::Scalar { text, plain: true } => {
+            Value::Scalar { text, plain: true, .. } => {
                 matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL")
             }
             _ => false,
         }
+    }
+
+    /// Where a letter of a text stands in the file, by its line and column in the text, both from 1.
+    pub fn inside(&self, line: usize, column: usize) -> Option<Place> {
+        let Value::Scalar { first: Some(first), .. } = &self.value else { return None };
+        Some(Place {
+            line: first.line + line.saturating_sub(1),
+            column: first.column + column.saturating_sub(1),
+        })
     }
 }
 
@@ -77,7 +89,7 @@ pub fn parse(text: &str) -> Result<Rc<Node>, Broken> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     for step in Parser::new_from_str_with_options(text, options) {
         let (event, span) = step.map_err(|error| syntax(&error, text))?;
-        builder.take(event, &span)?;
+        builder.take(event, &span, text)?;
     }
     builder.root.ok_or_else(|| Broken {
         place: Place { line: 1, column: 1 },
@@ -88,6 +100,19 @@ pub fn parse(text: &str) -> Result<Rc<Node>, Broken> {
 
 fn place(marker: Marker) -> Place {
     Place { line: marker.line(), column: marker.col() + 1 }
+}
+
+/// See [`Value::Scalar`]. The span of a block (`|`) starts at its first letter that is no line break.
+fn first_letter(text: &str, style: ScalarStyle, span: &Span, source: &str) -> Option<Place> {
+    let Place { line, column } = place(span.start);
+    if style == ScalarStyle::Literal {
+        let empty = text.bytes().take_while(|byte| *byte == b'\n').count();
+        return line.checked_sub(empty).map(|line| Place { line, column });
+    }
+    let quote = usize::from(style != ScalarStyle::Plain);
+    let written = span.slice(source)?;
+    let same = written.get(quote..written.len().checked_sub(quote)?)? == text;
+    same.then_some(Place { line, column: column + quote })
 }
 
 fn syntax(error: &ScanError, text: &str) -> Broken {
@@ -133,7 +158,7 @@ struct Builder {
 }
 
 impl Builder {
-    fn take(&mut self, event: Event<'_>, span: &Span) -> Result<(), Broken> {
+    fn take(&mut self, event: Event<'_>, span: &Span, source: &str) -> Result<(), Broken> {
         let place = place(span.start);
         if let Some(tag) = span.tag_start() {
             let cure = "Remove the word that starts with `!`.";
@@ -148,7 +173,8 @@ impl Builder {
             }
             Event::Scalar(text, style, anchor, _) => {
                 let plain = style == ScalarStyle::Plain;
-                let value = Value::Scalar { text: text.into_owned(), plain };
+                let first = first_letter(&text, style, span, source);
+                let value = Value::Scalar { text: text.into_owned(), plain, first };
                 self.count(place, 1)?;
                 self.finish(Node { place, value, weight: 1, depth: 1 }, anchor)?;
             }
@@ -167,7 +193,9 @@ impl Builder {
                 let copy = Node {
                     place: node.place,
                     value: match &node.value {
-                        Value::Scalar { text, plain } => Value::Scalar { text: text.clone(), plain: *plain },
+                        Value::Scalar { text, plain, first } => {
+                            Value::Scalar { text: text.clone(), plain: *plain, first: *first }
+                        }
                         Value::List(items) => Value::List(items.clone()),
                         Value::Map(entries) => Value::Map(entries.iter().map(Entry::share).collect()),
                     },

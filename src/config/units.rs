@@ -1,4 +1,5 @@
-//! Durations (`100ms`, `30s`, `5m`, `12h`, `30d`) and sizes (`64KiB`, `4MiB`, `1MB`).
+//! Durations (`100ms`, `30s`, `5m`, `12h`, `30d`), sizes (`64KiB`, `4MiB`, `1MB`), counts (`100k`), rates
+//! (`60/min`) and ratios (`0.5`).
 //!
 //! Not here: bounds; each key has its own.
 
@@ -33,6 +34,51 @@ pub fn size_bytes(text: &str) -> Option<u64> {
         _ => return None,
     };
     number.checked_mul(factor)
+}
+
+/// A whole number that may end in `k` (1000) or `M` (1000 k).
+pub fn count(text: &str) -> Option<u64> {
+    let (number, unit) = split(text)?;
+    let factor = match unit {
+        "" => 1,
+        "k" => 1_000,
+        "M" => 1_000_000,
+        _ => return None,
+    };
+    number.checked_mul(factor)
+}
+
+/// `N/UNIT` as a count above 0 and the unit.
+pub fn count_per(text: &str) -> Option<(u64, &str)> {
+    let (number, unit) = text.split_once('/')?;
+    Some((count(number).filter(|count| *count > 0)?, unit))
+}
+
+/// A count above 0 and the milliseconds in which it comes: `60/min`, `100k/hour`, `25/10s`. Minutes and hours
+/// without a number are `min` and `hour`, because a lone `m` says too little.
+pub fn rate(text: &str) -> Option<(u64, u64)> {
+    let (count, unit) = count_per(text)?;
+    let per_ms = match unit {
+        "s" => 1_000,
+        "min" => 60_000,
+        "hour" => 3_600_000,
+        "day" => 86_400_000,
+        _ => duration_ms(unit).filter(|ms| *ms > 0)?,
+    };
+    Some((count, per_ms))
+}
+
+/// A decimal number in units of `10^-digits`, exactly: more digits after the point than that are refused.
+pub fn ratio(text: &str, digits: u32) -> Option<u32> {
+    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+    let decimal = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let missing = digits.checked_sub(u32::try_from(part.len()).ok()?)?;
+    if !decimal(whole) || !decimal(part) {
+        return None;
+    }
+    let whole = whole.parse::<u32>().ok()?.checked_mul(10_u32.checked_pow(digits)?)?;
+    let part = part.parse::<u32>().ok()?.checked_mul(10_u32.checked_pow(missing)?)?;
+    whole.checked_add(part)
 }
 
 /// How a bound is named in a message: the largest unit that divides it.
@@ -92,6 +138,56 @@ mod tests {
         check("4mib", None);
         check("4M", None);
         check("0x10", None);
+    }
+
+    #[test]
+    fn counts_and_rates() {
+        let check = |text, expected| assert_eq!(count(text), expected, "{text}");
+        check("60", Some(60));
+        check("100k", Some(100_000));
+        check("1M", Some(1_000_000));
+        check("1.5k", None);
+        check("1K", None);
+        check("99999999999999999999", None);
+        check("18446744073709551615k", None);
+        let check = |text, expected| assert_eq!(rate(text), expected, "{text}");
+        check("60/min", Some((60, 60_000)));
+        check("5/s", Some((5, 1_000)));
+        check("100k/hour", Some((100_000, 3_600_000)));
+        check("1/day", Some((1, 86_400_000)));
+        check("25/10s", Some((25, 10_000)));
+        check("25/10min", None);
+        check("0/min", None);
+        check("0k/min", None);
+        check("5/0s", None);
+        check("5/0", None);
+        check("5/m", None);
+        check("5/week", None);
+        check("5", None);
+        check("/s", None);
+        check("-1/s", None);
+        assert_eq!(count_per("50k/week"), Some((50_000, "week")));
+    }
+
+    #[test]
+    fn ratios() {
+        let check = |text, digits, expected| assert_eq!(ratio(text, digits), expected, "{text} {digits}");
+        check("0.5", 3, Some(500));
+        check("0.5", 6, Some(500_000));
+        check("1", 3, Some(1_000));
+        check("1.000", 3, Some(1_000));
+        check("2", 3, Some(2_000));
+        check("0", 3, Some(0));
+        check("0.001", 3, Some(1));
+        check("0.0001", 3, None);
+        check(".5", 3, None);
+        check("1.", 3, None);
+        check("+1.5", 3, None);
+        check("0.+5", 3, None);
+        check("-0.5", 3, None);
+        check("5e-1", 3, None);
+        check("4294967296", 3, None);
+        check("4294968", 3, None);
     }
 
     #[test]

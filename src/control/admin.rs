@@ -1,14 +1,20 @@
-//! The admin listener: `/metrics`, `/livez`, `/readyz`, `/version`, `/api/v1/info`.
+//! The admin listener: `/metrics`, `/livez`, `/readyz`, `/version`, `/api/v1/…`.
 //!
-//! Not here: anything that changes the gateway; every request is GET or HEAD and its body is never
-//! read. Host and Origin are checked, so that a web page that a name was rebound for reads nothing.
+//! Not here: what changes the gateway (`kills`, `quotas`); all else is GET or HEAD and its body is never read. Host and Origin are checked, so that a web page that a name was rebound for reads nothing.
 //! Connections are few and short-lived: whoever holds them open hurts only other admin connections, and
 //! even these only until the oldest is closed.
 
+mod api;
+mod kills;
+mod quotas;
+
+use crate::base::clock;
 use crate::config::limits;
+use crate::control::gauges;
 use crate::control::state::State;
 use crate::handoff::Phase;
 use crate::telemetry::expose;
+use crate::telemetry::expose::Beside;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Method;
@@ -39,7 +45,7 @@ const HEAD_BYTES: usize = 8 * 1024;
 /// Pause after an accept that failed, most often for want of descriptors.
 const ACCEPT_PAUSE_MS: u64 = 100;
 
-const INDEX: &str = "Ringgate admin listener: /metrics /livez /readyz /version /api/v1/info\n\
+const INDEX: &str = "Ringgate admin listener: /metrics /livez /readyz /version /api/v1/info /api/v1/kills /api/v1/quotas/PRINCIPAL\n\
                      How to use them: chapter Operating of the README; tuning/README.md for the host.\n";
 
 type Answer = Response<Full<Bytes>>;
@@ -85,7 +91,7 @@ async fn connection(state: Arc<State>, stream: TcpStream) {
     let Ok(own) = stream.local_addr() else { return };
     let service = service_fn(move |request| {
         let state = Arc::clone(&state);
-        async move { Ok::<_, Infallible>(answer(&state, own.ip(), &request).await) }
+        async move { Ok::<_, Infallible>(answer(&state, own.ip(), request).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -97,14 +103,21 @@ async fn connection(state: Arc<State>, stream: TcpStream) {
     let _ = tokio::time::timeout(Duration::from_millis(limits::ADMIN_CONNECTION_MS), served).await;
 }
 
-async fn answer(state: &Arc<State>, own: IpAddr, request: &Request<Incoming>) -> Answer {
-    if let Err(refusal) = check_source(own, request) {
+async fn answer(state: &Arc<State>, own: IpAddr, request: Request<Incoming>) -> Answer {
+    if let Err(refusal) = check_source(own, &request) {
         return text(refusal.0, refusal.1);
     }
+    if let Some(below) = api::below(&request, "kills") {
+        return kills::answer(state, &below, request).await;
+    }
+    if let Some(below) = api::below(&request, "quotas") {
+        return quotas::answer(state, &below, &request);
+    }
+    if api::below(&request, "usage").is_some() {
+        return quotas::usage(state, request).await;
+    }
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "Use GET or HEAD.\n");
-        answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
-        return answer;
+        return not_allowed("GET, HEAD");
     }
     match request.uri().path() {
         "/" => text(StatusCode::OK, INDEX),
@@ -178,6 +191,13 @@ fn text(status: StatusCode, body: impl Into<Bytes>) -> Answer {
     typed(status, "text/plain; charset=utf-8", body)
 }
 
+/// `allowed` is the value of `Allow`.
+fn not_allowed(allowed: &'static str) -> Answer {
+    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, format!("Use one of: {allowed}.\n"));
+    answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+    answer
+}
+
 fn json(value: &serde_json::Value) -> Answer {
     typed(StatusCode::OK, "application/json", format!("{value}\n"))
 }
@@ -198,7 +218,12 @@ async fn metrics(state: &Arc<State>) -> Answer {
     let rendered = tokio::task::spawn_blocking(move || {
         let mut out = String::new();
         let workers = state.shared.posts.iter().map(|post| &post.metrics);
-        expose::render(&mut out, workers, &state.process_facts());
+        let beside = Beside {
+            process: state.process_facts(),
+            gauges: gauges::read(&state.shared, clock::now()),
+            families: &state.families,
+        };
+        expose::render(&mut out, workers, &beside);
         out
     });
     match rendered.await {
@@ -246,24 +271,30 @@ fn info(state: &State) -> serde_json::Value {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
-    use crate::control::tests::state;
+    use crate::config::plan::Plan;
+    use crate::control::tests::state_with;
     use tokio::io::AsyncReadExt;
     use tokio::io::AsyncWriteExt;
 
     /// A listener on port 0, and what it says to raw requests.
-    struct Admin {
-        state: Arc<State>,
+    pub(crate) struct Admin {
+        pub(crate) state: Arc<State>,
         address: std::net::SocketAddr,
         task: tokio::task::JoinHandle<()>,
     }
 
     impl Admin {
         async fn new() -> Self {
+            Self::with(|_| {}).await
+        }
+
+        /// Over a plan changed by `edit`.
+        pub(crate) async fn with(edit: impl FnOnce(&mut Plan)) -> Self {
             let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
             let address = listener.local_addr().expect("bound");
-            let state = Arc::new(state(2));
+            let state = Arc::new(state_with(2, edit));
             let task = tokio::spawn(serve(Arc::clone(&state), listener));
             Self { state, address, task }
         }
@@ -276,11 +307,28 @@ mod tests {
             answer
         }
 
-        async fn get(&self, target: &str) -> (u16, String) {
-            let fields = "Host: localhost\r\nConnection: close\r\n";
-            let answer = self.raw(&format!("GET {target} HTTP/1.1\r\n{fields}\r\n")).await;
+        pub(crate) async fn get(&self, target: &str) -> (u16, String) {
+            self.send("GET", target, "", "").await
+        }
+
+        /// `fields` are whole lines.
+        pub(crate) async fn send(
+            &self,
+            method: &str,
+            target: &str,
+            fields: &str,
+            body: &str,
+        ) -> (u16, String) {
+            let head =
+                format!("{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{fields}");
+            let answer = self.raw(&format!("{head}Content-Length: {}\r\n\r\n{body}", body.len())).await;
             let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
             (status(head), body.to_owned())
+        }
+
+        /// A JSON body that says so.
+        pub(crate) async fn post(&self, target: &str, body: &str) -> (u16, String) {
+            self.send("POST", target, "Content-Type: application/json\r\n", body).await
         }
     }
 
@@ -307,6 +355,12 @@ mod tests {
             ("/readyz?verbose", 200, digest.as_str()),
             ("/healthz", 200, "ok"),
             ("/metrics", 200, "\nringgate_inflight 3\n"),
+            ("/metrics", 200, "\nringgate_kills_active{kind=\"all\"} 0\n"),
+            (
+                "/metrics",
+                200,
+                "\nringgate_instance_up{server=\"up\",instance=\"https://upstream.test:3000\"} 1\n",
+            ),
             ("/version", 200, env!("CARGO_PKG_VERSION")),
             ("/api/v1/info", 200, digest.as_str()),
             ("/api/v1/info", 200, "\"phase\":\"serving\""),
@@ -371,7 +425,9 @@ mod tests {
             (Some("http://localhost@evil.test"), 403),
             (Some("file://localhost"), 403),
         ];
-        for target in ["/", "/livez", "/readyz", "/healthz", "/metrics", "/version", "/api/v1/info"] {
+        for target in
+            ["/", "/livez", "/readyz", "/healthz", "/metrics", "/version", "/api/v1/info", "/api/v1/kills"]
+        {
             for (host, by_host) in hosts {
                 for (origin, by_origin) in origins {
                     let field = origin.map(|origin| format!("Origin: {origin}\r\n")).unwrap_or_default();

@@ -4,18 +4,24 @@
 //! blocking pool or has a plain thread of its own (the writer of records, the watcher of files).
 
 mod admin;
+mod gauges;
 mod keys;
+pub mod kills;
 pub mod logging;
+mod probe;
 mod process;
 mod reload;
 mod resolve;
 mod signals;
 mod state;
+pub mod store;
 mod systemd;
+mod tidy;
 mod watch;
 mod writer;
 
 use crate::config::limits;
+use crate::control::probe::Prober;
 use crate::control::reload::Reloader;
 use crate::control::resolve::Resolver;
 use crate::control::signals::EndSignals;
@@ -53,6 +59,8 @@ pub struct Options {
     pub watched: Vec<PathBuf>,
     /// The bound admin listener; none: no admin endpoints.
     pub admin: Option<TcpListener>,
+    /// Whether a reload may bring `faults`, as at the start.
+    pub allow_faults: bool,
 }
 
 /// The running side thread.
@@ -80,6 +88,8 @@ impl Handle {
     /// Where the side thread ended by a defect of ours: nothing was drained then.
     pub fn wait(self) -> io::Result<()> {
         let ended = self.thread.join().map_err(|_| io::Error::other("the side thread failed; see the log"));
+        // Workers have ended: nothing is counted after this.
+        self.state.keep_quotas();
         self.state.writer_stop.store(true, Ordering::Release);
         self.writer.thread().unpark();
         // A reader of stdout that stopped reading must not keep the process alive.
@@ -115,7 +125,7 @@ pub fn start(shared: Arc<Shared>, options: Options) -> io::Result<Handle> {
         .max_blocking_threads(limits::BLOCKING_THREADS_MAX)
         .thread_name("control-work")
         .build()?;
-    let Options { config_path, watched, admin } = options;
+    let Options { config_path, watched, admin, allow_faults } = options;
     let parts = {
         let _inside = runtime.enter();
         let listener = admin.map(|listener| {
@@ -134,7 +144,8 @@ pub fn start(shared: Arc<Shared>, options: Options) -> io::Result<Handle> {
             .ok()
     });
     let writer = writer::start(Arc::clone(&state))?;
-    let reloader = Reloader::new(Arc::clone(&state), config_path, watched, watcher);
+    let reloader =
+        Reloader::new(Arc::clone(&state), config_path, watched, watcher).allowing_faults(allow_faults);
     let thread = std::thread::Builder::new().name("control".into()).spawn({
         let state = Arc::clone(&state);
         move || run(runtime, &state, parts, reloader, changes)
@@ -164,6 +175,9 @@ fn run(
         }
         parts.spawn(reloader.run(hangup, changes));
         parts.spawn(keys::keep_last_used(Arc::clone(state)));
+        parts.spawn(store::keep_quotas(Arc::clone(state)));
+        parts.spawn(tidy::keep_tidy(Arc::clone(state)));
+        parts.spawn(Prober::new(Arc::clone(state)).run());
         parts.spawn(systemd::feed_watchdog(Arc::clone(state)));
         parts.spawn(free_replaced_parts(Arc::clone(state)));
         let resolver = Resolver::new(Arc::clone(state), resolve::system);
@@ -204,6 +218,7 @@ pub(crate) mod tests {
     use crate::config::keys::KeyRing;
     use crate::config::plan::Plan;
     use crate::handoff::Addresses;
+    use crate::policy::limits::keys::Keys;
     use std::path::Path;
 
     /// A directory that is gone at the end of its test.
@@ -242,7 +257,8 @@ pub(crate) mod tests {
         plan.workers = workers;
         edit(&mut plan);
         let (shared, ends) =
-            Shared::new(Arc::new(plan), KeyRing::default(), Addresses::default()).expect("sockets");
+            Shared::new(Arc::new(plan), KeyRing::default(), Addresses::default(), Keys { seeds: [1, 2] })
+                .expect("sockets");
         // Nobody reads the bells here.
         drop(ends);
         State::new(shared)

@@ -57,6 +57,8 @@ pub(crate) struct Reloader {
     state: Arc<State>,
     /// None: nothing to reload.
     path: Option<PathBuf>,
+    /// Whether a plan with `faults` may be adopted.
+    allow_faults: bool,
     watched: Vec<PathBuf>,
     /// The content that was read last; none before the first reload.
     content: Option<Content>,
@@ -72,9 +74,15 @@ impl Reloader {
         watched: Vec<PathBuf>,
         watcher: Option<Watcher>,
     ) -> Self {
-        let reloader = Self { state, path, watched, content: None, joined_until: None, watcher };
+        let reloader =
+            Self { state, path, allow_faults: false, watched, content: None, joined_until: None, watcher };
         reloader.follow();
         reloader
+    }
+
+    /// `run --allow-faults` is said once, at the start.
+    pub(crate) fn allowing_faults(self, allow_faults: bool) -> Self {
+        Self { allow_faults, ..self }
     }
 
     /// Serves signals and changes until either source ends.
@@ -121,12 +129,13 @@ impl Reloader {
         let (watched, known) = (self.watched.clone(), self.content);
         let key_file = self.state.key_file();
         let current = self.state.shared.keys.load_full();
+        let allow_faults = self.allow_faults;
         let read = tokio::task::spawn_blocking(move || {
             let content = content(&path, &watched, key_file.as_deref());
             if cause == Cause::File && known == Some(content) {
                 return None;
             }
-            Some(Attempt { content, result: read(&path, &current) })
+            Some(Attempt { content, result: read(&path, &current, allow_faults) })
         });
         let attempt = match read.await {
             Ok(None) => return,
@@ -190,7 +199,7 @@ impl Reloader {
         let shared = &self.state.shared;
         keep_what_needs_a_restart(&mut plan, &shared.plan.load());
         let digest = plan.digest.clone();
-        self.state.bury(shared.plan.swap(Arc::new(plan)));
+        self.state.bury(shared.set_plan(Arc::new(plan)));
         if let Some(keys) = keys {
             self.state.bury(shared.keys.swap(Arc::new(keys)));
         }
@@ -198,6 +207,7 @@ impl Reloader {
         self.watched = watched;
         self.follow();
         self.state.names_changed.notify_one();
+        self.state.plan_changed.send_replace(());
         self.state.last_reload_failed.set(0);
         tracing::info!(plan = digest, "reloaded the configuration");
     }
@@ -233,10 +243,19 @@ fn keep_what_needs_a_restart(new: &mut Plan, old: &Plan) {
         later("admin.address");
         new.admin = old.admin;
     }
+    if new.state_dir != old.state_dir {
+        later("state.dir");
+        new.state_dir.clone_from(&old.state_dir);
+    }
+    if new.limits.table.buckets != old.limits.table.buckets {
+        later("limitTable.buckets");
+        new.limits.table.buckets = old.limits.table.buckets;
+    }
 }
 
-fn read(path: &Path, current: &KeyRing) -> Result<Ready, String> {
+fn read(path: &Path, current: &KeyRing, allow_faults: bool) -> Result<Ready, String> {
     let loaded = config::load(path).map_err(|problems| problems.to_string())?;
+    loaded.plan.check_faults(allow_faults)?;
     let keys = match &loaded.plan.identity.api_keys {
         Some(file) => {
             let ring = config::keys::read(file).map_err(|problems| problems.to_string())?;
@@ -304,6 +323,20 @@ mod tests {
         reloader.reload(Cause::Signal).await;
         assert_eq!((counts(&reloader), header(&reloader)), ((1, 0), b"1".to_vec()));
         assert_eq!(reloader.state.shared.epoch(), epoch + 1);
+    }
+
+    #[tokio::test]
+    async fn faults_are_adopted_only_where_they_are_allowed() {
+        let folder = Folder::new("reload-faults");
+        let reloader = reloader(&folder);
+        let faulty = CONFIG.replace("/mcp\"}", "/mcp\", faults: [{ratio: 0.5, cut: true}]}");
+        fs::write(folder.path("gw.yaml"), faulty).expect("written");
+        let mut strict = reloader.allowing_faults(false);
+        strict.reload(Cause::Signal).await;
+        assert_eq!((counts(&strict), strict.state.plan().has_faults()), ((0, 1), false));
+        let mut allowing = strict.allowing_faults(true);
+        allowing.reload(Cause::Signal).await;
+        assert_eq!((counts(&allowing), allowing.state.plan().has_faults()), ((1, 1), true));
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@
 //! Not here: what workers do in a phase.
 
 use crate::config::limits;
+use crate::control::probe;
 use crate::control::state::State;
 use crate::control::systemd;
 use crate::handoff::Phase;
@@ -71,7 +72,8 @@ pub(crate) async fn until_stopped(state: &State, mut signals: EndSignals) {
         tracing::info!(how, "stopping");
     }
     // Workers cut and record what is left.
-    let _ = timeout(Duration::from_millis(limits::STOP_MS), deserted(state)).await;
+    let last = async { tokio::join!(deserted(state), probe::ended(state)) };
+    let _ = timeout(Duration::from_millis(limits::STOP_MS), last).await;
 }
 
 fn inflight(state: &State) -> u64 {

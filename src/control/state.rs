@@ -7,9 +7,12 @@
 
 use crate::base::clock;
 use crate::base::counter::Counter;
+use crate::config::limits;
 use crate::config::plan::Plan;
+use crate::control::store::Keeper;
 use crate::handoff::Shared;
 use crate::telemetry::expose::ProcessFacts;
+use crate::telemetry::family::Families;
 use std::any::Any;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,6 +22,8 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use tokio::sync::Notify;
+use tokio::sync::Semaphore;
+use tokio::sync::watch;
 
 /// Shared by the tasks of the side thread, the writer and the admin listener.
 pub(crate) struct State {
@@ -40,14 +45,25 @@ pub(crate) struct State {
     pub(crate) writer_stop: AtomicBool,
     /// New names may be in the plan.
     pub(crate) names_changed: Notify,
+    /// Another plan is in force, its cells too.
+    pub(crate) plan_changed: watch::Sender<()>,
+    /// Health probes that may run at a time; all are back where none runs.
+    pub(crate) probes: Arc<Semaphore>,
     /// Asks for a drain, as a signal does; a second time for an end at once.
     pub(crate) stop: Notify,
+    /// One change of the kill switches at a time.
+    pub(crate) kills_turn: tokio::sync::Mutex<()>,
+    /// What control counts as workers do. Written by the side thread only.
+    pub(crate) families: Families,
+    keeper: Mutex<Keeper>,
     graveyard: Mutex<Vec<Arc<dyn Any + Send + Sync>>>,
 }
 
 impl State {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         Self {
+            families: Families::new(limits::SERIES_MAX),
+            keeper: Mutex::new(Keeper::new(&shared.plan.load())),
             shared,
             started_unix_ms: u64::try_from(clock::wall().as_millis()).unwrap_or(u64::MAX),
             reloads_ok: Counter::new(),
@@ -58,7 +74,10 @@ impl State {
             reopen: AtomicU64::new(0),
             writer_stop: AtomicBool::new(false),
             names_changed: Notify::new(),
+            plan_changed: watch::Sender::new(()),
+            probes: Arc::new(Semaphore::new(limits::PROBES_MAX)),
             stop: Notify::new(),
+            kills_turn: tokio::sync::Mutex::default(),
             graveyard: Mutex::default(),
         }
     }
@@ -70,6 +89,11 @@ impl State {
 
     pub(crate) fn plan(&self) -> Arc<Plan> {
         self.shared.plan.load_full()
+    }
+
+    /// Writes what quotas have used. Waits for the disk.
+    pub(crate) fn keep_quotas(&self) {
+        self.keeper.lock().unwrap_or_else(PoisonError::into_inner).keep(&self.shared.limits);
     }
 
     /// Keeps a replaced part until no worker holds it, so that no worker ever frees a large table.

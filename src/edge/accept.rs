@@ -5,14 +5,14 @@
 use crate::net::stream::Stream;
 use monoio::net::TcpListener;
 use std::io;
-use std::net::SocketAddr;
+use std::net::IpAddr;
 
 /// The two addresses of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Ends {
     /// Ours, which the client's Host must name.
-    pub local: SocketAddr,
-    pub peer: SocketAddr,
+    pub local: IpAddr,
+    pub peer: IpAddr,
 }
 
 /// What the loop tells its owner.
@@ -36,7 +36,10 @@ pub async fn run<P: Future<Output = ()>>(
                 let stream = Stream::from(stream);
                 crate::base::sys::no_delay(stream.fd());
                 match crate::base::sys::local_address(stream.fd()) {
-                    Ok(local) => tell(Event::Connection(stream, Ends { local, peer })),
+                    Ok(local) => {
+                        let ends = Ends { local: local.ip(), peer: peer.ip() };
+                        tell(Event::Connection(stream, ends));
+                    }
                     // The peer reset it before we looked.
                     Err(_) => drop(stream),
                 }

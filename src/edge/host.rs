@@ -11,7 +11,6 @@ use crate::base::fault::Fault;
 use crate::base::fault::Kind;
 use crate::config::plan::Http;
 use std::net::IpAddr;
-use std::net::SocketAddr;
 
 const HOST: Fault = Fault::new(
     Kind::HostRefused,
@@ -25,7 +24,7 @@ pub const TWO_ORIGINS: Fault = Fault::new(Kind::OriginRefused, "Origin came twic
 
 /// # Errors
 /// 403 for a host that is not ours.
-pub fn check_host(http: &Http, local: SocketAddr, address: Option<IpAddr>, name: &[u8]) -> Result<(), Fault> {
+pub fn check_host(http: &Http, local: IpAddr, address: Option<IpAddr>, name: &[u8]) -> Result<(), Fault> {
     if is_ours(http, local, address, name) { Ok(()) } else { Err(HOST) }
 }
 
@@ -35,7 +34,7 @@ pub fn check_host(http: &Http, local: SocketAddr, address: Option<IpAddr>, name:
 /// 403 for an origin that is not ours.
 pub fn check_origin(
     http: &Http,
-    local: SocketAddr,
+    local: IpAddr,
     value: &[u8],
     host: Option<(Option<IpAddr>, &[u8])>,
 ) -> Result<(), Fault> {
@@ -44,12 +43,12 @@ pub fn check_origin(
     if listed || own { Ok(()) } else { Err(ORIGIN) }
 }
 
-fn is_ours(http: &Http, local: SocketAddr, address: Option<IpAddr>, name: &[u8]) -> bool {
-    let loopback = local.ip().to_canonical().is_loopback();
+fn is_ours(http: &Http, local: IpAddr, address: Option<IpAddr>, name: &[u8]) -> bool {
+    let loopback = local.to_canonical().is_loopback();
     match address {
         Some(address) => {
             let address = address.to_canonical();
-            address == local.ip().to_canonical() || (loopback && address.is_loopback())
+            address == local.to_canonical() || (loopback && address.is_loopback())
         }
         None => {
             (loopback && name.eq_ignore_ascii_case(b"localhost"))
@@ -61,6 +60,7 @@ fn is_ours(http: &Http, local: SocketAddr, address: Option<IpAddr>, name: &[u8])
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::SocketAddr;
 
     fn http() -> Http {
         Http {
@@ -95,14 +95,19 @@ mod tests {
             ("[::ffff:10.0.0.1]:80", "10.0.0.1", true),
         ];
         for (local, host, ours) in table {
-            let found = check_host(&http(), local.parse().unwrap(), host.parse().ok(), host.as_bytes());
+            let found = check_host(
+                &http(),
+                local.parse::<SocketAddr>().unwrap().ip(),
+                host.parse().ok(),
+                host.as_bytes(),
+            );
             assert_eq!(found.is_ok(), ours, "{host} on {local}");
         }
     }
 
     #[test]
     fn origins() {
-        let local = "127.0.0.1:80".parse().unwrap();
+        let local = "127.0.0.1".parse().unwrap();
         let check = |value: &str, host: Option<&str>| {
             let host = host.map(|host| (host.parse().ok(), host.as_bytes()));
             check_origin(&http(), local, value.as_bytes(), host).is_ok()

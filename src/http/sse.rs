@@ -66,6 +66,62 @@ impl EventBoundary {
     }
 }
 
+/// Counts what an event stream carries: the bytes of its `data` lines without the name, its space and line ends.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DataBytes {
+    line: Line,
+    bytes: u64,
+}
+
+/// How far the line at hand is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Line {
+    /// So many bytes of `data:` were seen.
+    Name(usize),
+    /// After `data:`; one space belongs to the framing.
+    Space,
+    Data,
+    Other,
+}
+
+impl Default for Line {
+    fn default() -> Self {
+        Self::Name(0)
+    }
+}
+
+const DATA: &[u8] = b"data:";
+
+impl DataBytes {
+    /// Takes the bytes of the stream in order, cut anywhere.
+    pub fn feed(&mut self, mut bytes: &[u8]) {
+        while let Some((&byte, rest)) = bytes.split_first() {
+            match (self.line, byte) {
+                (_, b'\r' | b'\n') => self.line = Line::Name(0),
+                (Line::Name(seen), _) if DATA.get(seen) == Some(&byte) => {
+                    self.line = if seen + 1 == DATA.len() { Line::Space } else { Line::Name(seen + 1) };
+                }
+                (Line::Name(_), _) => self.line = Line::Other,
+                (Line::Space, b' ') => self.line = Line::Data,
+                (Line::Space | Line::Data | Line::Other, _) => {
+                    let run = memchr::memchr2(b'\n', b'\r', bytes).unwrap_or(bytes.len());
+                    if self.line != Line::Other {
+                        self.line = Line::Data;
+                        self.bytes += run as u64;
+                    }
+                    bytes = bytes.get(run..).unwrap_or_default();
+                    continue;
+                }
+            }
+            bytes = rest;
+        }
+    }
+
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
 const fn next(state: State, byte: u8) -> State {
     match (state, byte) {
         (State::CrAfterBlank, b'\n') => State::Boundary,
@@ -115,5 +171,26 @@ mod tests {
         let mut boundary = EventBoundary::new();
         boundary.feed(COMMENT);
         assert!(boundary.at_boundary());
+    }
+
+    #[test]
+    fn only_the_data_of_a_stream_is_counted() {
+        let table: [(&[u8], u64); 7] = [
+            (b"", 0),
+            (b"data: abc\n\n", 3),
+            (b"data:abc\r\ndata:  d\r\n\r\n", 5),
+            (b"event: message\ndata: {}\nid: 7\n\n", 2),
+            (b": comment\n\ndatax: no\ndat: no\ndata\n", 0),
+            (b"data: data: x\n", 7),
+            (b"data:\ndata: \ndata: y", 1),
+        ];
+        for (stream, expected) in table {
+            for cut in 0..=stream.len() {
+                let mut count = DataBytes::default();
+                count.feed(&stream[..cut]);
+                count.feed(&stream[cut..]);
+                assert_eq!(count.bytes(), expected, "{} cut at {cut}", String::from_utf8_lossy(stream));
+            }
+        }
     }
 }

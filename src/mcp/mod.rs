@@ -8,20 +8,21 @@
 //! Not here: HTTP syntax, sockets, time.
 
 pub mod answer;
+pub mod arguments;
 pub mod envelope;
 pub mod fuzz;
 pub mod refusal;
 pub mod scratch;
 
 mod facts;
-mod grammar;
+pub(crate) mod grammar;
 mod header;
 mod reading;
 mod rules;
 mod skipper;
 mod tape;
 pub mod trace;
-mod unescape;
+pub(crate) mod unescape;
 
 #[cfg(test)]
 mod tests;

@@ -53,19 +53,21 @@ impl Wire {
     }
 }
 
+/// The request that is refused.
+#[derive(Clone, Copy, Debug)]
+pub struct Caller<'a> {
+    /// The caller's id as raw JSON (from `raw_id`), left out where it could not be read: `null` is never valid in MCP.
+    pub id: Option<&'a [u8]>,
+    pub trace_id: &'a [u8; 16],
+    /// The version that the client asked for; it counts only for [`Kind::RevisionUnsupported`].
+    pub requested: Option<&'a str>,
+}
+
 /// Appends the JSON body of a refusal to `out`.
 ///
-/// `id` is the caller's id as raw JSON (from `raw_id`), left out where it could not be read: `null` is
-/// never valid in MCP. `requested` is the version that the client asked for; it counts only for
-/// [`Kind::RevisionUnsupported`].
-pub fn render(
-    out: &mut Vec<u8>,
-    fault: Fault,
-    denial: Option<&Denial>,
-    id: Option<&[u8]>,
-    trace_id: &[u8; 16],
-    requested: Option<&str>,
-) {
+/// The sources of its parts are in [`Caller`].
+pub fn render(out: &mut Vec<u8>, fault: Fault, denial: Option<&Denial>, caller: &Caller<'_>) {
+    let Caller { id, trace_id, requested } = *caller;
     let wire = Denial::wire(denial, fault);
     out.extend_from_slice(b"{\"jsonrpc\":\"2.0\",");
     if let Some(id) = id {
@@ -134,7 +136,8 @@ mod tests {
 
     fn check(fault: Fault, id: Option<&str>, requested: Option<&str>, expected: &Value) {
         let mut out = b"kept".to_vec();
-        render(&mut out, fault, None, id.map(str::as_bytes), &[0xAB; 16], requested);
+        let caller = Caller { id: id.map(str::as_bytes), trace_id: &[0xAB; 16], requested };
+        render(&mut out, fault, None, &caller);
         let body: Value = serde_json::from_slice(out.strip_prefix(b"kept").unwrap()).unwrap();
         assert_eq!(body, *expected);
     }
@@ -172,7 +175,8 @@ mod tests {
     #[test]
     fn the_id_comes_back_byte_for_byte() {
         let mut out = Vec::new();
-        render(&mut out, Fault::new(Kind::ParseError, "x."), None, Some(br#""\u0031""#), &[0; 16], None);
+        let caller = Caller { id: Some(br#""\u0031""#), trace_id: &[0; 16], requested: None };
+        render(&mut out, Fault::new(Kind::ParseError, "x."), None, &caller);
         assert!(out.starts_with(br#"{"jsonrpc":"2.0","id":"\u0031","error":"#));
     }
 
@@ -188,7 +192,8 @@ mod tests {
         let wire = Denial::wire(Some(&denial), fault);
         assert_eq!((wire.status, wire.code, wire.retry_seconds()), (429, -33429, 2));
         let mut out = Vec::new();
-        render(&mut out, fault, Some(&denial), Some(b"1"), &[0; 16], None);
+        let caller = Caller { id: Some(b"1"), trace_id: &[0; 16], requested: None };
+        render(&mut out, fault, Some(&denial), &caller);
         let body: Value = serde_json::from_slice(&out).unwrap();
         assert_eq!(body["error"]["message"], "Later, by `x`.");
         let data = json!({"reason": "rate_limited", "rule": "limits.x", "retryAfterMs": 1001,

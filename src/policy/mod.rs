@@ -1,5 +1,9 @@
-//! May this call pass? Pure; for now the one question is who calls.
+//! May this call pass? Pure: who calls, whether it was stopped by an operator, whether its limits have room.
 //!
 //! Not here: sockets, clocks, and who serves the call.
 
+pub mod decide;
+pub mod expression;
 pub mod identity;
+pub mod kills;
+pub mod limits;

@@ -16,6 +16,8 @@ const WINDOW_MS_MAX: u32 = 2_000;
 /// From `min` to `max` takes this long while the server keeps its target: well inside the 30 s after which
 /// the old limit must be back.
 const RISE_MS: u64 = 20_000;
+/// A worker whose clock was read before another one's began the window is behind it, not 49 days ahead.
+const WORKERS_APART_MS_MAX: u32 = 60_000;
 /// What is left of the limit after a window that missed the target.
 const FALL_PERMILLE: u64 = 700;
 
@@ -162,7 +164,7 @@ impl Window {
     /// Missed only if one call more was slow than the target allows: of a few calls one outlier proves nothing.
     fn verdict(self, settings: &Adaptive, now_ms: u32) -> Option<Verdict> {
         let elapsed_ms = now_ms.wrapping_sub(self.since_ms);
-        if elapsed_ms < WINDOW_MS {
+        if !(WINDOW_MS..=u32::MAX - WORKERS_APART_MS_MAX).contains(&elapsed_ms) {
             return None;
         }
         let slow = u32::from(self.slow) * 100;
@@ -176,3 +178,6 @@ impl Window {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,6 +18,9 @@ const REPORT_INTERVAL_MS: u64 = 5_000;
 /// What an instance that is fully busy is still given, in thousandths of an idle one's share: without calls it
 /// could not report that it is free again.
 const SHARE_MIN: u64 = 10;
+/// What an instance without a report is taken for: half free, so that one that reports to be busy gets less than it and
+/// one that reports to be idle more.
+const NEUTRAL: u64 = FULL as u64 / 2;
 
 /// What one worker remembers between two choices. Its own, so that a choice writes no shared memory: with W
 /// workers the counts of two instances differ by at most W more.
@@ -83,10 +86,7 @@ impl<'a> Choice<'a> {
             }
             Balance::TwoChoices => self.less_busy_of_two(pool, random),
             Balance::Weighted => self.smooth(pool, local, |index| self.weight(index)),
-            Balance::Resource => {
-                let neutral = self.mean_free(pool);
-                self.smooth(pool, local, |index| self.free(index).unwrap_or(neutral))
-            }
+            Balance::Resource => self.smooth(pool, local, |index| self.free(index).unwrap_or(NEUTRAL)),
         }
     }
 
@@ -167,12 +167,5 @@ impl<'a> Choice<'a> {
         let age_ms_max = interval_ms.saturating_mul(REPORT_INTERVALS_MAX);
         let used = self.instance(index)?.load.latest(age_ms_max, self.now)?;
         Some(u64::from(FULL.saturating_sub(used)).max(SHARE_MIN))
-    }
-
-    /// What an instance without a report is taken for: the mean of those with one.
-    fn mean_free(&self, pool: &Pool) -> u64 {
-        let known = self.in_turn(pool, 0).filter_map(|index| self.free(index));
-        let (sum, count) = known.fold((0, 0), |(sum, count), free| (sum + free, count + 1));
-        if count == 0 { u64::from(FULL) } else { sum / count }
     }
 }

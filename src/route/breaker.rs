@@ -19,16 +19,17 @@ use crate::base::atomic::fence;
 use crate::base::clock::Moment;
 use crate::config::traffic::Breaker as Settings;
 use crate::route::flow::Flow;
-use crate::route::flow::NUMBER_BITS;
 use crate::route::flow::distance;
+use crate::route::phase::Numbered;
+use crate::route::phase::OPEN_MS_MAX;
+use crate::route::phase::Phase;
+use crate::route::phase::REOPENED_MAX;
+use crate::route::phase::Word;
+use crate::route::phase::left_ms;
 
 /// What is said to a caller while the probes are out: nobody knows how long they take, and a second is the
 /// unit of `Retry-After`.
 const PROBES_OUT_RETRY_MS: u64 = 1_000;
-/// Longest open time: half the range of the word's milliseconds (24 days), so that a time which has passed is
-/// told from one to come. `tidy` sees it long before the range is over.
-const OPEN_MS_MAX: u64 = (1 << 31) - 1;
-
 /// As `ringgate_breaker_state` shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -136,23 +137,19 @@ impl Breaker {
 
     /// Ends a call that was let in, here and in `flow`.
     pub fn finish(&self, flow: &Flow, entry: Entry, outcome: Outcome, now: Moment) -> Option<Change> {
-        match (entry.probe, outcome) {
-            (false, Outcome::Success | Outcome::Failure) => {
-                return self.count(flow, entry.generation, outcome == Outcome::Failure, now);
-            }
-            (false, Outcome::Neutral) => {}
-            (true, Outcome::Success) => {
-                flow.leave();
-                return self.probe_succeeded(flow, entry.generation);
-            }
-            (true, Outcome::Failure) => {
-                flow.leave();
-                return self.probe_failed(entry.generation, now);
-            }
-            (true, Outcome::Neutral) => self.give_back(entry.generation),
+        let generation = entry.generation;
+        if !entry.probe && outcome != Outcome::Neutral {
+            return self.count(flow, generation, outcome == Outcome::Failure, now);
         }
         flow.leave();
-        None
+        match outcome {
+            Outcome::Success => self.probe_succeeded(flow, generation),
+            Outcome::Failure => self.probe_failed(generation, now),
+            Outcome::Neutral => {
+                self.give_back(generation);
+                None
+            }
+        }
     }
 
     /// To be called at least once a day, calls or none: an open time that is over must not come round again.
@@ -169,7 +166,10 @@ impl Breaker {
         let phase = match word.phase {
             Phase::Closed => Phase::Closed,
             Phase::Open { until_ms } => match left_ms(until_ms, now) {
-                Some(retry_ms) => return Err(Refused { retry_ms }),
+                // A clock that is a little behind the one that opened it sees more than the whole time.
+                Some(left_ms) => {
+                    return Err(Refused { retry_ms: left_ms.min(self.open_ms(word.reopened)) });
+                }
                 None => Phase::HalfOpen { issued: 1, succeeded: 0 },
             },
             Phase::HalfOpen { issued, .. } if issued >= self.probes() => {
@@ -180,7 +180,8 @@ impl Breaker {
         Ok(Word { phase, ..word })
     }
 
-    /// The outcome of a call that entered while it was closed. Counts nothing if it has opened since.
+    /// The outcome of a call that entered while it was closed. Counts nothing if it has opened since. (It takes a
+    /// number too many if it opens and closes again between the first two lines: one success more, for once.)
     fn count(&self, flow: &Flow, generation: u32, failed: bool, now: Moment) -> Option<Change> {
         let (seen, word) = self.word(Ordering::Acquire);
         if word.generation != generation {
@@ -265,7 +266,7 @@ impl Breaker {
         }
     }
 
-    /// A probe that found nothing out: another call may be the probe.
+    /// A probe that found nothing out: another call may be the probe. Nothing to do for a call that was none.
     fn give_back(&self, generation: u32) {
         loop {
             let (seen, word) = self.word(Ordering::Acquire);
@@ -296,103 +297,5 @@ impl Breaker {
     }
 }
 
-const GENERATION_BITS: u32 = 64 - NUMBER_BITS;
-const GENERATION_MASK: u64 = (1 << GENERATION_BITS) - 1;
-/// More doublings reach every `max_open_ms`.
-const REOPENED_MAX: u8 = 31;
-
-/// What decides, in 64 bits: from the top 2 of the phase, 6 how often it reopened, 24 of the generation, 32 of
-/// the phase's own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Word {
-    /// Changes whenever it opens or closes, never 0: tells outcomes that come too late.
-    generation: u32,
-    reopened: u8,
-    phase: Phase,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
-    Closed,
-    /// Probes let in, and those of them that succeeded.
-    HalfOpen {
-        issued: u8,
-        succeeded: u8,
-    },
-    /// Milliseconds of the clock, wrapping.
-    Open {
-        until_ms: u32,
-    },
-}
-
-impl Word {
-    fn pack(self) -> u64 {
-        let (phase, own) = match self.phase {
-            Phase::Closed => (State::Closed, 0),
-            Phase::HalfOpen { issued, succeeded } => {
-                (State::HalfOpen, u64::from(issued) << 8 | u64::from(succeeded))
-            }
-            Phase::Open { until_ms } => (State::Open, u64::from(until_ms)),
-        };
-        (phase as u64) << 62 | u64::from(self.reopened) << 56 | u64::from(self.generation) << 32 | own
-    }
-
-    fn unpack(word: u64) -> Self {
-        let byte = |shift: u32| (word >> shift & 0xff) as u8;
-        let phase = match word >> 62 {
-            0 => Phase::Closed,
-            1 => Phase::HalfOpen { issued: byte(8), succeeded: byte(0) },
-            _ => Phase::Open { until_ms: (word & 0xffff_ffff) as u32 },
-        };
-        Self { generation: (word >> 32 & GENERATION_MASK) as u32, reopened: byte(56) & 0x3f, phase }
-    }
-
-    /// Issued and succeeded, if it is still half-open as it was when a probe of `generation` began.
-    fn probes_of(self, generation: u32) -> Option<(u8, u8)> {
-        match self.phase {
-            Phase::HalfOpen { issued, succeeded } if self.generation == generation => {
-                Some((issued, succeeded))
-            }
-            _ => None,
-        }
-    }
-
-    fn opened(self, reopened: u8, open_ms: u64, now: Moment) -> Self {
-        // Rounded up: never open for less than was asked for.
-        let until_ms = (now.as_nanos().div_ceil(1_000_000).wrapping_add(open_ms) & 0xffff_ffff) as u32;
-        let reopened = reopened.min(REOPENED_MAX);
-        Self { generation: self.next_generation(), reopened, phase: Phase::Open { until_ms } }
-    }
-
-    fn closed(self) -> Self {
-        Self { generation: self.next_generation(), reopened: 0, phase: Phase::Closed }
-    }
-
-    fn next_generation(self) -> u32 {
-        (u64::from(self.generation) % GENERATION_MASK) as u32 + 1
-    }
-}
-
-/// The number of an outcome, and the generation that it counts in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Numbered {
-    generation: u32,
-    number: u64,
-}
-
-impl Numbered {
-    fn pack(self) -> u64 {
-        u64::from(self.generation) << NUMBER_BITS | self.number
-    }
-
-    fn unpack(word: u64) -> Self {
-        Self { generation: (word >> NUMBER_BITS) as u32, number: word & (u64::MAX >> GENERATION_BITS) }
-    }
-}
-
-/// Milliseconds from `now` to `until_ms`, none if that has passed.
-fn left_ms(until_ms: u32, now: Moment) -> Option<u64> {
-    let now_ms = ((now.as_nanos() / 1_000_000) & 0xffff_ffff) as u32;
-    let left = u64::from(until_ms.wrapping_sub(now_ms));
-    (1..=OPEN_MS_MAX).contains(&left).then_some(left)
-}
+#[cfg(test)]
+mod tests;

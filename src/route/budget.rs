@@ -25,6 +25,11 @@ impl RetryBudget {
         self.0.get() >= ATTEMPT
     }
 
+    /// An attempt that was paid for and not made.
+    pub fn give_back(&self) {
+        self.0.set(self.0.get().saturating_add(ATTEMPT).min(SAVED_MAX));
+    }
+
     /// Pays for one more attempt, if there is enough for it.
     pub fn take(&self) -> bool {
         let left = self.0.get().checked_sub(ATTEMPT);

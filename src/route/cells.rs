@@ -20,6 +20,7 @@ use crate::route::flow::Flow;
 use crate::route::health::HealthCell;
 use crate::route::load::LoadCell;
 use std::sync::Arc;
+use std::sync::OnceLock;
 
 #[derive(Debug)]
 pub struct ServerCells {
@@ -124,14 +125,20 @@ pub struct ToolBreakers {
 pub struct ToolCells {
     /// Hash of the tool's name, 0 while free.
     tag: AtomicU64,
+    /// For the metrics, once somebody has told it.
+    name: OnceLock<Box<str>>,
     flow: Flow,
     breaker: Breaker,
 }
 
 impl ToolBreakers {
     fn new(settings: &BreakerSettings) -> Self {
-        let slot =
-            |_| ToolCells { tag: AtomicU64::new(0), flow: Flow::default(), breaker: Breaker::new(settings) };
+        let slot = |_| ToolCells {
+            tag: AtomicU64::new(0),
+            name: OnceLock::new(),
+            flow: Flow::default(),
+            breaker: Breaker::new(settings),
+        };
         Self { settings: *settings, slots: (0..TOOL_BREAKERS_MAX).map(slot).collect() }
     }
 
@@ -156,6 +163,15 @@ impl ToolCells {
 
     pub fn breaker(&self) -> &Breaker {
         &self.breaker
+    }
+
+    /// Notes the tool's name. The first call of a tool allocates; of two tools with one hash the first stays.
+    pub fn note_name(&self, name: &str) {
+        self.name.get_or_init(|| name.into());
+    }
+
+    pub fn name(&self) -> Option<&str> {
+        self.name.get().map(|name| &**name)
     }
 
     pub fn enter(&self, now: Moment) -> Result<Entry, Refused> {

@@ -76,3 +76,69 @@ impl HealthCell {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SETTINGS: Health = Health { interval_ms: 5_000, timeout_ms: 1_000, unhealthy: 3, healthy: 2 };
+
+    /// `f` failed, `s` probe succeeded, `c` live call connected. Returns what was told, as `U` and `D`.
+    fn run(events: &str, settings: &Health) -> (String, bool) {
+        let cell = HealthCell::default();
+        let told = events.chars().filter_map(|event| match event {
+            'f' => cell.failed(settings),
+            's' => cell.succeeded(settings),
+            _ => {
+                cell.connected();
+                None
+            }
+        });
+        let told = told.map(|change| if change == Change::Up { 'U' } else { 'D' }).collect();
+        (told, cell.is_up())
+    }
+
+    #[test]
+    fn rows_of_failures_and_successes_decide() {
+        for (events, told, up) in [
+            ("", "", true),
+            ("ff", "", true),
+            ("fff", "D", false),
+            ("ffffffff", "D", false),
+            ("ffsff", "", true),
+            ("ffcff", "", true),
+            ("ffcfff", "D", false),
+            ("fffs", "D", false),
+            ("fffss", "DU", true),
+            ("fffsfs", "D", false),
+            ("fffsfss", "DU", true),
+            // A live call that connects is no probe.
+            ("fffcccs", "D", false),
+            ("fffscs", "DU", true),
+            ("fffssff", "DU", true),
+            ("fffssfff", "DUD", false),
+        ] {
+            assert_eq!(run(events, &SETTINGS), (told.to_owned(), up), "{events}");
+        }
+        let at_once = Health { unhealthy: 1, healthy: 1, ..SETTINGS };
+        assert_eq!(run("fsfs", &at_once), ("DUDU".to_owned(), true));
+        let slow = Health { unhealthy: 255, healthy: 255, ..SETTINGS };
+        assert_eq!(run(&"f".repeat(254), &slow), (String::new(), true));
+        let events = "f".repeat(300) + &"s".repeat(255);
+        assert_eq!(run(&events, &slow), ("DU".to_owned(), true));
+    }
+
+    #[test]
+    fn eight_threads_are_told_one_change() {
+        let (cell, told) = (HealthCell::default(), AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let changes = (0..1_000).filter_map(|_| cell.failed(&SETTINGS)).count() as u64;
+                    told.fetch_add(changes, Ordering::Relaxed);
+                });
+            }
+        });
+        assert_eq!((told.into_inner(), cell.is_up()), (1, false));
+    }
+}

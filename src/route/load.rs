@@ -60,15 +60,16 @@ struct Report {
 }
 
 impl Report {
-    /// Any name may come; every number must be one.
+    /// Any name may come; every number must be one, and no share is below 0.
     fn take(&mut self, name: &str, number: &str) -> Option<()> {
         let number = number.parse::<f64>().ok().filter(|number| number.is_finite())?;
-        match name {
-            "application_utilization" | "applicationUtilization" => self.application = Some(number),
-            "cpu_utilization" | "cpuUtilization" => self.cpu = Some(number),
-            _ => {}
-        }
-        Some(())
+        let share = match name {
+            "application_utilization" | "applicationUtilization" => &mut self.application,
+            "cpu_utilization" | "cpuUtilization" => &mut self.cpu,
+            _ => return Some(()),
+        };
+        *share = Some(number).filter(|number| *number >= 0.0);
+        share.map(|_| ())
     }
 
     fn utilisation(&self) -> Option<u16> {
@@ -133,5 +134,80 @@ fn skip(text: &str, depth_left: u32) -> Option<&str> {
         b'f' => text.strip_prefix("false"),
         b'n' => text.strip_prefix("null"),
         _ => number(text).filter(|(digits, _)| digits.parse::<f64>().is_ok()).map(|(_, rest)| rest),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_are_understood_as_a_whole_or_not_at_all() {
+        for (value, expected) in [
+            ("TEXT cpu_utilization=0.9", Some(900)),
+            ("TEXT cpu_utilization=0.3, mem_utilization=0.8", Some(300)),
+            ("TEXT cpu_utilization:0.3,application_utilization:0.7", Some(700)),
+            ("TEXT application_utilization=0, cpu_utilization=0.25", Some(250)),
+            ("TEXT application_utilization=0", Some(0)),
+            ("TEXT cpu_utilization=1.7", Some(1_000)),
+            ("TEXT cpu_utilization=-1", None),
+            ("TEXT mem_utilization=0.5", None),
+            ("TEXT cpu_utilization=NaN", None),
+            ("TEXT cpu_utilization=inf", None),
+            ("TEXT cpu_utilization=", None),
+            ("TEXT cpu_utilization", None),
+            ("TEXT cpu_utilization=0.5,,", None),
+            ("TEXT", None),
+            ("", None),
+            ("cpu_utilization=0.9", None),
+            ("BIN CQAAAAAAAPA/", None),
+            (r#"JSON {"cpu_utilization": 0.9}"#, Some(900)),
+            (r#"JSON { "cpuUtilization" : 9e-1 , "eps" : 0 } "#, Some(900)),
+            (r#"JSON {"cpu_utilization":0.2,"application_utilization":0.4}"#, Some(400)),
+            (
+                r#"JSON {"named_metrics":{"cpu_utilization":0.9,"a":{"b":1}},"cpu_utilization":0.1}"#,
+                Some(100),
+            ),
+            (r#"JSON {"note":"a\"}{\\","x":null,"y":true,"z":false,"cpu_utilization":0.1}"#, Some(100)),
+            (r#"JSON {"cpu_utilization":"0.9"}"#, None),
+            (r#"JSON {"cpu_utilization":0.9"#, None),
+            (r#"JSON {"cpu_utilization":0.9}}"#, None),
+            (r#"JSON {"cpu_utilization":0.9,}"#, None),
+            (r#"JSON {"cpu_utilization":0.9 "eps":1}"#, None),
+            (r#"JSON {"cpu_utilization":1-2}"#, None),
+            (r#"JSON {"x":[1],"cpu_utilization":0.9}"#, None),
+            ("JSON {}", None),
+            ("JSON [0.9]", None),
+            ("JSON", None),
+        ] {
+            assert_eq!(parse(value.as_bytes()), expected, "{value}");
+        }
+        assert_eq!(parse(b"TEXT cpu_utilization=0.9\xff"), None);
+    }
+
+    #[test]
+    fn depth_is_bounded() {
+        let nested = |depth: usize| {
+            format!(
+                r#"JSON {{"cpu_utilization":0.5,"x":{}1{}}}"#,
+                r#"{"a":"#.repeat(depth),
+                "}".repeat(depth)
+            )
+        };
+        assert_eq!(parse(nested(7).as_bytes()), Some(500));
+        assert_eq!(parse(nested(8).as_bytes()), None);
+        assert_eq!(parse(nested(100_000).as_bytes()), None);
+    }
+
+    #[test]
+    fn a_report_is_believed_while_it_is_fresh() {
+        let (cell, at) = (LoadCell::default(), Moment::ZERO.plus_millis(1_000_000));
+        assert_eq!(cell.latest(15_000, Moment::ZERO), None);
+        cell.report(900, at);
+        for (after_ms, expected) in [(0, Some(900)), (14_999, Some(900)), (15_002, None), (1 << 40, None)] {
+            assert_eq!(cell.latest(15_000, at.plus_millis(after_ms)), expected, "{after_ms}");
+        }
+        cell.report(5_000, at);
+        assert_eq!(cell.latest(1, at), Some(FULL));
     }
 }

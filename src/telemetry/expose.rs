@@ -6,6 +6,8 @@
 use crate::base::bound::Bound;
 use crate::base::counter::Counter;
 use crate::base::fault::Kind;
+use crate::telemetry::family::Families;
+use crate::telemetry::family::Family;
 use crate::telemetry::metrics::DURATION_BOUNDS_NS;
 use crate::telemetry::metrics::Histogram;
 use crate::telemetry::metrics::OVERHEAD_BOUNDS_NS;
@@ -33,18 +35,147 @@ pub struct ProcessFacts {
     pub start_unix_seconds: u64,
 }
 
+/// What stands beside the counters of workers.
+#[derive(Debug)]
+pub struct Beside<'a> {
+    pub process: ProcessFacts,
+    pub gauges: Vec<Gauge>,
+    /// What control counts itself.
+    pub families: &'a Families,
+}
+
+/// A value with labels that control reads where others keep it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gauge {
+    pub which: Which,
+    /// In the order in which [`Which`] names them.
+    pub labels: Vec<String>,
+    pub value: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// `server`, `instance`
+    BreakerState,
+    /// `server`, `tool`
+    ToolBreakerState,
+    /// `server`, `instance`
+    InstanceUp,
+    /// `server`
+    ConcurrencyLimit,
+    /// `kind`
+    KillsActive,
+}
+
+/// How a metric with labels is written.
+struct Words {
+    name: &'static str,
+    kind: &'static str,
+    help: &'static str,
+    labels: &'static [&'static str],
+}
+
+const fn counter(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Words {
+    Words { name, kind: "counter", help, labels }
+}
+
+const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Words {
+    Words { name, kind: "gauge", help, labels }
+}
+
+impl Family {
+    const fn words(self) -> Words {
+        match self {
+            Self::Limited => counter("ringgate_limited_total", &["limit"], "Refusals of each limit."),
+            Self::LimitTableFull => counter(
+                "ringgate_limit_table_full_total",
+                &[],
+                "Calls that found no free bucket in the table of limits.",
+            ),
+            Self::CelErrors => counter(
+                "ringgate_cel_errors_total",
+                &["rule"],
+                "Expressions that failed while a call was decided.",
+            ),
+            Self::UpstreamRequests => counter(
+                "ringgate_upstream_requests_total",
+                &["server", "instance"],
+                "Requests sent to each instance of a server.",
+            ),
+            Self::UpstreamLimited => counter(
+                "ringgate_upstream_limited_total",
+                &["server", "principal"],
+                "Calls that a server itself answered with 429, by who called.",
+            ),
+            Self::Retries => counter(
+                "ringgate_retries_total",
+                &["server", "outcome"],
+                "Attempts after the first: `sent` again, `hedged`, or not made because they were `over_budget`.",
+            ),
+            Self::Tokens => counter(
+                "ringgate_tokens_total",
+                &["server", "tool", "principal", "direction"],
+                "Tokens of arguments (in) and results (out).",
+            ),
+            Self::Wasted => counter(
+                "ringgate_wasted_seconds_total",
+                &["server"],
+                "Time that servers spent on answers that nobody waited for any more.",
+            ),
+        }
+    }
+}
+
+impl Which {
+    const ALL: [Self; 5] = [
+        Self::BreakerState,
+        Self::ToolBreakerState,
+        Self::InstanceUp,
+        Self::ConcurrencyLimit,
+        Self::KillsActive,
+    ];
+
+    const fn words(self) -> Words {
+        match self {
+            Self::BreakerState => gauge(
+                "ringgate_breaker_state",
+                &["server", "instance"],
+                "Breaker of an instance: 0 closed, 1 half-open, 2 open.",
+            ),
+            Self::ToolBreakerState => gauge(
+                "ringgate_tool_breaker_state",
+                &["server", "tool"],
+                "Breaker of a tool: 0 closed, 1 half-open, 2 open.",
+            ),
+            Self::InstanceUp => gauge(
+                "ringgate_instance_up",
+                &["server", "instance"],
+                "1 if an instance is in rotation, 0 if it is out.",
+            ),
+            Self::ConcurrencyLimit => gauge(
+                "ringgate_concurrency_limit",
+                &["server"],
+                "Calls that a server with `adaptive` may have in flight now.",
+            ),
+            Self::KillsActive => gauge("ringgate_kills_active", &["kind"], "Kill switches in force."),
+        }
+    }
+}
+
 /// Appends the whole exposition to `out`.
-pub fn render<'a>(
-    out: &mut String,
-    workers: impl Iterator<Item = &'a WorkerMetrics>,
-    process: &ProcessFacts,
-) {
+pub fn render<'a>(out: &mut String, workers: impl Iterator<Item = &'a WorkerMetrics>, beside: &Beside<'_>) {
     let workers: Vec<&WorkerMetrics> = workers.collect();
     requests(out, &workers);
     times(out, &workers);
-    plain(out, &workers, process);
+    plain(out, &workers, &beside.process);
     labelled(out, &workers);
-    facts(out, process);
+    let own = workers.iter().map(|worker| &worker.families);
+    families(out, &own.chain([beside.families]).collect::<Vec<_>>());
+    facts(out, &beside.process);
+    for which in Which::ALL {
+        let of_it = beside.gauges.iter().filter(|gauge| gauge.which == which);
+        samples(out, &which.words(), of_it.map(|gauge| (gauge.labels.clone(), gauge.value.to_string())));
+    }
 }
 
 fn head(out: &mut String, name: &str, kind: &str, help: &str) {
@@ -205,6 +336,50 @@ fn labelled(out: &mut String, workers: &[&WorkerMetrics]) {
     }
 }
 
+fn families(out: &mut String, writers: &[&Families]) {
+    for family in Family::ALL {
+        let words = family.words();
+        let mut sums = BTreeMap::<Vec<&str>, u64>::new();
+        if words.labels.is_empty() {
+            sums.insert(Vec::new(), 0);
+        }
+        for table in writers.iter().map(|writer| writer.table(family)) {
+            for (labels, count) in table.sets() {
+                *sums.entry(labels.iter().map(|label| &**label).collect()).or_default() += count;
+            }
+            if table.other() > 0 {
+                *sums.entry(vec![OTHER; words.labels.len()]).or_default() += table.other();
+            }
+        }
+        let shown = |count: u64| {
+            let mut text = String::new();
+            match family {
+                Family::Wasted => seconds(&mut text, count),
+                _ => text = count.to_string(),
+            }
+            text
+        };
+        samples(out, &words, sums.into_iter().map(|(labels, count)| (labels, shown(count))));
+    }
+}
+
+/// One metric with all of its samples; nothing where there is none.
+fn samples<L: AsRef<str>>(out: &mut String, words: &Words, all: impl Iterator<Item = (Vec<L>, String)>) {
+    for (place, (labels, value)) in all.enumerate() {
+        if place == 0 {
+            head(out, words.name, words.kind, words.help);
+        }
+        out.push_str(words.name);
+        for (place, (name, label)) in words.labels.iter().zip(&labels).enumerate() {
+            let _ = write!(out, "{}{name}=\"", if place == 0 { '{' } else { ',' });
+            escape(out, label.as_ref());
+            out.push('"');
+        }
+        out.push_str(if words.labels.is_empty() { "" } else { "}" });
+        let _ = writeln!(out, " {value}");
+    }
+}
+
 fn facts(out: &mut String, process: &ProcessFacts) {
     let name = "ringgate_config_reloads_total";
     head(out, name, "counter", "Reloads of the configuration since the start.");
@@ -261,7 +436,8 @@ mod tests {
 
     fn text_of(workers: &[WorkerMetrics], facts: &ProcessFacts) -> String {
         let mut out = String::new();
-        render(&mut out, workers.iter(), facts);
+        let beside = Beside { process: facts.clone(), gauges: Vec::new(), families: &Families::new(1) };
+        render(&mut out, workers.iter(), &beside);
         out
     }
 
@@ -320,6 +496,41 @@ mod tests {
             &text,
             r#"ringgate_requests_total{server="other",tool="other",method="other",outcome="ok"} 2"#,
         );
+    }
+
+    #[test]
+    fn families_are_summed_over_workers_and_gauges_stand_as_they_are() {
+        let workers = [WorkerMetrics::new(1), WorkerMetrics::new(1)];
+        for worker in &workers {
+            worker.count(Family::Retries, &["db", "ok"], 2);
+            worker.count(Family::Retries, &["db", "failed"], 1);
+            worker.count(Family::Wasted, &["d\"b"], 1_500_000_000);
+        }
+        let gauge = |which, labels: &[&str], value| Gauge {
+            which,
+            labels: labels.iter().map(|label| (*label).to_owned()).collect(),
+            value,
+        };
+        let gauges = vec![
+            gauge(Which::KillsActive, &["tool"], 3),
+            gauge(Which::BreakerState, &["db", "http://a:1"], 2),
+        ];
+        let mut text = String::new();
+        let own = Families::new(1);
+        own.count(Family::Retries, &["db", "ok"], 10);
+        let beside = Beside { process: ProcessFacts::default(), gauges, families: &own };
+        render(&mut text, workers.iter(), &beside);
+        for line in [
+            r#"ringgate_retries_total{server="db",outcome="ok"} 14"#,
+            r#"ringgate_retries_total{server="other",outcome="other"} 2"#,
+            r#"ringgate_wasted_seconds_total{server="d\"b"} 3"#,
+            "ringgate_limit_table_full_total 0",
+            r#"ringgate_kills_active{kind="tool"} 3"#,
+            r#"ringgate_breaker_state{server="db",instance="http://a:1"} 2"#,
+        ] {
+            contains(&text, line);
+        }
+        assert!(!text.contains("ringgate_cel_errors_total"), "what has no samples has no head");
     }
 
     #[test]

@@ -7,6 +7,9 @@
 use crate::base::bound::Bound;
 use crate::base::counter::Counter;
 use crate::base::fault::Kind;
+use crate::telemetry::family::Families;
+use crate::telemetry::family::Family;
+use crate::telemetry::family::Place;
 use crate::telemetry::record::Outcome;
 use std::sync::OnceLock;
 
@@ -187,6 +190,7 @@ pub struct WorkerMetrics {
     pub overhead: Histogram,
     refused: [Counter; Kind::ALL.len()],
     bound_hits: [Counter; Bound::ALL.len()],
+    pub(crate) families: Families,
     pub(crate) series: Box<[Series]>,
     /// Calls whose label set found no place, by outcome.
     pub(crate) series_other: [Counter; Outcome::ALL.len()],
@@ -212,6 +216,7 @@ impl WorkerMetrics {
             overhead: Histogram::new(&OVERHEAD),
             refused: [const { Counter::new() }; Kind::ALL.len()],
             bound_hits: [const { Counter::new() }; Bound::ALL.len()],
+            families: Families::new(series_max),
             series: std::iter::repeat_with(Series::default).take(series_max).collect(),
             series_other: [const { Counter::new() }; Outcome::ALL.len()],
             servers: std::iter::repeat_with(OnceLock::new).take(series_max).collect(),
@@ -227,6 +232,22 @@ impl WorkerMetrics {
     /// Counts that a bound was hit.
     pub fn hit(&self, bound: Bound) {
         self.bound_hits[bound as usize].add(1);
+    }
+
+    /// Adds to a counter with labels, in the order in which [`Family`] names them. Only the owning worker may call
+    /// this.
+    pub fn count<const N: usize>(&self, family: Family, labels: &[&str; N], n: u64) {
+        self.families.count(family, labels, n);
+    }
+
+    /// Where labels are counted by [`Self::count_at`], for what is counted at every call.
+    pub fn place_of<const N: usize>(&self, family: Family, labels: &[&str; N]) -> Place {
+        self.families.table(family).place_of(labels)
+    }
+
+    /// Only the owning worker may call this, with a place of its own.
+    pub fn count_at(&self, family: Family, place: Place, n: u64) {
+        self.families.table(family).count_at(place, n);
     }
 
     pub fn refused(&self, kind: Kind) -> u64 {

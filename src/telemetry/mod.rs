@@ -3,6 +3,7 @@
 //! Not here: sockets and files; control exports what is gathered here.
 
 pub mod expose;
+pub mod family;
 pub mod line;
 pub mod metrics;
 pub mod record;

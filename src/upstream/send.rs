@@ -29,8 +29,20 @@ pub enum Sent {
 /// Sends a request that fits one pooled buffer: through the ring, where the sends of one turn go together, and the
 /// wait for the answer begins with it. A server that takes nothing while it answers early is met only by larger
 /// requests; see [`send`].
-pub async fn send_small(stream: &mut Stream, buffer: Buffer, range: Range<usize>) -> (Sent, Buffer) {
-    let (result, buffer) = stream.ask(buffer, range).await;
+///
+/// `races`: the caller waits for the answer itself, beside another's.
+pub async fn send_small(
+    stream: &mut Stream,
+    buffer: Buffer,
+    range: Range<usize>,
+    races: bool,
+) -> (Sent, Buffer) {
+    let (result, buffer) = if races {
+        let (result, buffer) = stream.write(buffer, range).await;
+        (result.map(|()| clock::now()), buffer)
+    } else {
+        stream.ask(buffer, range).await
+    };
     let sent = match result {
         Ok(at) => Sent::Whole(at),
         Err(cut) if cut.written == 0 => Sent::Nothing(cut.error),

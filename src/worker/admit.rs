@@ -23,6 +23,7 @@ use crate::mcp::envelope::McpHeaders;
 use crate::mcp::trace;
 use crate::policy::identity;
 use crate::policy::identity::Presented;
+use crate::policy::identity::Principal;
 use crate::telemetry::record::Called;
 use crate::worker::Worker;
 use crate::worker::adopted::Adopted;
@@ -149,12 +150,12 @@ fn method(head: &RequestHead, source: &[u8], fields: &[fields::Field]) -> Result
 ///
 /// # Errors
 /// 401 where a credential is missing, wrong, expired or given twice.
-pub fn identify(
+pub fn identify<'a>(
     worker: &Worker,
-    adopted: &Adopted,
+    adopted: &'a Adopted,
     client: &Client,
     exchange: &mut Exchange,
-) -> Result<(), Fault> {
+) -> Result<Principal<'a>, Fault> {
     let source = &client.input[client.start..client.end];
     let presented = Presented {
         authorization: header(source, &exchange.fields, Known::Authorization),
@@ -164,7 +165,7 @@ pub fn identify(
     let now = worker.wall_seconds(worker.coarse_now());
     let principal = identity::identify(&adopted.plan.identity, &adopted.keys, &presented, now)?;
     exchange.record.principal.set(principal.name);
-    Ok(())
+    Ok(principal)
 }
 
 /// What the body asks, and whether header and body agree.

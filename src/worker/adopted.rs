@@ -9,9 +9,13 @@ use crate::config::plan::Plan;
 use crate::config::plan::Server;
 use crate::config::plan::Transport;
 use crate::handoff::Addresses;
+use crate::handoff::Cells;
 use crate::handoff::Shared;
+use crate::policy::kills::Kills;
+use crate::policy::limits::rules::Rules;
+use crate::route::cells::ServerCells;
 use crate::upstream::pool::Instance;
-use std::cell::Cell;
+use crate::worker::passage::Way;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -21,6 +25,9 @@ pub struct Adopted {
     pub plan: Arc<Plan>,
     pub keys: Arc<KeyRing>,
     pub addresses: Arc<Addresses>,
+    pub kills: Arc<Kills>,
+    /// The limits of the plan, made ready.
+    pub rules: Rules,
     /// Same order as `plan.servers`.
     pub servers: Vec<ServerState>,
 }
@@ -28,16 +35,17 @@ pub struct Adopted {
 pub struct ServerState {
     plan: Arc<Plan>,
     index: usize,
-    /// Where round robin goes on.
-    pub cursor: Rc<Cell<usize>>,
+    /// How its instances are chosen.
+    pub way: Rc<Way>,
     pub instances: Vec<Rc<Instance>>,
 }
 
 impl Adopted {
     /// Reads the shared parts; `before` lends its connections.
     pub fn new(shared: &Shared, epoch: u64, before: Option<&Self>) -> Rc<Self> {
-        let plan = shared.plan.load_full();
         let addresses = shared.addresses.load_full();
+        let cells = shared.cells.load();
+        let plan = Arc::clone(&cells.plan);
         let servers = plan
             .servers
             .iter()
@@ -59,11 +67,26 @@ impl Adopted {
                         instance
                     })
                     .collect();
-                let cursor = old.map_or_else(Rc::default, |old| Rc::clone(&old.cursor));
-                ServerState { plan: Arc::clone(&plan), index, cursor, instances }
+                let way = Self::way(server, &cells, old);
+                ServerState { plan: Arc::clone(&plan), index, way, instances }
             })
             .collect();
-        Rc::new(Self { epoch, keys: shared.keys.load_full(), addresses, servers, plan })
+        let rules = Rules::new(&plan.limits, &shared.limits.keys);
+        let (keys, kills) = (shared.keys.load_full(), shared.kills.load_full());
+        Rc::new(Self { epoch, keys, addresses, kills, rules, servers, plan })
+    }
+
+    /// The same as before where nothing of the server's traffic changed: a round goes on where it was.
+    fn way(server: &Server, cells: &Cells, old: Option<&ServerState>) -> Rc<Way> {
+        // A plan newer than these cells is adopted again at once: its announcement comes after both.
+        let shared = cells.by_server.get(&server.name).cloned().unwrap_or_else(|| {
+            let labels: Vec<&str> = server.instances.iter().map(|instance| &*instance.label).collect();
+            Arc::new(ServerCells::new(&server.traffic, &labels, None))
+        });
+        match old {
+            Some(old) if old.way.is_of(&server.traffic, &shared) => Rc::clone(&old.way),
+            _ => Way::new(server, shared),
+        }
     }
 
     fn find(&self, name: &str) -> Option<&ServerState> {

@@ -32,21 +32,26 @@ pub fn callers_deadline(value: HeaderValue<'_>) -> Result<Option<u64>, Fault> {
     millis.map(Some).ok_or(NO_DEADLINE)
 }
 
-/// The times of one call. A tool's own total is the whole time that it may take, so that waiting for its first byte
-/// may take as long; a caller's deadline lowers every total and raises none.
+/// The times of one call; a caller's deadline lowers every total and raises none.
 pub fn of(server: &Server, call: Option<&Call>, callers: Option<u64>) -> Timeouts {
-    let mut times = server.timeout;
-    if let Some(call) = call.filter(|call| call.method == Method::ToolsCall)
-        && let Some((_, total)) =
-            server.tool_total_ms.iter().find(|(pattern, _)| pattern.matches(call.target.as_str()))
-    {
-        (times.total_ms, times.stream_total_ms, times.first_byte_ms) = (*total, *total, *total);
-    }
+    let tool = call.filter(|call| call.method == Method::ToolsCall).map(|call| call.target.as_str());
+    let mut times = of_tool(server, tool);
     if let Some(millis) = callers {
         times.total_ms = times.total_ms.min(millis);
         times.stream_total_ms = times.stream_total_ms.min(millis);
     }
     times
+}
+
+/// A tool's own total is the whole time that it may take, so that waiting for its first byte may take as long.
+pub fn of_tool(server: &Server, tool: Option<&str>) -> Timeouts {
+    let own = |tool| server.tool_total_ms.iter().find(|(pattern, _)| pattern.matches(tool));
+    match tool.and_then(own) {
+        Some((_, total)) => {
+            Timeouts { first_byte_ms: *total, total_ms: *total, stream_total_ms: *total, ..server.timeout }
+        }
+        None => server.timeout,
+    }
 }
 
 #[cfg(test)]

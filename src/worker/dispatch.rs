@@ -13,7 +13,9 @@ use crate::http::fields::Known;
 use crate::http::request::Method;
 use crate::http::write;
 use crate::mcp::envelope::Era;
-use crate::route;
+use crate::mcp::refusal::Denial;
+use crate::route::NoRoute;
+use crate::route::breaker::Outcome;
 use crate::upstream::connect;
 use crate::upstream::pool::Instance;
 use crate::upstream::pool::Lease;
@@ -23,8 +25,10 @@ use crate::worker::Worker;
 use crate::worker::admit::Door;
 use crate::worker::adopted::Adopted;
 use crate::worker::adopted::ServerState;
+use crate::worker::attempt;
 use crate::worker::body::Body;
 use crate::worker::client::Client;
+use crate::worker::passage::Passage;
 use crate::worker::state::Exchange;
 use crate::worker::watch::Cause;
 use crate::worker::watch::Phase;
@@ -47,6 +51,14 @@ const UNKNOWN_NAME: Fault = Fault::new(
     Kind::UpstreamUnavailable,
     "The name of the server behind this endpoint does not resolve; tell the operator to check its url.",
 );
+const NONE_HEALTHY: Fault = Fault::new(
+    Kind::UpstreamUnavailable,
+    "No instance of the server behind this endpoint is healthy; retry later.",
+);
+const OPEN: Fault = Fault::new(
+    Kind::UpstreamUnavailable,
+    "The server behind this endpoint failed too often and is left alone for a while; retry later.",
+);
 const FULL: Fault =
     Fault::new(Kind::Overloaded, "Too many connections to this server are open; retry later.")
         .at(Bound::Pool);
@@ -54,7 +66,7 @@ const CONNECT_TIMEOUT: Fault = Fault::new(
     Kind::UpstreamTimeout,
     "The server behind this endpoint did not take the connection in time; retry later.",
 );
-const BROKE: Fault = Fault::new(
+pub const BROKE: Fault = Fault::new(
     Kind::UpstreamProtocol,
     "The server behind this endpoint broke the connection; the call may have happened.",
 );
@@ -73,19 +85,34 @@ pub struct Departure<'a> {
 }
 
 impl Departure<'_> {
+    /// The same call, for one more attempt.
+    pub fn again(&mut self) -> Departure<'_> {
+        Departure {
+            worker: self.worker,
+            adopted: self.adopted,
+            door: self.door,
+            client: self.client,
+            exchange: self.exchange,
+            body: self.body,
+        }
+    }
+
     fn server(&self) -> &ServerState {
         self.door.server(self.adopted)
     }
 
-    /// Sends the request to the first instance that takes it.
+    /// Sends the request to the first instance that takes it. The exchange holds the passage to it.
     ///
     /// # Errors
     /// 503 where none can be reached, 504 where that took too long, 502 where the connection broke.
     pub async fn send(mut self) -> Result<Dispatched, Fault> {
         let mut fault = REFUSED;
-        let count = self.server().instances.len();
-        for index in route::round_robin(&self.server().cursor, count) {
-            let Some(instance) = self.server().instances.get(index).map(Rc::clone) else { continue };
+        loop {
+            let instance = match self.choose() {
+                Ok(instance) => instance,
+                Err(NoRoute::AllTried) => return Err(fault),
+                Err(none) => return Err(self.no_route(none)),
+            };
             self.write_head(&instance);
             // A pooled connection that turns out closed costs nothing: not a byte was handed over.
             while let Some(lease) = instance.take_idle() {
@@ -101,6 +128,7 @@ impl Departure<'_> {
                 },
                 Err(error) => fault = error,
             }
+            self.gone_by(fault);
             // One address that does not answer does not end the call; the caller or the total does.
             if let Some(cause) = self.worker.watch.cause(self.client.slot) {
                 if cause != Cause::ConnectTimeout {
@@ -109,7 +137,40 @@ impl Departure<'_> {
                 self.worker.watch.forgive(self.client.slot);
             }
         }
-        Err(fault)
+    }
+
+    /// The next instance to try.
+    fn choose(&mut self) -> Result<Rc<Instance>, NoRoute> {
+        let server = self.door.server(self.adopted);
+        let random = self.worker.random();
+        let pick = server.way.route().choose(&mut self.exchange.tried, random, self.worker.coarse_now())?;
+        // One for each instance of the plan, in its order.
+        let instance = server.instances.get(pick.index).map(Rc::clone).ok_or(NoRoute::NoneHealthy)?;
+        self.exchange.passage = Some(Passage::new(&server.way, pick));
+        Ok(instance)
+    }
+
+    /// The instance of the moment did not take the call.
+    fn gone_by(&mut self, fault: Fault) {
+        let Some(passage) = self.exchange.passage.take() else { return };
+        let now = clock::now();
+        if fault.kind == Kind::Overloaded {
+            // Our own bound.
+            passage.settle(Outcome::Neutral, now);
+        } else {
+            passage.unreachable(now);
+        }
+    }
+
+    fn no_route(&mut self, none: NoRoute) -> Fault {
+        let server = &self.server().config().name;
+        let (part, retry_ms, fault) = match none {
+            NoRoute::BreakerOpen { retry_ms } => ("breaker", Some(retry_ms), OPEN),
+            NoRoute::NoneHealthy | NoRoute::AllTried => ("health", None, NONE_HEALTHY),
+        };
+        let rule = format!("mcpServers.{server}.{part}");
+        self.exchange.denial = Some(Box::new(Denial { rule, retry_ms, ..Denial::default() }));
+        fault
     }
 
     /// The head as the upstream gets it, in `exchange.out`.
@@ -151,6 +212,9 @@ impl Departure<'_> {
         let now = self.worker.coarse_now();
         let deadline = now.plus_millis(self.exchange.timeouts.first_byte_ms);
         let slot = self.client.slot;
+        if let Some(passage) = &self.exchange.passage {
+            passage.count(self.worker.metrics());
+        }
         self.worker.watch.upstream(slot, Some(lease.stream.fd()));
         self.worker.watch.enter(slot, Phase::FirstByte, now, deadline);
         let sent = self.write(&mut lease).await;
@@ -183,15 +247,17 @@ impl Departure<'_> {
         let range = begin..body.end;
         let sent = if self.client.input.len() == limits::BUFFER_BYTES {
             let buffer = std::mem::take(&mut self.client.input);
-            let (sent, buffer) = send::send_small(&mut lease.stream, buffer, range).await;
+            let (sent, buffer) =
+                send::send_small(&mut lease.stream, buffer, range, self.exchange.races).await;
             self.client.input = buffer;
             sent
         } else {
             send::send(&mut lease.stream, &self.client.input[range]).await
         };
+        self.exchange.lent = Some(begin..body.start);
         if matches!(sent, Sent::Nothing(_)) {
             // The next attempt needs both heads as they were.
-            self.client.input[begin..body.start].swap_with_slice(&mut self.exchange.out);
+            attempt::take_head_back(self.client, self.exchange);
         }
         sent
     }

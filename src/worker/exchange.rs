@@ -10,9 +10,10 @@ use crate::worker::Worker;
 use crate::worker::admit;
 use crate::worker::adopted::Adopted;
 use crate::worker::allowance;
+use crate::worker::attempt;
 use crate::worker::body;
 use crate::worker::client::Client;
-use crate::worker::dispatch::Departure;
+use crate::worker::permit;
 use crate::worker::refuse;
 use crate::worker::relay;
 use crate::worker::state::Exchange;
@@ -45,6 +46,8 @@ pub async fn run(
     if exchange.ended == Moment::ZERO {
         exchange.ended = clock::now();
     }
+    permit::settle(worker, exchange);
+    attempt::settle(worker, exchange);
     worker.record(exchange);
     after
 }
@@ -59,7 +62,7 @@ async fn attempt(
     // 1 edge: is this our host, our origin, one of our paths?
     let door = admit::enter(worker, &adopted, client, exchange)?;
     // 4 policy: who calls? Before a byte of the body is read for a stranger.
-    admit::identify(worker, &adopted, client, exchange)?;
+    let principal = admit::identify(worker, &adopted, client, exchange)?;
     // 2 http: the whole request
     let server = door.server(&adopted).config();
     let total = allowance::of(server, None, exchange.callers_ms).total_ms;
@@ -77,12 +80,18 @@ async fn attempt(
     let total = exchange.begun.plus_millis(exchange.timeouts.total_ms);
     let total = if intent.stream_only { Moment::NEVER } else { total };
     worker.watch.begin_call(client.slot, total, intent.leaving_cancels);
-    // 5 and 6 route, upstream: the request leaves, once
-    let departure = Departure { worker, adopted: &adopted, door: &door, client, exchange, body: &body };
-    let sent = departure.send().await?;
-    let comment_ms = adopted.plan.http.stream_comment_ms;
-    // A long answer pins no plan.
-    drop(adopted);
-    // 6 upstream, http: the answer as it comes
-    relay::answer(worker, client, exchange, sent, relay::Terms { comment_ms, intent }).await
+    // 4 policy: may it pass?
+    permit::ask(worker, &adopted, client, exchange, &principal)?;
+    // 5 route: does the server take it?
+    let server = door.server(&adopted);
+    let way = Rc::clone(&server.way);
+    attempt::enter(worker, exchange, &way)?;
+    if !server.config().faults.is_empty() {
+        // Boxed: nobody but a tester has faults.
+        Box::pin(attempt::inject(worker, client, exchange, server.config(), &way)).await?;
+    }
+    // 5 and 6 route, upstream, http: the request leaves, once, and the answer passes as it comes
+    let terms = relay::Terms { comment_ms: adopted.plan.http.stream_comment_ms, intent };
+    let load = attempt::Load { door: &door, body: &body, terms };
+    attempt::carry(worker, adopted, client, exchange, load).await
 }

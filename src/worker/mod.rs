@@ -6,11 +6,16 @@
 pub mod admit;
 pub mod adopted;
 pub mod allowance;
+pub mod attempt;
 pub mod body;
 pub mod budget;
 pub mod client;
 pub mod dispatch;
 pub mod exchange;
+pub mod hedge;
+pub mod outlook;
+pub mod passage;
+pub mod permit;
 pub mod post;
 pub mod refuse;
 pub mod relay;
@@ -31,6 +36,10 @@ use crate::mcp::envelope::CallKind;
 use crate::mcp::scratch::Scratch;
 use crate::net::ring;
 use crate::net::ticker::Ticker;
+use crate::policy::decide::Asked;
+use crate::policy::expression::Patterns;
+use crate::policy::kills;
+use crate::policy::kills::Kills;
 use crate::telemetry::metrics::WorkerMetrics;
 use crate::telemetry::record::Outcome;
 use crate::telemetry::record::Record;
@@ -41,7 +50,9 @@ use crate::worker::adopted::ServerState;
 use crate::worker::budget::Budget;
 use crate::worker::post::Questions;
 use crate::worker::state::Exchange;
+use crate::worker::watch::Subject;
 use crate::worker::watch::Watch;
+use ahash::RandomState;
 use std::cell::Cell;
 use std::cell::RefCell;
 use std::io;
@@ -60,6 +71,10 @@ pub struct Worker {
     pub budget: Budget,
     pub questions: Questions,
     pub ticker: Ticker,
+    /// Patterns that expressions of rules learn at run time.
+    pub patterns: RefCell<Patterns>,
+    /// Of names, to find the calls that a kill switch is about.
+    subjects: RandomState,
     /// Tasks that wait for time to pass.
     pausing: RefCell<Vec<Waker>>,
     adopted: RefCell<Rc<Adopted>>,
@@ -76,8 +91,8 @@ pub struct Worker {
     trace: Cell<u128>,
     /// The time of the last tick: good to `limits::TICK_MS`, free to read.
     coarse: Cell<Moment>,
-    /// Unix time in milliseconds at `Moment::ZERO`.
-    wall_offset_ms: Cell<u64>,
+    /// Unix time in nanoseconds at `Moment::ZERO`.
+    wall_offset_ns: Cell<u64>,
     /// When what may be a little late was done last.
     tidied: Cell<Moment>,
     draining: Cell<bool>,
@@ -116,10 +131,12 @@ impl Worker {
             spare: RefCell::default(),
             trace: Cell::new(u128::from_le_bytes(seed) | 1),
             coarse: Cell::new(clock::now()),
-            wall_offset_ms: Cell::new(0),
+            wall_offset_ns: Cell::new(0),
             tidied: Cell::new(Moment::ZERO),
             draining: Cell::new(false),
             pausing: RefCell::default(),
+            patterns: RefCell::default(),
+            subjects: RandomState::new(),
             ticker: Ticker::new(limits::TICK_MS, limits::IDLE_TICK_MS)?,
             shared,
         };
@@ -133,9 +150,38 @@ impl Worker {
         if epoch != self.seen.get() {
             self.seen.set(epoch);
             let newer = Adopted::new(&self.shared, epoch, Some(&self.adopted.borrow()));
-            *self.adopted.borrow_mut() = newer;
+            let before = self.adopted.replace(newer);
+            let kills = Rc::clone(&self.adopted.borrow());
+            if !Arc::ptr_eq(&before.kills, &kills.kills) {
+                self.cut_killed(&kills.kills);
+            }
         }
         Rc::clone(&self.adopted.borrow())
+    }
+
+    /// Ends the calls in flight that a kill switch names.
+    fn cut_killed(&self, kills: &Kills) {
+        for kill in kills.iter() {
+            let name = self.subjects.hash_one(&*kill.name);
+            let tool = kill.name.split_once('.').map(|parts| self.subjects.hash_one(parts));
+            self.watch.kill(|subject| match kill.kind {
+                kills::Kind::All => true,
+                // There is one tenant, and it has no name.
+                kills::Kind::Tenant => false,
+                kills::Kind::Principal => subject.principal == name,
+                kills::Kind::Server => subject.server == name,
+                kills::Kind::Tool => Some(subject.tool) == tool,
+            });
+        }
+    }
+
+    /// Whom a call concerns.
+    pub fn subject(&self, asked: &Asked<'_>) -> Subject {
+        Subject {
+            principal: self.subjects.hash_one(asked.principal),
+            server: self.subjects.hash_one(asked.server),
+            tool: self.subjects.hash_one((asked.server, asked.target)),
+        }
     }
 
     pub fn metrics(&self) -> &WorkerMetrics {
@@ -190,6 +236,13 @@ impl Worker {
         (state ^ (state >> 64)).to_be_bytes()
     }
 
+    /// Bits that differ from call to call; nothing that is guessed at rests on them.
+    pub fn random(&self) -> u64 {
+        let state = self.trace.get();
+        // The state moves with each call's trace id.
+        (state >> 64) as u64
+    }
+
     /// The time of the last tick.
     pub fn coarse_now(&self) -> Moment {
         self.coarse.get()
@@ -200,13 +253,14 @@ impl Worker {
         self.wall_millis(now) / 1_000
     }
 
-    fn wall_millis(&self, now: Moment) -> u64 {
-        self.wall_offset_ms.get() + now.as_nanos() / 1_000_000
+    pub fn wall_millis(&self, now: Moment) -> u64 {
+        (self.wall_offset_ns.get() + now.as_nanos()) / 1_000_000
     }
 
     fn set_wall(&self) {
-        let wall = u64::try_from(clock::wall().as_millis()).unwrap_or(0);
-        self.wall_offset_ms.set(wall.saturating_sub(clock::now().as_nanos() / 1_000_000));
+        // Not in milliseconds: two roundings would move the clock by one, and who waits for a quota as told come early.
+        let wall = u64::try_from(clock::wall().as_nanos()).unwrap_or(0);
+        self.wall_offset_ns.set(wall.saturating_sub(clock::now().as_nanos()));
     }
 
     /// Counts a finished call and hands its record up.

@@ -122,14 +122,8 @@ fn render(client: &Client, exchange: &Exchange, fault: Fault) -> Vec<u8> {
     let text = client.input.get(exchange.body.clone()).unwrap_or_default();
     let id = envelope::raw_id(text).and_then(|range| text.get(range));
     let requested = requested_revision(client, exchange);
-    refusal::render(
-        &mut body,
-        fault,
-        exchange.denial.as_deref(),
-        id,
-        &exchange.record.trace_id,
-        requested.as_deref(),
-    );
+    let caller = refusal::Caller { id, trace_id: &exchange.record.trace_id, requested: requested.as_deref() };
+    refusal::render(&mut body, fault, exchange.denial.as_deref(), &caller);
     body
 }
 

@@ -26,20 +26,24 @@ use crate::http::response;
 use crate::http::response::AnswerFraming;
 use crate::http::response::ContentType;
 use crate::http::response::ResponseHead;
+use crate::http::sse::DataBytes;
 use crate::http::sse::EventBoundary;
 use crate::http::write;
 use crate::http::write::AnswerHead;
 use crate::http::write::BodyForm;
 use crate::mcp::answer::AnswerScan;
 use crate::mcp::answer::Form;
+use crate::mcp::envelope;
 use crate::mcp::envelope::Era;
 use crate::upstream::pool::Lease;
 use crate::worker::Worker;
 use crate::worker::admit::Intent;
+use crate::worker::attempt;
 use crate::worker::body::CHUNK_LIMITS;
 use crate::worker::client::Client;
 use crate::worker::dispatch::Dispatched;
 use crate::worker::exchange::After;
+use crate::worker::outlook;
 use crate::worker::state::Exchange;
 use crate::worker::watch::Phase;
 use std::rc::Rc;
@@ -89,6 +93,8 @@ struct Relay<'a> {
     scan: AnswerScan,
     /// Only for event streams: comments may stand between events.
     boundary: Option<EventBoundary>,
+    /// Only where tokens are counted and framing is not.
+    data: Option<DataBytes>,
     /// Empty while nothing has come.
     buffer: Buffer,
     /// Bytes that came and were not looked at yet.
@@ -105,7 +111,7 @@ struct Relay<'a> {
     discarded: u64,
 }
 
-/// Relays the answer to what was dispatched.
+/// Relays the answer to what was dispatched, and lets go of the plan once its head has come.
 ///
 /// # Errors
 /// What went wrong at the upstream; `exchange.answered` says whether a head had left by then.
@@ -127,6 +133,7 @@ pub async fn answer(
         form: BodyForm::None,
         scan: AnswerScan::new(Form::Opaque),
         boundary: None,
+        data: None,
         buffer: Buffer::default(),
         at: 0,
         end: 0,
@@ -137,6 +144,11 @@ pub async fn answer(
         discarded: 0,
     };
     let outcome = relay.whole(&request).await;
+    if let Err(fault) = outcome
+        && fault.kind == Kind::Killed
+    {
+        relay.last_word(fault);
+    }
     relay.finish(outcome, sent.whole)
 }
 
@@ -150,6 +162,7 @@ impl Relay<'_> {
     async fn whole(&mut self, request: &RequestHead) -> Result<Ended, Fault> {
         let head = self.head(request.method == Method::Head).await?;
         self.exchange.upstream_ended = self.came;
+        self.exchange.plan = None;
         self.begin(request, &head)?;
         let done = self.first_piece(request, &head).await?;
         if !done {
@@ -226,6 +239,7 @@ impl Relay<'_> {
             return Err(REDIRECT);
         }
         self.exchange.record.status = head.status;
+        outlook::heed(self.worker, self.exchange, head.status, &self.buffer[self.at..self.end]);
         let form = BodyForm::relaying(head.framing, request.version);
         self.rest = match head.framing {
             AnswerFraming::None => Rest::Bytes(0),
@@ -241,6 +255,11 @@ impl Relay<'_> {
         });
         let events = head.content_type == ContentType::EventStream && !matches!(form, BodyForm::Length(_));
         self.boundary = events.then(EventBoundary::new);
+        let stream = head.content_type == ContentType::EventStream && self.exchange.owes_tokens;
+        self.data = stream.then(DataBytes::default);
+        if self.terms.intent.stream_only {
+            attempt::conclude(self.exchange, self.came);
+        }
         if self.streams() {
             let total = self.exchange.begun.plus_millis(self.exchange.timeouts.stream_total_ms);
             let Intent { stream_only, leaving_cancels, .. } = self.terms.intent;
@@ -282,15 +301,23 @@ impl Relay<'_> {
         let own = write::Own { lines: &self.exchange.own_lines, nanos: Some(own) };
         write::answer_head(&mut self.exchange.out, answer, source, kept, own);
         self.at = body;
-        let (piece, done) = self.take()?;
+        let (piece, done) = match self.exchange.cut_answer {
+            true => (body..body, false),
+            false => self.take()?,
+        };
         self.exchange.answered = true;
+        if self.boundary.is_some() {
+            let body = self.client.input.get(self.exchange.body.clone()).unwrap_or_default();
+            let id = envelope::raw_id(body).and_then(|id| body.get(id));
+            self.exchange.stream_id.extend_from_slice(id.unwrap_or_default());
+        }
         if let Some(next) = self.exchange.next.take() {
             // No refusal can name the id any more: a large body goes before its answer does.
             self.client.advance(next);
             self.exchange.moved_on = true;
         }
         self.put(piece, done, true).await?;
-        Ok(done)
+        if self.exchange.cut_answer { Err(CUT) } else { Ok(done) }
     }
 
     /// Gives back what was borrowed and says what becomes of the client's connection.

@@ -10,9 +10,15 @@ use crate::http::request::RequestHead;
 use crate::mcp::answer::AnswerFacts;
 use crate::mcp::envelope::Call;
 use crate::mcp::refusal::Denial;
+use crate::policy::limits::gate::Receipt;
+use crate::route::balance::Tried;
 use crate::telemetry::record::Called;
 use crate::telemetry::record::Record;
+use crate::worker::adopted::Adopted;
+use crate::worker::passage::Passage;
+use crate::worker::passage::Stay;
 use std::ops::Range;
+use std::rc::Rc;
 
 /// Everything about one call that outlives a stage. Pooled by the worker, so that a call allocates nothing.
 #[derive(Default)]
@@ -41,6 +47,32 @@ pub struct Exchange {
     pub own_lines: Vec<u8>,
     /// The head of an answer has left: from here on a fault is a cut.
     pub answered: bool,
+    /// What the limits of the call hold of it.
+    pub receipts: Vec<Receipt>,
+    /// Whether one of them is charged when the answer is known.
+    pub owes_tokens: bool,
+    pub tokens_in: u64,
+    /// What a trusted caller says that the call costs.
+    pub tokens_exact: Option<u64>,
+    /// Bytes of the answer's messages, without framing; counted where tokens are.
+    pub payload_bytes: u64,
+    /// The instance that the call goes to, and what it holds of its server.
+    pub passage: Option<Passage>,
+    pub stay: Option<Stay>,
+    /// The plan of the call, for another attempt; given up with the head of the answer, so that long ones pin none.
+    pub plan: Option<Rc<Adopted>>,
+    /// Attempts after the first.
+    pub repeats: u8,
+    /// A second copy may be sent before the first is answered: sending it must not wait for its answer.
+    pub races: bool,
+    /// The caller's id, kept while a stream is relayed: its last message may have to be ours.
+    pub stream_id: Vec<u8>,
+    /// Instances that it went to.
+    pub tried: Tried,
+    /// Where our head lies in the client's input, while the client's own lies in `out`.
+    pub lent: Option<Range<usize>>,
+    /// An answer that is to be cut after its head, because the operator wants to see what that does.
+    pub cut_answer: bool,
     /// How long the call may take.
     pub timeouts: Timeouts,
     /// The caller's own deadline, in milliseconds, is what ends it.
@@ -79,6 +111,20 @@ impl Exchange {
         self.denial = None;
         self.own_lines.clear();
         self.answered = false;
+        self.receipts.clear();
+        self.owes_tokens = false;
+        self.tokens_in = 0;
+        self.tokens_exact = None;
+        self.payload_bytes = 0;
+        self.passage = None;
+        self.stay = None;
+        self.plan = None;
+        self.repeats = 0;
+        self.races = false;
+        self.stream_id.clear();
+        self.tried = Tried::default();
+        self.lent = None;
+        self.cut_answer = false;
         self.timeouts = Timeouts::default();
         self.callers_ms = None;
         self.begun = Moment::ZERO;

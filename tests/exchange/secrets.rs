@@ -38,7 +38,11 @@ fn with_keys(run: Run, up: &Upstream) -> (Gateway, std::path::PathBuf, String) {
     let builder = run.gateway();
     let file = builder.folder.path().join("keys.yaml");
     let key = new_key(&file, "agent-7");
-    let gw = builder.top("identity: {apiKeys: {file: keys.yaml}}").to("up", up).run();
+    let builder = builder.top("identity: {apiKeys: {file: keys.yaml}}");
+    // Tests open more sessions at once than one agent needs.
+    let builder =
+        builder.top("limits: [{name: handshakes, methods: [initialize], key: principal, rate: 1k/s}]");
+    let gw = builder.to("up", up).run();
     (gw, file, key)
 }
 

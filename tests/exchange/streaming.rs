@@ -152,7 +152,9 @@ fn a_slow_reader_holds_64_kib() {
     everywhere(|run| {
         let (script, taken) = flood();
         let up = upstream().on("x", script).tool("echo").run();
-        let gw = run.gateway().workers(1).to("up", &up).run();
+        // Each reader has a session of its own.
+        let sessions = "name: handshakes, methods: [initialize], key: source, rate: 1k/s";
+        let gw = run.gateway().workers(1).limit(sessions).to("up", &up).run();
         assert_eq!(gw.call("up", "echo").send().status, 200);
         let before = process::resident_kib(gw.pid());
         let mut readers: Vec<_> = (0..count).map(|_| gw.call("up", "x").open()).collect();

@@ -129,6 +129,8 @@ def gateway(upstream, identity="{anonymous: tester}"):
         config = pathlib.Path(directory) / "gateway.yaml"
         config.write_text(
             "listen: 127.0.0.1:0\n"
+            # A suite opens more sessions at once than one agent needs.
+            "limits: [{name: handshakes, methods: [initialize], key: source, rate: 1k/s}]\n"
             "admin: {address: 127.0.0.1:0}\n"
             "workers: 1\n"
             f"identity: {identity}\n"

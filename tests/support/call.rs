@@ -100,8 +100,12 @@ pub struct Call {
     pub method: String,
     /// `params.name` of a tools/call.
     pub name: Option<String>,
-    /// Raw JSON of `arguments`; the token is added by `body`.
+    /// Raw JSON of `arguments.x`; the token is added by `body`.
     pub argument: String,
+    /// Further members of `arguments`, raw JSON, each ending with a comma.
+    pub given: String,
+    /// Further members of `params._meta`, raw JSON, each beginning with a comma.
+    pub meta: String,
     /// Further members of `params`, raw JSON, each ending with a comma.
     pub members: String,
     pub fields: Vec<String>,
@@ -120,6 +124,8 @@ impl Call {
             method: method.into(),
             name: None,
             argument: "{}".into(),
+            given: String::new(),
+            meta: String::new(),
             members: String::new(),
             fields: Vec::new(),
             token: super::token(),
@@ -150,6 +156,26 @@ impl Call {
         self
     }
 
+    /// A further member of `params.arguments`, as raw JSON.
+    #[must_use]
+    pub fn given(mut self, name: &str, raw: &str) -> Self {
+        self.given.push_str(&format!("\"{name}\":{raw},"));
+        self
+    }
+
+    /// A further member of `params._meta`, as raw JSON.
+    #[must_use]
+    pub fn meta(mut self, name: &str, raw: &str) -> Self {
+        self.meta.push_str(&format!(",\"{name}\":{raw}"));
+        self
+    }
+
+    /// The same once more, told apart by a token of its own.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        Self { token: super::token(), ..self.clone() }
+    }
+
     /// A further member of `params`, as raw JSON.
     #[must_use]
     pub fn member(mut self, name: &str, raw: &str) -> Self {
@@ -160,15 +186,25 @@ impl Call {
     pub fn body(&self) -> String {
         let meta = match self.era {
             Era::Modern => format!(
-                r#","_meta":{{"io.modelcontextprotocol/protocolVersion":"{MODERN}","io.modelcontextprotocol/clientInfo":{{"name":"test","version":"1"}},"io.modelcontextprotocol/clientCapabilities":{{}}}}"#
+                r#","_meta":{{"io.modelcontextprotocol/protocolVersion":"{MODERN}","io.modelcontextprotocol/clientInfo":{{"name":"test","version":"1"}},"io.modelcontextprotocol/clientCapabilities":{{}}{}}}"#,
+                self.meta
             ),
-            Era::Legacy => String::new(),
+            Era::Legacy if self.meta.is_empty() => String::new(),
+            Era::Legacy => format!(r#","_meta":{{{}}}"#, self.meta.trim_start_matches(',')),
         };
         let name = self.name.as_ref().map_or(String::new(), |name| format!(r#""name":"{name}","#));
         format!(
-            r#"{{"jsonrpc":"2.0","id":{},"method":"{}","params":{{{name}{}"arguments":{{"token":"{}","x":{}}}{meta}}}}}"#,
-            self.id, self.method, self.members, self.token, self.argument
+            r#"{{"jsonrpc":"2.0","id":{},"method":"{}","params":{{{name}{}"arguments":{}{meta}}}}}"#,
+            self.id,
+            self.method,
+            self.members,
+            self.arguments()
         )
+    }
+
+    /// `params.arguments` as raw JSON.
+    pub fn arguments(&self) -> String {
+        format!(r#"{{{}"token":"{}","x":{}}}"#, self.given, self.token, self.argument)
     }
 
     pub fn raw(&self) -> Raw {

@@ -17,13 +17,20 @@ use std::time::Duration;
 use std::time::Instant;
 
 /// One whole answer.
-#[derive(Debug)]
 pub struct Answer {
     pub status: u16,
     pub head: Head,
     pub body: Vec<u8>,
     /// Status codes of the 1xx answers before it.
     pub interim: Vec<u16>,
+}
+
+/// As text, and not all of a large one, for failed tests.
+impl std::fmt::Debug for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let text: String = self.text().chars().take(2000).collect();
+        write!(f, "{:?} | {:?} {text}", self.head, self.interim)
+    }
 }
 
 impl Answer {
@@ -59,6 +66,26 @@ impl Answer {
         assert!(error["message"].as_str().is_some_and(|message| message.len() > 10), "{error}");
         assert!(error["data"]["traceId"].is_string(), "{error}");
     }
+
+    /// The refusal of a limit, by the path of its rule; when to try again.
+    #[track_caller]
+    pub fn limited(&self, rule: &str) -> Duration {
+        self.refused(429, "rate_limited");
+        assert_eq!(self.code(), -33429, "{self:?}");
+        let data = &self.json()["error"]["data"];
+        assert_eq!(data["rule"], rule, "{data}");
+        let wait = data["retryAfterMs"].as_u64().unwrap_or_else(|| panic!("no retryAfterMs in {data}"));
+        assert!(wait > 0, "try again now, says {data}");
+        assert_eq!(self.number("retry-after"), wait.div_ceil(1000), "whole seconds, rounded up: {data}");
+        Duration::from_millis(wait)
+    }
+
+    /// The value of a field that must be there and be a whole number.
+    #[track_caller]
+    pub fn number(&self, name: &str) -> u64 {
+        let value = self.head.field(name).unwrap_or_else(|| panic!("no {name} in {self:?}"));
+        value.parse().unwrap_or_else(|_| panic!("{name}: {value}"))
+    }
 }
 
 /// Why there is no whole answer.
@@ -90,6 +117,14 @@ impl Client {
     pub fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect_timeout(&address, PATIENCE).unwrap();
         Self::over(stream)
+    }
+
+    /// From that address of this machine.
+    pub fn connect_from(source: [u8; 4], address: SocketAddr) -> Self {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+        socket.connect(&address.into()).unwrap();
+        Self::over(socket.into())
     }
 
     pub fn over(stream: TcpStream) -> Self {

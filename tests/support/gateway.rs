@@ -9,6 +9,7 @@ use super::Run;
 use super::call::Call;
 use super::client::Answer;
 use super::client::Client;
+use super::line::Line;
 use super::process;
 use super::upstream::Upstream;
 use std::fmt::Write;
@@ -38,7 +39,17 @@ pub struct Builder {
     workers: usize,
     http: Vec<String>,
     top: Vec<String>,
+    limits: Vec<String>,
     servers: Vec<(String, Vec<String>)>,
+    /// Principals and their API keys.
+    pub(super) keys: Vec<(String, String)>,
+    flags: Vec<String>,
+}
+
+/// `[{url: …}, …]`, as `instances` takes it.
+pub fn instances(upstreams: &[&Upstream]) -> String {
+    let each: Vec<String> = upstreams.iter().map(|up| format!("{{url: \"{}\"}}", up.url)).collect();
+    format!("[{}]", each.join(", "))
 }
 
 impl Builder {
@@ -50,7 +61,10 @@ impl Builder {
             workers: 2,
             http: Vec::new(),
             top: Vec::new(),
+            limits: Vec::new(),
             servers: Vec::new(),
+            keys: Vec::new(),
+            flags: Vec::new(),
         }
     }
 
@@ -65,6 +79,13 @@ impl Builder {
     pub fn with(self, name: &str, upstream: &Upstream, lines: &[&str]) -> Self {
         let url = format!("url: \"{}\"", upstream.url);
         self.server(name, &[&[url.as_str()], lines].concat())
+    }
+
+    /// As `with`, for one server of several instances.
+    #[must_use]
+    pub fn over(self, name: &str, upstreams: &[&Upstream], lines: &[&str]) -> Self {
+        let list = format!("instances: {}", instances(upstreams));
+        self.server(name, &[&[list.as_str()], lines].concat())
     }
 
     #[must_use]
@@ -93,6 +114,13 @@ impl Builder {
         self
     }
 
+    /// One limit, as a flow map without its braces.
+    #[must_use]
+    pub fn limit(mut self, limit: &str) -> Self {
+        self.limits.push(limit.into());
+        self
+    }
+
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers;
@@ -105,6 +133,17 @@ impl Builder {
         self
     }
 
+    pub fn era(&self) -> Era {
+        self.run.era
+    }
+
+    /// A further argument of `run`.
+    #[must_use]
+    pub fn flag(mut self, flag: &str) -> Self {
+        self.flags.push(flag.into());
+        self
+    }
+
     pub fn yaml(&self) -> String {
         let mut yaml = format!("listen: \"{}\"\nworkers: {}\n", self.listen, self.workers);
         if !self.top.iter().any(|line| line.starts_with("admin:")) {
@@ -112,6 +151,9 @@ impl Builder {
         }
         for line in &self.top {
             writeln!(yaml, "{line}").unwrap();
+        }
+        if !self.limits.is_empty() {
+            writeln!(yaml, "limits:\n  - {{{}}}", self.limits.join("}\n  - {")).unwrap();
         }
         if !self.http.is_empty() {
             writeln!(yaml, "http:\n  {}", self.http.join("\n  ")).unwrap();
@@ -133,7 +175,7 @@ impl Builder {
         let config = self.folder.file("ringgate.yaml", &self.yaml());
         let mut command = Command::new(program[0]);
         command.args(&program[1..]).arg("run").arg("-c").arg(config);
-        command.args(["--driver", self.run.driver.as_str()]);
+        command.args(["--driver", self.run.driver.as_str()]).args(&self.flags);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
@@ -154,49 +196,80 @@ impl Builder {
     }
 
     /// Starts it; its exit code and stderr where it ends before it listens.
-    pub fn start(self, mut command: Command) -> Result<Gateway, (Option<i32>, String)> {
-        let mut child = command.spawn().unwrap();
-        // A test may have given it another stderr.
-        let stderr = child.stderr.take().map(gather).unwrap_or_default();
-        let (lines, more) = follow(child.stdout.take().unwrap());
+    pub fn start(self, command: Command) -> Result<Gateway, (Option<i32>, String)> {
+        let (process, more) = Process::spawn(command);
         let mut gateway = Gateway {
-            child,
+            process,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             admin: None,
-            stdout: lines,
-            stderr,
             config: self.folder.path().join("ringgate.yaml"),
             builder: self,
             ended: false,
         };
-        let wants_admin = !gateway.builder.top.iter().any(|line| line.starts_with("admin: off"));
-        while gateway.address.port() == 0 || (wants_admin && gateway.admin.is_none()) {
-            let Ok(line) = more.recv_timeout(PATIENCE) else {
+        match gateway.listens(&more) {
+            true => Ok(gateway),
+            false => {
                 // Its stdout is closed: it ends, or it hangs and is killed.
                 let code = if gateway.address.port() == 0 { gateway.exit_code() } else { None };
                 // The gathering thread lets go at the end of what was said.
-                super::within(PATIENCE, || code.is_none() || Arc::strong_count(&gateway.stderr) == 1);
-                return Err((code, gateway.stderr()));
-            };
-            gateway.learn(&line);
+                let stderr = &gateway.process.stderr;
+                super::within(PATIENCE, || code.is_none() || Arc::strong_count(stderr) == 1);
+                Err((code, gateway.stderr()))
+            }
         }
-        Ok(gateway)
+    }
+}
+
+/// The child, and what it says.
+struct Process {
+    child: Child,
+    stdout: Arc<Mutex<Vec<String>>>,
+    stderr: Arc<Mutex<String>>,
+}
+
+impl Process {
+    /// The other half gets each line of its stdout.
+    fn spawn(mut command: Command) -> (Self, mpsc::Receiver<String>) {
+        let mut child = command.spawn().unwrap();
+        // A test may have given it another stderr.
+        let stderr = child.stderr.take().map(gather).unwrap_or_default();
+        let (stdout, more) = follow(child.stdout.take().unwrap());
+        (Self { child, stdout, stderr }, more)
     }
 }
 
 /// A running gateway.
 pub struct Gateway {
-    child: Child,
+    process: Process,
     pub address: SocketAddr,
     pub admin: Option<SocketAddr>,
-    stdout: Arc<Mutex<Vec<String>>>,
-    stderr: Arc<Mutex<String>>,
     pub config: PathBuf,
     pub builder: Builder,
     ended: bool,
 }
 
 impl Gateway {
+    /// Waits until it listens; false where it ends before that.
+    fn listens(&mut self, more: &mpsc::Receiver<String>) -> bool {
+        let wants_admin = !self.builder.top.iter().any(|line| line.starts_with("admin: off"));
+        while self.address.port() == 0 || (wants_admin && self.admin.is_none()) {
+            let Ok(line) = more.recv_timeout(PATIENCE) else { return false };
+            self.learn(&line);
+        }
+        true
+    }
+
+    /// Ends it with that signal and starts it again from the same files, at other ports.
+    #[track_caller]
+    pub fn restart(&mut self, signal: rustix::process::Signal) {
+        process::signal(self.pid(), signal);
+        self.exit_code();
+        let (process, more) = Process::spawn(self.builder.command());
+        self.process = process;
+        (self.address, self.admin, self.ended) = (SocketAddr::from(([127, 0, 0, 1], 0)), None, false);
+        assert!(self.listens(&more), "it did not start again:\n{}", self.stderr());
+    }
+
     /// `listening on ADDRESS:PORT` comes first; the line of the admin listener says `admin`.
     fn learn(&mut self, line: &str) {
         let address = line.split_whitespace().find_map(|word| {
@@ -215,6 +288,11 @@ impl Gateway {
     /// A tools/call in the era of this run.
     pub fn call(&self, server: &str, tool: &str) -> Call {
         Call::tool(self.address, self.builder.run.era, server, tool)
+    }
+
+    /// Calls of one tool in the era of this run, over a connection of their own.
+    pub fn line(&self, server: &str, tool: &str) -> Line {
+        Line::new(self.call(server, tool))
     }
 
     /// Any other request in the era of this run.
@@ -261,7 +339,7 @@ impl Gateway {
     }
 
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.process.child.id()
     }
 
     pub fn hang_up(&self) {
@@ -273,12 +351,12 @@ impl Gateway {
     }
 
     pub fn stderr(&self) -> String {
-        self.stderr.lock().unwrap().clone()
+        self.process.stderr.lock().unwrap().clone()
     }
 
     /// Lines on stdout so far.
     pub fn stdout(&self) -> Vec<String> {
-        self.stdout.lock().unwrap().clone()
+        self.process.stdout.lock().unwrap().clone()
     }
 
     /// Waits for the process to end; `None` where a signal or our patience ended it.
@@ -286,12 +364,12 @@ impl Gateway {
         self.ended = true;
         let end = Instant::now() + PATIENCE * 4;
         loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
+            if let Some(status) = self.process.child.try_wait().unwrap() {
                 return status.code();
             }
             if Instant::now() > end {
-                self.child.kill().unwrap();
-                self.child.wait().unwrap();
+                self.process.child.kill().unwrap();
+                self.process.child.wait().unwrap();
                 return None;
             }
             super::pace(std::time::Duration::from_millis(2));
@@ -299,15 +377,15 @@ impl Gateway {
     }
 
     pub fn is_running(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
+        self.process.child.try_wait().unwrap().is_none()
     }
 }
 
 impl Drop for Gateway {
     fn drop(&mut self) {
         let running = self.is_running();
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let _ = self.process.child.kill();
+        let _ = self.process.child.wait();
         let stderr = self.stderr();
         if std::thread::panicking() {
             let tail = stderr.len().saturating_sub(8000);

@@ -14,9 +14,13 @@
 //!
 //! Not here: what a gateway should do. That is said by the tests.
 
+pub mod agent;
 pub mod call;
 pub mod client;
+pub mod conduct;
 pub mod gateway;
+pub mod line;
+pub mod operator;
 pub mod process;
 pub mod script;
 pub mod tls;

@@ -157,14 +157,13 @@ pub fn silent_stream(connection: &mut Connection, _: &Received) -> Next {
     Next::Close
 }
 
-pub fn initialize(connection: &mut Connection, request: &Received, sessions: bool) -> Next {
+pub fn initialize(connection: &mut Connection, request: &Received, session: Option<String>) -> Next {
     let body = result(
         request,
         &json!({"protocolVersion": request.envelope().params.protocol_version, "capabilities": {"tools": {}},
                 "serverInfo": {"name": "scripted", "version": "1"}}),
     );
-    let session =
-        if sessions { format!("Mcp-Session-Id: session-{}\r\n", connection.number) } else { String::new() };
+    let session = session.map_or(String::new(), |id| format!("Mcp-Session-Id: {id}\r\n"));
     let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{session}");
     send(connection, format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes())
 }

@@ -16,6 +16,7 @@ use rustls::StreamOwned;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::io::Read;
 use std::io::Write;
 use std::net::Shutdown;
@@ -92,6 +93,9 @@ struct Record {
     raw: Vec<Vec<u8>>,
     violations: Vec<String>,
     last_closed: Option<Instant>,
+    minted: usize,
+    /// Ids of the sessions that were opened and not yet deleted.
+    sessions: HashSet<String>,
     streams: HashMap<usize, TcpStream>,
 }
 
@@ -117,6 +121,7 @@ impl Seen {
 pub fn upstream() -> Builder {
     Builder {
         scripts: HashMap::new(),
+        methods: HashMap::new(),
         every: None,
         get: None,
         head: None,
@@ -128,6 +133,8 @@ pub fn upstream() -> Builder {
 
 pub struct Builder {
     scripts: HashMap<String, Script>,
+    /// For methods other than tools/call.
+    methods: HashMap<String, Script>,
     every: Option<Script>,
     get: Option<Script>,
     /// Runs when the head of a tools/call is there, before its body.
@@ -149,6 +156,19 @@ impl Builder {
     pub fn on(mut self, name: &str, script: Script) -> Self {
         self.scripts.insert(name.into(), script);
         self
+    }
+
+    /// A JSON-RPC method that is answered as the script says.
+    #[must_use]
+    pub fn method(mut self, name: &str, script: Script) -> Self {
+        self.methods.insert(name.into(), script);
+        self
+    }
+
+    /// What the health checks of either era get.
+    #[must_use]
+    pub fn probed(self, script: Script) -> Self {
+        self.method("server/discover", Arc::clone(&script)).method("ping", script)
     }
 
     /// Every request goes to the script: no MCP server behind it.
@@ -251,6 +271,16 @@ impl Upstream {
         self.requests().iter().filter(|request| request.envelope().method == "tools/call").count()
     }
 
+    /// Requests of this JSON-RPC method.
+    pub fn count(&self, method: &str) -> usize {
+        self.requests().iter().filter(|request| request.envelope().method == method).count()
+    }
+
+    /// Sessions that were ever opened, and those that still are.
+    pub fn sessions(&self) -> (usize, usize) {
+        self.seen.change(|record| (record.minted, record.sessions.len()))
+    }
+
     /// How often the word stands in all that ever came, whole request or not.
     pub fn mentions(&self, word: &str) -> usize {
         let count = |raw: &Vec<u8>| memchr::memmem::find_iter(raw, word.as_bytes()).count();
@@ -339,6 +369,22 @@ impl Connection {
 
     pub fn reset(&self) {
         let _ = socket2::SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO));
+    }
+
+    /// The id of a session that is open from now on.
+    fn mint(&self) -> String {
+        self.seen.change(|record| {
+            record.minted += 1;
+            let id = format!("session-{}", record.minted);
+            record.sessions.insert(id.clone());
+            id
+        })
+    }
+
+    /// Ends the session that the request names.
+    fn forget(&self, request: &Received) {
+        let id = request.head.field("mcp-session-id").unwrap_or_default();
+        self.seen.change(|record| record.sessions.remove(id));
     }
 
     fn read(&mut self) -> bool {
@@ -435,13 +481,23 @@ fn answer(server: &Builder, connection: &mut Connection, request: &Received) -> 
             Some(script) => script(connection, request),
             None => script::silent_stream(connection, request),
         },
-        ("DELETE", _) => script::send(connection, &script::plain(200, "")),
+        ("DELETE", _) => {
+            connection.forget(request);
+            script::send(connection, &script::plain(200, ""))
+        }
+        (_, method) if server.methods.contains_key(method) => server.methods[method](connection, request),
         (_, "tools/call") => match server.scripts.get(&envelope.params.name) {
             Some(script) => script(connection, request),
             None => script::error(connection, request, -32602, "Unknown tool"),
         },
-        (_, "initialize") => script::initialize(connection, request, server.sessions),
+        (_, "initialize") => {
+            let session = server.sessions.then(|| connection.mint());
+            script::initialize(connection, request, session)
+        }
         (_, "server/discover") => script::discover(connection, request),
+        (_, "ping") => {
+            script::send(connection, &script::plain(200, &script::result(request, &serde_json::json!({}))))
+        }
         (_, "tools/list") => script::list(connection, request, &server.scripts, server.pages),
         (_, method) if method.starts_with("notifications/") || envelope.id.is_none() => {
             script::send(connection, &script::plain(202, ""))

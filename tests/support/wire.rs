@@ -4,7 +4,7 @@
 //! Not here: sockets, leniency. What RFC 9112 forbids a sender is an error.
 
 /// Start line and fields of one message.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Head {
     /// Method, target, version of a request; version, status, reason of an answer.
     pub start: [String; 3],
@@ -12,6 +12,16 @@ pub struct Head {
     pub fields: Vec<(String, Vec<u8>)>,
     /// Bytes on the wire, the empty line included.
     pub size: usize,
+}
+
+/// As text, for failed tests.
+impl std::fmt::Debug for Head {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.start.join(" "))?;
+        self.fields
+            .iter()
+            .try_for_each(|(name, value)| write!(f, " | {name}: {}", String::from_utf8_lossy(value)))
+    }
 }
 
 impl Head {

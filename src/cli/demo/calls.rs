@@ -137,7 +137,7 @@ pub fn curl(base: &str, request: &Request) -> String {
 }
 
 /// Single quotes keep everything but themselves.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 
 pub(super) struct Greeting {
     pub(super) keys: Keys,
+    pub(super) config: PathBuf,
     /// None: the log goes to the same terminal.
     pub(super) call_log: Option<PathBuf>,
 }
@@ -26,12 +27,15 @@ impl Greeting {
             Caller { target: "/mcp/operations".to_owned(), key: Some(self.keys.operations.clone()) };
         let status = Call::tool("order_status", json!({ "order_id": "FO-1002" }));
         let backup = Call::tool("run_backup", json!({ "database": "orders" })).with_progress(1);
+        let report = Call::tool("export_report", json!({ "bytes": 1_000 }));
+        // The answers' heads too.
+        let with_head = |request: &_| calls::curl(&base, request).replacen("-sSN", "-sSNi", 1);
         let log = match &self.call_log {
             None => "below, one JSON line a call".to_owned(),
             Some(path) => format!("tail -f {}", path.display()),
         };
         format!(
-            "Ringgate demo: two sample MCP servers of a shop that does not exist, and two agents with keys.
+            "Ringgate demo: two sample MCP servers of a shop that does not exist, two instances each, and two agents with keys.
 
   shop         {base}/mcp/shop
   operations   {base}/mcp/operations
@@ -53,6 +57,17 @@ Open a session as an older client does (revision {legacy}; the answer's Mcp-Sess
 
 {initialize}
 
+Ask for a report, four times in a row: the limit `reports` lets three pass and refuses the fourth with 429. RateLimit
+and Retry-After tell a client how long to wait; the other agent has no such limit:
+
+{report}
+
+See why, rule by rule; and what was counted, of each limit and of the two instances of each server:
+
+{explain}
+
+{limited}
+
 Ctrl-C ends the demo and removes its files.
 ",
             support = self.keys.support,
@@ -61,7 +76,22 @@ Ctrl-C ends the demo and removes its files.
             legacy = calls::LEGACY,
             status = calls::curl(&base, &shop.modern(1, &status)),
             backup = calls::curl(&base, &operations.modern(2, &backup)),
-            initialize = calls::curl(&base, &operations.initialize(3)).replacen("-sSN", "-sSNi", 1),
+            initialize = with_head(&operations.initialize(3)),
+            report = with_head(&shop.modern(4, &report)),
+            explain = self.explain(),
+            limited = format_args!("curl -s {admin}/metrics | grep -E 'ringgate_(limited|upstream_requests|breaker_state)'"),
+        )
+    }
+}
+
+impl Greeting {
+    /// For the fourth of the reports above, by this same program, which need not be on the PATH.
+    fn explain(&self) -> String {
+        let program = std::env::current_exe().unwrap_or_else(|_| "ringgate".into());
+        format!(
+            "{} explain -c {} --as support-agent shop.export_report --after 3",
+            calls::quoted(&program.display().to_string()),
+            calls::quoted(&self.config.display().to_string())
         )
     }
 }
@@ -97,7 +127,7 @@ mod tests {
         let keys = Keys { support: "key-of-support".to_owned(), operations: "key-of-operations".to_owned() };
         let ready =
             Ready { listen: "127.0.0.1:1234".parse().unwrap(), admin: "127.0.0.1:5678".parse().unwrap() };
-        let text = Greeting { keys, call_log: None }.text(ready);
+        let text = Greeting { keys, config: "/tmp/gw.yaml".into(), call_log: None }.text(ready);
         for part in [
             "Authorization: Bearer key-of-support",
             "Authorization: Bearer key-of-operations",
@@ -105,6 +135,7 @@ mod tests {
             "http://127.0.0.1:5678/metrics",
             "Mcp-Method: tools/call",
             "\"method\":\"initialize\"",
+            "explain -c '/tmp/gw.yaml' --as support-agent shop.export_report",
         ] {
             assert!(text.contains(part), "{part:?} is missing in {text}");
         }

@@ -1,4 +1,4 @@
-//! The demo's private directory: config, keys, the socket of the sample servers. Gone when it is dropped.
+//! The demo's private directory: config, keys, the sockets of the sample servers. Gone when it is dropped.
 //!
 //! Not here: what is printed about it (`greeting`).
 
@@ -16,7 +16,8 @@ use std::path::PathBuf;
 
 /// `sockaddr_un` holds 108 bytes, the last one a zero (unix(7)).
 const SOCKET_PATH_BYTES_MAX: usize = 107;
-const SOCKET: &str = "sample.sock";
+/// Two instances of the sample servers.
+const SOCKETS: [&str; 2] = ["sample.sock", "second.sock"];
 /// Directories left over by demos that were killed; after this many something else is wrong.
 const NAMES_TRIED: u32 = 100;
 
@@ -30,10 +31,11 @@ impl Scene {
         let directory = private_directory(&std::env::temp_dir())?;
         // From here on the directory is removed whatever happens.
         let mut scene = Self { directory, keys: Keys { support: String::new(), operations: String::new() } };
-        if scene.socket().as_os_str().len() > SOCKET_PATH_BYTES_MAX {
+        let sockets = scene.sockets();
+        if let Some(long) = sockets.iter().find(|path| path.as_os_str().len() > SOCKET_PATH_BYTES_MAX) {
             anyhow::bail!(
                 "{} is too long for a Unix socket ({SOCKET_PATH_BYTES_MAX} bytes). Set TMPDIR to a shorter path",
-                scene.socket().display()
+                long.display()
             );
         }
         scene.keys = scene.issue_keys()?;
@@ -43,7 +45,7 @@ impl Scene {
         } else {
             "stdout".to_owned()
         };
-        let text = config_text(arguments, &scene.socket(), &call_log);
+        let text = config_text(arguments, &sockets, &call_log);
         std::fs::write(scene.config(), text)?;
         Ok(scene)
     }
@@ -52,8 +54,8 @@ impl Scene {
         self.directory.join("ringgate.yaml")
     }
 
-    pub(super) fn socket(&self) -> PathBuf {
-        self.directory.join(SOCKET)
+    pub(super) fn sockets(&self) -> Vec<PathBuf> {
+        SOCKETS.iter().map(|name| self.directory.join(name)).collect()
     }
 
     pub(super) fn call_log(&self) -> PathBuf {
@@ -102,23 +104,36 @@ fn private_directory(parent: &Path) -> anyhow::Result<PathBuf> {
 }
 
 /// The config that the demo runs, short enough to be read as an example.
-fn config_text(arguments: &Arguments, socket: &Path, call_log: &str) -> String {
-    let url = |path: &str| quoted(&format!("unix:{}:{path}", socket.display()));
+fn config_text(arguments: &Arguments, sockets: &[PathBuf], call_log: &str) -> String {
+    let instances = |path: &str| {
+        let urls = sockets.iter().map(|socket| quoted(&format!("unix:{}:{path}", socket.display())));
+        urls.map(|url| format!("\n      - {{url: {url}}}")).collect::<String>()
+    };
     format!(
         "# Written by `ringgate demo`; gone when it ends.
 listen: {listen}
 admin: {{address: {admin}}}
 mcpServers:
-  shop: {{url: {shop}}}
-  operations: {{url: {operations}}}
+  shop:
+    instances:{shop}
+    balance: leastConnections
+  operations:
+    instances:{operations}
+    # A slow query must not close the whole server: a breaker for each tool beside those of the instances.
+    breaker: {{perTool: true, open: 10s}}
 identity:
   apiKeys: {{file: keys.yaml}}
+limits:
+  # Each agent has its own pace: 30 calls at once, then ten a second.
+  - {{name: per-agent, key: principal, rate: 10/s, burst: 30}}
+  # A report is expensive: three at once, then one in ten seconds. The operations desk may have more.
+  - {{name: reports, tools: [shop.export_report], when: '!(\"operations\" in roles)', key: principal, rate: 6/min, burst: 3}}
 telemetry: {{callLog: {call_log}}}
 ",
         listen = quoted(&arguments.listen.to_string()),
         admin = quoted(&arguments.admin.to_string()),
-        shop = url(sample::SHOP_PATH),
-        operations = url(sample::OPERATIONS_PATH),
+        shop = instances(sample::SHOP_PATH),
+        operations = instances(sample::OPERATIONS_PATH),
     )
 }
 

@@ -4,12 +4,12 @@
 
 use crate::config::limit::Quota;
 use crate::config::limit::Window;
+use jiff::RoundMode;
 use jiff::Timestamp;
+use jiff::ToSpan;
 use jiff::Unit;
 use jiff::Zoned;
 use jiff::ZonedRound;
-use jiff::RoundMode;
-use jiff::ToSpan;
 use jiff::civil::Weekday;
 
 /// One window: Unix milliseconds, the end not included.
@@ -35,7 +35,8 @@ impl Span {
 /// Where clocks are set back an hour, that hour's window of an hourly quota is one of two hours, and the day has 25.
 pub fn window(quota: &Quota, wall_ms: u64) -> Span {
     let fallback = fixed(quota.window, wall_ms);
-    let Some(now) = i64::try_from(wall_ms).ok().and_then(|millis| Timestamp::from_millisecond(millis).ok()) else {
+    let Some(now) = i64::try_from(wall_ms).ok().and_then(|millis| Timestamp::from_millisecond(millis).ok())
+    else {
         return fallback;
     };
     bounds(quota.window, &now.to_zoned(quota.zone.clone())).unwrap_or(fallback)

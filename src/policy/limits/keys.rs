@@ -5,7 +5,9 @@
 //! same on every machine and in every version (SipHash-1-3), because quotas are found again by them after a restart.
 
 use siphasher::sip::SipHasher13;
+use std::hash::Hash;
 use std::hash::Hasher;
+use std::net::IpAddr;
 
 /// The secret, which outlives the process where quotas do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +22,17 @@ impl Keys {
         hasher.finish()
     }
 
+    /// Two servers may have tools of one name.
+    pub fn tool(&self, server: &str, tool: &str) -> u64 {
+        join(self.text(server), self.text(tool))
+    }
+
+    pub fn address(&self, address: IpAddr) -> u64 {
+        let mut hasher = self.hasher();
+        address.hash(&mut hasher);
+        hasher.finish()
+    }
+
     /// For values that are no text.
     pub fn hasher(&self) -> SipHasher13 {
         SipHasher13::new_with_keys(self.seeds[0], self.seeds[1])
@@ -30,7 +43,9 @@ impl Keys {
 pub fn join(key: u64, part: u64) -> u64 {
     // Both are uniform and unknown to strangers: a wide product mixes them (as in wyhash).
     let wide = u128::from(key ^ 0x9E37_79B9_7F4A_7C15) * u128::from(part ^ 0xD6E8_FEB8_6659_FD93);
-    (wide >> 64) as u64 ^ wide as u64
+    let low = wide & u128::from(u64::MAX);
+    // Both halves have 64 bits.
+    u64::try_from((wide >> 64) ^ low).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -42,7 +57,7 @@ mod tests {
 
     #[test]
     fn a_key_is_the_same_in_every_version() {
-        assert_eq!(KEYS.text("agent-7"), 0x0);
+        assert_eq!(KEYS.text("agent-7"), 628_375_979_031_736_118);
     }
 
     #[test]

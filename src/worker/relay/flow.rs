@@ -12,6 +12,7 @@ use crate::http::sse;
 use crate::http::sse::EventBoundary;
 use crate::http::write;
 use crate::http::write::BodyForm;
+use crate::mcp::refusal;
 use crate::net::stream::Stream;
 use crate::worker::Worker;
 use crate::worker::dispatch;
@@ -95,21 +96,45 @@ impl Relay<'_> {
     }
 
     async fn comment(&mut self) -> Result<(), Fault> {
-        if self.discarding || !self.boundary.as_ref().is_some_and(EventBoundary::at_boundary) {
+        if !self.may_speak() {
             return Ok(());
         }
         self.worker.metrics().stream_comments.add(1);
-        if self.form == BodyForm::Chunked {
-            let mut chunk = [0; 18 + 8];
-            let mut prefix = [0; 18];
-            let length = write::chunk_prefix(&mut prefix, sse::COMMENT.len());
-            let text = sse::COMMENT.len();
-            chunk[..length].copy_from_slice(&prefix[18 - length..]);
-            chunk[length..length + text].copy_from_slice(sse::COMMENT);
-            chunk[length + text..length + text + 2].copy_from_slice(b"\r\n");
-            return self.deliver(&chunk[..length + text + 2]).await;
+        self.deliver(&self.framed(sse::COMMENT)).await
+    }
+
+    /// Whether something of ours may stand here: inside an event nothing may.
+    fn may_speak(&self) -> bool {
+        !self.discarding && self.boundary.as_ref().is_some_and(EventBoundary::at_boundary)
+    }
+
+    /// Text of ours, framed to stand between two events.
+    fn framed(&self, text: &[u8]) -> Vec<u8> {
+        if self.form != BodyForm::Chunked {
+            return text.to_vec();
         }
-        self.deliver(sse::COMMENT).await
+        let mut prefix = [0; 18];
+        let length = write::chunk_prefix(&mut prefix, text.len());
+        [&prefix[18 - length..], text, b"\r\n"].concat()
+    }
+
+    /// The refusal as the stream's last message; where none may stand, the stream is cut visibly.
+    /// Nothing waits for a client that takes nothing.
+    pub(super) fn last_word(&mut self, fault: Fault) {
+        if !self.exchange.answered || !self.may_speak() {
+            return;
+        }
+        let id = Some(&*self.exchange.stream_id).filter(|id| !id.is_empty());
+        let caller = refusal::Caller { id, trace_id: &self.exchange.record.trace_id, requested: None };
+        let mut event = b"event: message\ndata: ".to_vec();
+        refusal::render(&mut event, fault, None, &caller);
+        event.extend_from_slice(b"\n\n");
+        let mut last = self.framed(&event);
+        if self.form == BodyForm::Chunked {
+            // An error is a whole answer.
+            last.extend_from_slice(write::LAST_CHUNK);
+        }
+        let _ = self.client.stream.write_now(&last);
     }
 
     /// Takes the next payload out of what came: where it lies, and whether it is the last.
@@ -133,6 +158,13 @@ impl Relay<'_> {
         self.scan.feed(bytes);
         if let Some(boundary) = &mut self.boundary {
             boundary.feed(bytes);
+        }
+        match &mut self.data {
+            Some(data) => {
+                data.feed(bytes);
+                self.exchange.payload_bytes = data.bytes();
+            }
+            None => self.exchange.payload_bytes += bytes.len() as u64,
         }
         Ok((piece, done))
     }

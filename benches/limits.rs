@@ -1,0 +1,117 @@
+//! Cost of one limit: `cargo bench --bench limits`. What two threads pay for sharing a bucket is set beside what they
+//! pay for a bare shared `fetch_add`, and what they pay for neighbouring ones beside one thread alone.
+//!
+//! Instructions do not depend on the machine's noise. Of 1,000 checks and takes of a key at the last of its places:
+//! `valgrind --tool=callgrind --toggle-collect='*counted*' target/release/deps/limits-HASH --count`
+//!
+//! Not here: matching calls to limits, and whole calls.
+#![expect(clippy::expect_used, reason = "a benchmark whose input is refused has nothing to measure")]
+
+use criterion::Criterion;
+use criterion::criterion_group;
+use ringgate::base::clock::Moment;
+use ringgate::policy::limits::table::Table;
+use ringgate::policy::limits::terms::Terms;
+use std::hint::black_box;
+use std::sync::Barrier;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::Duration;
+use std::time::Instant;
+
+/// Nanoseconds between two calls of a thread: just as much as the rate allows, so that every call takes.
+const STEP_NS: u64 = 1_008;
+
+fn terms() -> Terms {
+    Terms::new(1_000_000, 1_000, 1_000).expect("in range")
+}
+
+/// A key with a line of its own: lines are chosen by the upper half.
+const fn key(thread: u64) -> u64 {
+    thread << 60 | 5
+}
+
+/// How long `threads` threads need for `rounds` rounds each, from the moment that all are there.
+fn together(threads: u64, rounds: u64, work: impl Fn(u64, u64) + Sync) -> Duration {
+    let start = Barrier::new(usize::try_from(threads).expect("few"));
+    thread::scope(|scope| {
+        let (start, work) = (&start, &work);
+        let run = |thread| {
+            scope.spawn(move || {
+                start.wait();
+                let begin = now();
+                (0..rounds).for_each(|round| work(thread, round));
+                begin.elapsed()
+            })
+        };
+        let running: Vec<_> = (0..threads).map(run).collect();
+        running.into_iter().map(|thread| thread.join().expect("no panic")).max().unwrap_or_default()
+    })
+}
+
+#[expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn check_and_take(table: &Table, key: u64, terms: &Terms, round: u64) -> bool {
+    let now = Moment::from_nanos(round * STEP_NS);
+    table.check(key, terms, 1, now).has_room() && table.take(key, terms, 1, now).has_room()
+}
+
+fn threads(c: &mut Criterion) {
+    let (terms, table): (_, Table) = (terms(), Table::new(1024));
+    let shared = AtomicU64::new(0);
+    let mut group = c.benchmark_group("limits");
+    for (name, threads) in [("one thread", 1), ("two threads, a key each", 2)] {
+        group.bench_function(format!("check and take, {name}"), |b| {
+            b.iter_custom(|rounds| {
+                together(threads, rounds, |thread, round| {
+                    black_box(check_and_take(&table, key(thread), &terms, round));
+                })
+            });
+        });
+    }
+    group.bench_function("take, two threads, one key", |b| {
+        b.iter_custom(|rounds| {
+            together(2, rounds, |_, round| {
+                black_box(table.take(key(2), &terms, 1, Moment::from_nanos(round * STEP_NS)));
+            })
+        });
+    });
+    group.bench_function("fetch_add, two threads, one number", |b| {
+        b.iter_custom(|rounds| {
+            together(2, rounds, |_, _| {
+                black_box(shared.fetch_add(1, Ordering::SeqCst));
+            })
+        });
+    });
+    group.finish();
+}
+
+/// What callgrind counts.
+#[inline(never)]
+fn counted(table: &Table, key: u64, rounds: u64) -> usize {
+    let terms = terms();
+    let passes = |round: &u64| check_and_take(table, key, &terms, *round);
+    (0..rounds).filter(passes).count()
+}
+
+fn count() {
+    let (table, daily): (Table, _) = (Table::new(8), Terms::new(1, 86_400_000, 1).expect("in range"));
+    for other in 100..107 {
+        table.take(other, &daily, 1, Moment::ZERO);
+    }
+    assert_eq!(counted(&table, 5, 1_000), 1_000);
+}
+
+criterion_group!(benches, threads);
+
+fn main() {
+    if std::env::args().any(|argument| argument == "--count") {
+        return count();
+    }
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+}

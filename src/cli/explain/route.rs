@@ -1,0 +1,168 @@
+//! Where a call that passes would go, and what its server's config makes of it, in words.
+//!
+//! Not here: what is known of the instances at this moment; a running gateway tells it in `/metrics`.
+
+use crate::cli::explain::subject::Subject;
+use crate::config::limits;
+use crate::config::plan::FaultKind;
+use crate::config::plan::Server;
+use crate::config::traffic::Balance;
+use crate::config::traffic::Breaker;
+use crate::config::traffic::Hedge;
+use crate::config::traffic::Pool;
+use crate::config::units;
+use crate::worker::allowance;
+use serde::Serialize;
+
+/// One part of a server's config, and what it means for the call.
+#[derive(Serialize)]
+pub(super) struct Setting {
+    pub(super) name: String,
+    pub(super) says: String,
+}
+
+pub(super) fn settings(server: &Server, subject: &Subject) -> Vec<Setting> {
+    let traffic = &server.traffic;
+    let pools = traffic.pools.iter().enumerate().map(|(index, pool)| {
+        (format!("pool {}", pool.name), format!("{}: {}", role(server, index), instances(server, pool)))
+    });
+    let health = traffic.health.map(|health| {
+        let (every, within) = (units::show_ms(health.interval_ms), units::show_ms(health.timeout_ms));
+        format!(
+            "asked every {every}, to answer in {within}; out after {} failures, back after {} successes",
+            health.unhealthy, health.healthy
+        )
+    });
+    let adaptive = traffic.adaptive.map(|adaptive| {
+        format!(
+            "{} to {} calls at once, as many as keep p{} below {}",
+            adaptive.min,
+            adaptive.max,
+            adaptive.percentile,
+            units::show_ms(adaptive.target_ms)
+        )
+    });
+    let hold = match traffic.hold {
+        true => "hold: after its 429 calls are refused here until its Retry-After is over",
+        false => "pass: its 429 goes to the caller",
+    };
+    let off = |part: Option<String>| part.unwrap_or_else(|| "off".into());
+    let parts = [
+        ("balance", balance(traffic.balance).into()),
+        ("health", off(health)),
+        ("breaker", off(traffic.breaker.map(breaker))),
+        ("adaptive", off(adaptive)),
+        ("upstreamLimit", hold.into()),
+        ("timeout", timeout(server, subject)),
+        ("retry", retry(server, subject)),
+        ("faults", faults(server, subject)),
+    ];
+    let parts = parts.into_iter().map(|(name, says)| (name.to_owned(), says));
+    pools.chain(parts).map(|(name, says)| Setting { name, says }).collect()
+}
+
+fn role(server: &Server, index: usize) -> &'static str {
+    match (index, server.traffic.failover) {
+        (0, _) => "gets the calls",
+        (index, Some(failover)) if index == failover => "gets them while no instance of the first can",
+        _ => "not used",
+    }
+}
+
+fn instances(server: &Server, pool: &Pool) -> String {
+    let members = server.instances.iter().zip(&server.traffic.weights).skip(pool.first).take(pool.count);
+    let shown = members.map(|(endpoint, weight)| format!("{} (weight {weight})", endpoint.label));
+    shown.collect::<Vec<_>>().join(", ")
+}
+
+const fn balance(balance: Balance) -> &'static str {
+    match balance {
+        Balance::RoundRobin => "roundRobin: each in turn",
+        Balance::Weighted => "weighted: in turn, in proportion to their weights",
+        Balance::LeastConnections => "leastConnections: the one with the fewest calls in flight",
+        Balance::TwoChoices => "twoChoices: of two random ones, that with fewer calls in flight",
+        Balance::Resource => "resource: in proportion to what they report to be free",
+    }
+}
+
+fn breaker(breaker: Breaker) -> String {
+    let each = if breaker.per_tool { "; one more for each tool" } else { "" };
+    format!(
+        "opens when {} of the last {} calls failed, from {} calls on; for {}, doubling up to {}; then {} probes{each}",
+        percent(breaker.failure_permille * 1_000),
+        breaker.window,
+        breaker.min_calls,
+        units::show_ms(breaker.open_ms),
+        units::show_ms(breaker.max_open_ms),
+        breaker.probes
+    )
+}
+
+fn timeout(server: &Server, subject: &Subject) -> String {
+    let times = allowance::of_tool(server, subject.tool());
+    let shown = |ms: u64| if ms == limits::NEVER_MS { "none".into() } else { units::show_ms(ms) };
+    let forward = if server.forward_deadline { "; what is left is told to the server" } else { "" };
+    format!(
+        "connect {}, first byte {}, silence {}, whole {}; of event streams silence {}, whole {}{forward}",
+        shown(times.connect_ms),
+        shown(times.first_byte_ms),
+        shown(times.idle_ms),
+        shown(times.total_ms),
+        shown(times.stream_idle_ms),
+        shown(times.stream_total_ms),
+    )
+}
+
+fn retry(server: &Server, subject: &Subject) -> String {
+    let retry = server.traffic.retry;
+    let may_repeat = subject.tool().is_some_and(|tool| server.idempotent.iter().any(|one| one.matches(tool)));
+    if !may_repeat {
+        return "once it is sent, never again: `idempotent` does not name it".into();
+    }
+    let hedge = match retry.hedge {
+        Hedge::Off => String::new(),
+        Hedge::P95 => "; a second copy where it is slower than 95 of 100 (not over TLS)".into(),
+        Hedge::AfterMs(millis) => format!("; a second copy after {} (not over TLS)", units::show_ms(millis)),
+    };
+    let budget = percent(retry.budget_permille * 1_000);
+    format!("idempotent: again up to {} times, {budget} of all calls together{hedge}", retry.max)
+}
+
+fn faults(server: &Server, subject: &Subject) -> String {
+    let own = server.faults.iter().filter(|fault| fault.tools.iter().any(|tool| tool.matches(&subject.name)));
+    let shown = own.map(|fault| {
+        let share = percent(fault.ratio_ppm);
+        match fault.what {
+            FaultKind::DelayMs(millis) => format!("{share} sent {} later", units::show_ms(millis)),
+            FaultKind::Status(status) => format!("{share} answered {status}"),
+            FaultKind::Cut => format!("{share} cut after the head of the answer"),
+        }
+    });
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    if shown.is_empty() { "none".into() } else { shown }
+}
+
+/// Millionths as a percentage, without digits that say nothing.
+fn percent(millionths: u32) -> String {
+    let text = format!("{}.{:04}", millionths / 10_000, millionths % 10_000);
+    format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_percentages() {
+        for (millionths, expected) in [
+            (500_000, "50 %"),
+            (1_000_000, "100 %"),
+            (1_000, "0.1 %"),
+            (1, "0.0001 %"),
+            (0, "0 %"),
+            (125_000, "12.5 %"),
+        ] {
+            assert_eq!(percent(millionths), expected);
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! What a server says about its traffic, with defaults, and whether its parts fit together.
+//!
+//! Not here: pools (`compile_pools`), the rest of a server (`compile_server`).
+
+use crate::config::compile_pools::Pools;
+use crate::config::file;
+use crate::config::file::UpstreamLimit;
+use crate::config::file_traffic;
+use crate::config::file_traffic::OrOff;
+use crate::config::file_traffic::Target;
+use crate::config::limits;
+use crate::config::pattern::Pattern;
+use crate::config::plan::FaultKind;
+use crate::config::plan::InjectedFault;
+use crate::config::reader::Reader;
+use crate::config::traffic::Adaptive;
+use crate::config::traffic::Breaker;
+use crate::config::traffic::Health;
+use crate::config::traffic::Retry;
+use crate::config::traffic::Traffic;
+
+/// What was left out is the default.
+pub fn traffic(reader: &mut Reader<'_>, server: &file::Server, pools: Pools) -> Traffic {
+    let Pools { weights, pools, failover, .. } = pools;
+    let retry = &server.retry;
+    Traffic {
+        balance: server.balance.unwrap_or_default(),
+        weights: weights.into(),
+        pools,
+        failover,
+        health: match &server.health {
+            None | Some(OrOff::Off) => None,
+            Some(OrOff::On(written)) => Some(health(written)),
+        },
+        breaker: match &server.breaker {
+            Some(OrOff::Off) => None,
+            None => Some(breaker(reader, &file_traffic::Breaker::default())),
+            Some(OrOff::On(written)) => Some(breaker(reader, written)),
+        },
+        adaptive: match &server.adaptive {
+            None | Some(OrOff::Off) => None,
+            Some(OrOff::On(written)) => Some(adaptive(reader, written)),
+        },
+        retry: Retry {
+            max: retry.max.unwrap_or(limits::RETRIES_DEFAULT),
+            budget_permille: retry.budget.unwrap_or(limits::RETRY_BUDGET_PERMILLE_DEFAULT),
+            hedge: retry.hedge.unwrap_or_default(),
+        },
+        hold: server.upstream_limit == Some(UpstreamLimit::Hold),
+    }
+}
+
+/// Patterns of `timeout.tools`, the one with the longest literal part first.
+pub fn tool_totals(written: &[(Pattern, u64)]) -> Vec<(Pattern, u64)> {
+    let mut totals = written.to_vec();
+    totals.sort_by_key(|(pattern, _)| std::cmp::Reverse(pattern.literal_bytes()));
+    totals
+}
+
+/// Warns once, of the first: nobody should meet them by surprise.
+pub fn faults(reader: &mut Reader<'_>, written: &[file_traffic::Fault]) -> Vec<InjectedFault> {
+    if let Some(first) = written.first() {
+        let what = "calls are made to fail on purpose: only `run --allow-faults` starts with this";
+        reader.warn(first.place, what, "Remove `faults` where this is not meant.");
+    }
+    // A fault that is not whole was reported where it was read.
+    let fault = |fault: &file_traffic::Fault| {
+        let what = match (fault.delay, fault.status) {
+            (Some(ms), _) => FaultKind::DelayMs(ms),
+            (None, Some(status)) => FaultKind::Status(status),
+            (None, None) => FaultKind::Cut,
+        };
+        Some(InjectedFault { tools: fault.tools.clone(), ratio_ppm: fault.ratio?, what })
+    };
+    written.iter().filter_map(fault).collect()
+}
+
+fn health(written: &file_traffic::Health) -> Health {
+    Health {
+        interval_ms: written.interval.unwrap_or(limits::HEALTH_INTERVAL_MS_DEFAULT),
+        timeout_ms: written.timeout.unwrap_or(limits::HEALTH_TIMEOUT_MS_DEFAULT),
+        unhealthy: written.unhealthy.unwrap_or(limits::HEALTH_UNHEALTHY_DEFAULT),
+        healthy: written.healthy.unwrap_or(limits::HEALTH_HEALTHY_DEFAULT),
+    }
+}
+
+fn breaker(reader: &mut Reader<'_>, written: &file_traffic::Breaker) -> Breaker {
+    let window = written.window.unwrap_or(limits::BREAKER_WINDOW_DEFAULT);
+    let open_ms = written.open.unwrap_or(limits::BREAKER_OPEN_MS_DEFAULT);
+    if let Some(calls) = written.min_calls.as_ref().filter(|calls| calls.value > window) {
+        let what = format!("`minCalls` is above `window` ({window}): it would never open");
+        reader.problem(calls.place, what, "Lower it, or raise `window`.");
+    }
+    if let Some(longest) = written.max_open.as_ref().filter(|longest| longest.value < open_ms) {
+        reader.problem(longest.place, "`maxOpen` is below `open`", "Raise it, or lower `open`.");
+    }
+    let min_calls = written.min_calls.as_ref().map(|calls| calls.value);
+    let max_open_ms = written.max_open.as_ref().map(|longest| longest.value);
+    Breaker {
+        window,
+        failure_permille: written.failure_ratio.unwrap_or(limits::BREAKER_FAILURE_PERMILLE_DEFAULT),
+        min_calls: min_calls.unwrap_or(limits::BREAKER_CALLS_MIN_DEFAULT.min(window)),
+        open_ms,
+        max_open_ms: max_open_ms.unwrap_or(limits::BREAKER_OPEN_MS_MAX_DEFAULT.max(open_ms)),
+        probes: written.probes.unwrap_or(limits::BREAKER_PROBES_DEFAULT),
+        per_tool: written.per_tool.unwrap_or(false),
+    }
+}
+
+fn adaptive(reader: &mut Reader<'_>, written: &file_traffic::Adaptive) -> Adaptive {
+    let min = written.min.as_ref().map(|calls| calls.value);
+    let max = written.max.as_ref().map(|calls| calls.value);
+    if let (Some(calls), Some(max)) = (&written.min, max)
+        && calls.value > max
+    {
+        reader.problem(calls.place, format!("`min` is above `max` ({max})"), "Lower it, or raise `max`.");
+    }
+    let max_calls = max.unwrap_or(limits::ADAPTIVE_CALLS_MAX_DEFAULT.max(min.unwrap_or(0)));
+    let min_calls = min.unwrap_or(limits::ADAPTIVE_CALLS_MIN_DEFAULT.min(max_calls));
+    let usual =
+        Target { percentile: limits::ADAPTIVE_PERCENTILE_DEFAULT, ms: limits::ADAPTIVE_TARGET_MS_DEFAULT };
+    let target = written.target.unwrap_or(usual);
+    Adaptive { min: min_calls, max: max_calls, percentile: target.percentile, target_ms: target.ms }
+}

@@ -1,0 +1,148 @@
+//! One connection to an instance, as probes use it: a request at a time, anew where the last one is of no use.
+//!
+//! Not here: what is asked (`dialogue`) and how long it may take: whoever waits may stop at any time.
+
+use crate::config::limits;
+use crate::config::plan::Endpoint;
+use crate::config::plan::Server;
+use crate::config::plan::Transport;
+use crate::mcp::answer::AnswerFacts;
+use crate::mcp::answer::AnswerScan;
+use crate::mcp::answer::Form;
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use http_body_util::Full;
+use hyper::Request;
+use hyper::Response;
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::client::conn::http1::SendRequest;
+use hyper::header;
+use hyper_util::rt::TokioIo;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+use tokio::net::UnixStream;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsConnector;
+
+/// An instance as a probe sees it.
+#[derive(Clone, Copy)]
+pub(super) struct Target<'a> {
+    pub(super) server: &'a Server,
+    pub(super) endpoint: &'a Endpoint,
+    /// Of the endpoint's name, if it has one.
+    pub(super) addresses: &'a [SocketAddr],
+}
+
+pub(super) struct Link<'a> {
+    target: Target<'a>,
+    /// Taken out while an answer is under way: whoever stops waiting leaves none behind.
+    open: Option<Open>,
+}
+
+struct Open {
+    sender: SendRequest<Full<Bytes>>,
+    /// Drives the connection; ends with it.
+    _driver: JoinSet<()>,
+}
+
+/// Head and connection of an answer whose body is to be read.
+pub(super) struct Begun {
+    pub(super) head: hyper::http::response::Parts,
+    body: Incoming,
+    open: Open,
+}
+
+/// What the body of an answer says.
+pub(super) struct Said {
+    pub(super) facts: AnswerFacts,
+    /// As much of it as was looked at.
+    pub(super) body: Vec<u8>,
+}
+
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+impl<'a> Link<'a> {
+    pub(super) const fn new(target: Target<'a>) -> Self {
+        Self { target, open: None }
+    }
+
+    /// Sends a request and waits for the head of its answer.
+    pub(super) async fn send(&mut self, request: Request<Full<Bytes>>) -> io::Result<Begun> {
+        let mut kept = self.open.take();
+        let usable = match &mut kept {
+            Some(open) => open.sender.ready().await.is_ok(),
+            None => false,
+        };
+        let mut open = match kept {
+            Some(open) if usable => open,
+            _ => self.connect().await?,
+        };
+        let answer = open.sender.send_request(request).await.map_err(io::Error::other)?;
+        let (head, body) = Response::into_parts(answer);
+        Ok(Begun { head, body, open })
+    }
+
+    /// Reads an answer as far as its message, in an event stream too.
+    pub(super) async fn read(&mut self, begun: Begun) -> io::Result<Said> {
+        let Begun { head, mut body, open } = begun;
+        let form = form(&head);
+        let mut scan = AnswerScan::new(form);
+        let mut seen = Vec::new();
+        while let Some(frame) = body.frame().await {
+            if let Some(data) = frame.map_err(io::Error::other)?.data_ref() {
+                scan.feed(data);
+                seen.extend_from_slice(data);
+            }
+            if seen.len() > limits::ANSWER_SCAN_BYTES_MAX
+                || form == Form::EventStream && scan.facts().complete
+            {
+                return Ok(Said { facts: scan.facts(), body: seen });
+            }
+        }
+        // Whole: the connection can be used again.
+        self.open = Some(open);
+        Ok(Said { facts: scan.facts(), body: seen })
+    }
+
+    async fn connect(&self) -> io::Result<Open> {
+        let stream: Box<dyn Stream> = match &self.target.endpoint.transport {
+            Transport::Unix(path) => Box::new(UnixStream::connect(path).await?),
+            Transport::Address(address) => self.secured(&[*address]).await?,
+            Transport::Name { .. } => self.secured(self.target.addresses).await?,
+        };
+        let builder = http1::Builder::new();
+        let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+        let mut driver = JoinSet::new();
+        driver.spawn(async move {
+            // Its faults are told to whoever waits for the answer.
+            let _ = connection.await;
+        });
+        Ok(Open { sender, _driver: driver })
+    }
+
+    async fn secured(&self, addresses: &[SocketAddr]) -> io::Result<Box<dyn Stream>> {
+        let plain = TcpStream::connect(addresses).await?;
+        let (Some(name), Some(config)) = (&self.target.endpoint.tls_name, &self.target.server.tls) else {
+            return Ok(Box::new(plain));
+        };
+        Ok(Box::new(TlsConnector::from(Arc::clone(config)).connect(name.clone(), plain).await?))
+    }
+}
+
+fn form(head: &hyper::http::response::Parts) -> Form {
+    let kind = head.headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    let is = |name: &[u8]| kind.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
+    if is(b"application/json") {
+        Form::Json
+    } else if is(b"text/event-stream") {
+        Form::EventStream
+    } else {
+        Form::Opaque
+    }
+}

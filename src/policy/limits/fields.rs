@@ -1,0 +1,90 @@
+//! The header fields that tell a caller what is left of a limit.
+//!
+//! Not here: which limit that is. The draft's fields are structured (RFC 9651): names of limits are strings of
+//! printable ASCII, which `check` makes sure of.
+
+use crate::config::limit::Count;
+use crate::config::limit::Limit;
+use crate::config::limit::RateLimitHeaders;
+use crate::config::limit::Window;
+use crate::policy::limits::terms::Verdict;
+
+/// Appends the field lines of one limit (draft-ietf-httpapi-ratelimit-headers-10, or the older trio).
+pub fn write(out: &mut Vec<u8>, style: RateLimitHeaders, limit: &Limit, verdict: Verdict) {
+    let (left, seconds) = match verdict {
+        Verdict::Room { left, reset_ns } => (left, seconds(reset_ns)),
+        Verdict::Exhausted { retry_ns: u64::MAX, reset_ns } => (0, seconds(reset_ns)),
+        Verdict::Exhausted { retry_ns, .. } => (0, seconds(retry_ns)),
+        Verdict::Full => return,
+    };
+    let (quota, window) = policy(limit);
+    match style {
+        RateLimitHeaders::Off => {}
+        RateLimitHeaders::Draft => {
+            text(out, "RateLimit-Policy: \"");
+            text(out, &limit.name);
+            numbers(out, [("\";q=", quota), (";w=", window)]);
+            text(out, "\r\nRateLimit: \"");
+            text(out, &limit.name);
+            numbers(out, [("\";r=", left), (";t=", seconds)]);
+            text(out, "\r\n");
+        }
+        RateLimitHeaders::Legacy => {
+            numbers(out, [("X-RateLimit-Limit: ", quota), ("\r\nX-RateLimit-Remaining: ", left)]);
+            numbers(out, [("\r\nX-RateLimit-Reset: ", seconds)]);
+            text(out, "\r\n");
+        }
+    }
+}
+
+/// Appends `Ringgate-Tokens`: what the arguments were taken for, and what is left of the limit after them.
+pub fn write_tokens(out: &mut Vec<u8>, tokens_in: u64, verdict: Verdict) {
+    let Verdict::Room { left, .. } = verdict else { return };
+    numbers(out, [("Ringgate-Tokens: in=", tokens_in), (", left=", left.saturating_sub(tokens_in))]);
+    text(out, "\r\n");
+}
+
+/// What the limit counts in how many seconds.
+fn policy(limit: &Limit) -> (u64, u64) {
+    const DAY: u64 = 86_400;
+    match (&limit.rate, &limit.quota) {
+        (Some(rate), _) => (rate.count, rate.per_ms.div_ceil(1_000)),
+        (None, Some(quota)) => {
+            let window = match quota.window {
+                Window::Minute => 60,
+                Window::Hour => 3_600,
+                Window::Day => DAY,
+                Window::Week => 7 * DAY,
+                Window::Month => 30 * DAY,
+            };
+            (quota.count, window)
+        }
+        (None, None) => (0, 1),
+    }
+}
+
+/// Whole seconds, rounded up: a client that waits so long may go on.
+pub const fn seconds(nanos: u64) -> u64 {
+    nanos.div_ceil(1_000_000_000)
+}
+
+/// Tokens of so many bytes, where nobody knows better: 4 bytes are one.
+pub const fn estimate(bytes: u64) -> u64 {
+    bytes.div_ceil(4)
+}
+
+/// Whether the limit is charged when the answer is known.
+pub fn is_post_paid(limit: &Limit) -> bool {
+    limit.count == Count::Tokens
+}
+
+fn text(out: &mut Vec<u8>, text: &str) {
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn numbers<const N: usize>(out: &mut Vec<u8>, parts: [(&str, u64); N]) {
+    for (name, number) in parts {
+        text(out, name);
+        text(out, itoa::Buffer::new().format(number));
+    }
+}

@@ -1,0 +1,276 @@
+//! Carrying a call to its server: does the server take it, once more if it failed before it answered, and where.
+//!
+//! Not here: one attempt (`dispatch`) and the answer (`relay`). At most once is the rule: only a call of a tool that
+//! the operator called idempotent is ever sent again, within the server's retry budget.
+
+use crate::base::clock;
+use crate::base::clock::Moment;
+use crate::base::fault::Fault;
+use crate::base::fault::Kind;
+use crate::config::plan::FaultKind;
+use crate::config::plan::Server;
+use crate::config::traffic::Hedge;
+use crate::mcp::envelope::Method;
+use crate::mcp::refusal::Denial;
+use crate::route::breaker::Outcome;
+use crate::telemetry::family::Family;
+use crate::worker::Worker;
+use crate::worker::admit::Door;
+use crate::worker::adopted::Adopted;
+use crate::worker::body::Body;
+use crate::worker::client::Client;
+use crate::worker::dispatch;
+use crate::worker::dispatch::Departure;
+use crate::worker::exchange::After;
+use crate::worker::hedge;
+use crate::worker::passage;
+use crate::worker::passage::Closed;
+use crate::worker::passage::Stay;
+use crate::worker::passage::Tool;
+use crate::worker::passage::Way;
+use crate::worker::relay;
+use crate::worker::state::Exchange;
+use crate::worker::watch::Phase;
+use std::rc::Rc;
+use std::task::Poll;
+
+const HELD: Fault = Fault::new(
+    Kind::RateLimited,
+    "The server behind this endpoint limits this gateway; wait as long as it asks and retry.",
+);
+const BUSY: Fault = Fault::new(
+    Kind::UpstreamUnavailable,
+    "The server behind this endpoint is as busy as it can be without getting slow; retry later.",
+);
+const TOOL_OPEN: Fault = Fault::new(
+    Kind::UpstreamUnavailable,
+    "This tool failed too often and is left alone for a while; retry later.",
+);
+const INJECTED: Fault = Fault::new(
+    Kind::UpstreamUnavailable,
+    "The operator of this gateway makes calls fail on purpose; this is one of them.",
+);
+
+/// Does the server take one more call?
+///
+/// # Errors
+/// 429 while it has asked to be left alone, 503 where it is busy or the tool keeps failing.
+pub fn enter(worker: &Worker, exchange: &mut Exchange, way: &Rc<Way>) -> Result<(), Fault> {
+    // `server/discover` is never shed: clients take an error for a server of the older revisions.
+    if exchange.call.is_some_and(|call| call.method == Method::Discover) {
+        return Ok(());
+    }
+    let refuse = |exchange: &mut Exchange, fault, rule: String, retry_ms| {
+        exchange.denial = Some(Box::new(Denial { rule, retry_ms, ..Denial::default() }));
+        Err(fault)
+    };
+    if way.traffic.hold
+        && let Some(left_ms) = way.cells.hold.left_ms(clock::now())
+    {
+        return refuse(exchange, HELD, "upstream".into(), Some(left_ms));
+    }
+    // Hashed only where tools have breakers.
+    if way.cells.adaptive.is_none() && way.cells.tools.is_none() {
+        return Ok(());
+    }
+    let tool = exchange.call.as_ref().filter(|call| call.method == Method::ToolsCall);
+    let tool = tool.map(|call| {
+        let name = call.target.as_str();
+        Tool { name, hash: worker.shared.limits.keys.text(name) }
+    });
+    match Stay::enter(way, tool, worker.coarse_now()) {
+        Ok(stay) => {
+            exchange.stay = Some(stay);
+            Ok(())
+        }
+        Err(Closed::Busy { .. }) => {
+            refuse(exchange, BUSY, format!("mcpServers.{}.adaptive", way.server), None)
+        }
+        Err(Closed::Tool { retry_ms }) => {
+            refuse(exchange, TOOL_OPEN, format!("mcpServers.{}.breaker", way.server), Some(retry_ms))
+        }
+    }
+}
+
+/// Makes the faults happen that the operator asked for.
+///
+/// # Errors
+/// The fault itself, or the end of the call while it is delayed.
+pub async fn inject(
+    worker: &Worker,
+    client: &Client,
+    exchange: &mut Exchange,
+    server: &Server,
+    way: &Way,
+) -> Result<(), Fault> {
+    for fault in &server.faults {
+        let target = exchange.record.target.as_str();
+        if !fault.tools.iter().any(|tool| tool.matches(target)) || !way.happens(fault.ratio_ppm) {
+            continue;
+        }
+        let mut mark = |line: &[u8]| exchange.own_lines.extend_from_slice(line);
+        match fault.what {
+            FaultKind::DelayMs(millis) => {
+                mark(b"Ringgate-Fault: delay\r\n");
+                delay(worker, client.slot, millis).await?;
+            }
+            FaultKind::Status(status) => {
+                mark(b"Ringgate-Fault: status\r\n");
+                let rule = format!("mcpServers.{}.faults", server.name);
+                let status = Some(status);
+                exchange.denial = Some(Box::new(Denial { rule, status, ..Denial::default() }));
+                return Err(INJECTED);
+            }
+            FaultKind::Cut => {
+                mark(b"Ringgate-Fault: cut\r\n");
+                exchange.cut_answer = true;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn delay(worker: &Worker, slot: usize, millis: u64) -> Result<(), Fault> {
+    // Not the tick's time: a delay is no shorter than it says.
+    let now = clock::now();
+    worker.watch.enter(slot, Phase::Room, now, Moment::NEVER);
+    worker.watch.nudge_at(slot, now.plus_millis(millis));
+    std::future::poll_fn(|cx| match worker.watch.poll_nudge(slot, cx.waker()) {
+        true => Poll::Ready(()),
+        false => Poll::Pending,
+    })
+    .await;
+    worker.watch.cause(slot).map_or(Ok(()), |cause| Err(dispatch::timeout(cause)))
+}
+
+/// What is carried.
+pub struct Load<'a> {
+    pub door: &'a Door,
+    pub body: &'a Body,
+    pub terms: relay::Terms,
+}
+
+/// Sends the call and relays its answer.
+///
+/// # Errors
+/// What went wrong at the upstream, after the last attempt.
+pub async fn carry(
+    worker: &Rc<Worker>,
+    adopted: Rc<Adopted>,
+    client: &mut Client,
+    exchange: &mut Exchange,
+    load: Load<'_>,
+) -> Result<After, Fault> {
+    let Load { door, body, terms } = load;
+    let way = Rc::clone(&door.server(&adopted).way);
+    let retry = way.traffic.retry;
+    let repeatable = is_repeatable(door.server(&adopted).config(), exchange);
+    way.budget.deposit(&retry);
+    let hedged = repeatable && retry.hedge != Hedge::Off;
+    exchange.races = hedged;
+    exchange.plan = Some(adopted);
+    loop {
+        // Given up with the head of an answer, after which nothing is repeated.
+        let Some(adopted) = exchange.plan.clone() else { return Err(dispatch::BROKE) };
+        let departure = Departure { worker, adopted: &adopted, door, client, exchange, body };
+        let mut sent = departure.send().await;
+        if hedged && exchange.repeats < retry.max {
+            let departure = Departure { worker, adopted: &adopted, door, client, exchange, body };
+            if let Ok(first) = sent {
+                // Boxed: few calls are hedged.
+                sent = Box::pin(hedge::race(departure, first, &way)).await;
+            }
+        }
+        drop(adopted);
+        if !repeatable {
+            // A long answer pins no plan.
+            exchange.plan = None;
+        }
+        let result = match sent {
+            Ok(sent) => relay::answer(worker, client, exchange, sent, terms).await,
+            Err(fault) => Err(fault),
+        };
+        let Err(fault) = result else { return result };
+        let again =
+            repeatable && exchange.repeats < retry.max && failed_unanswered(worker, client, exchange, fault);
+        if !again || !spend(worker, &way) {
+            return Err(fault);
+        }
+        exchange.repeats += 1;
+        start_over(client, exchange, &way);
+    }
+}
+
+/// Whether a second delivery does what one does, as the operator says.
+fn is_repeatable(server: &Server, exchange: &Exchange) -> bool {
+    exchange.call.is_some_and(|call| {
+        call.method == Method::ToolsCall
+            && server.idempotent.iter().any(|tool| tool.matches(call.target.as_str()))
+    })
+}
+
+/// Whether the upstream failed before its first answer byte, and somebody still waits.
+fn failed_unanswered(worker: &Worker, client: &Client, exchange: &Exchange, fault: Fault) -> bool {
+    fault.kind == Kind::UpstreamProtocol && !exchange.answered && worker.watch.cause(client.slot).is_none()
+}
+
+fn spend(worker: &Worker, way: &Way) -> bool {
+    let paid = way.budget.take();
+    let outcome = if paid { "sent" } else { "over_budget" };
+    worker.metrics().count(Family::Retries, &[&way.server, outcome], 1);
+    paid
+}
+
+/// Makes everything as it was before the attempt that failed.
+fn start_over(client: &mut Client, exchange: &mut Exchange, way: &Way) {
+    let now = clock::now();
+    if let Some(passage) = exchange.passage.take() {
+        passage.settle(Outcome::Failure, now);
+    }
+    take_head_back(client, exchange);
+    exchange.waited_ns += now.nanos_since(exchange.upstream_began);
+    exchange.upstream_began = Moment::ZERO;
+    if way.all_tried(&exchange.tried) {
+        // There is nobody else to ask.
+        exchange.tried = Default::default();
+    }
+}
+
+/// The client's own head stands in its input again.
+pub fn take_head_back(client: &mut Client, exchange: &mut Exchange) {
+    if let Some(range) = exchange.lent.take()
+        && let Some(head) = client.input.get_mut(range)
+        && head.len() == exchange.out.len()
+    {
+        head.swap_with_slice(&mut exchange.out);
+    }
+}
+
+/// The call is over: says so to everything that counted it.
+pub fn settle(worker: &Worker, exchange: &mut Exchange) {
+    let sent = exchange.upstream_began != Moment::ZERO;
+    let now = exchange.ended;
+    conclude(exchange, now);
+    let in_vain = exchange
+        .fault
+        .is_some_and(|fault| matches!(fault.kind, Kind::ClientGone | Kind::Killed | Kind::UpstreamTimeout));
+    if sent && in_vain {
+        let wasted = now.nanos_since(exchange.upstream_began);
+        worker.metrics().count(Family::Wasted, &[exchange.record.server.as_str()], wasted);
+    }
+}
+
+/// What the call has shown of its server so far is what it shows. For a stream that lasts as long as both sides keep
+/// it: its head has answered, and it may not hold a place among calls, or a breaker half-open, for hours.
+pub fn conclude(exchange: &mut Exchange, now: Moment) {
+    let sent = exchange.upstream_began != Moment::ZERO;
+    let outcome = passage::verdict(exchange);
+    if let Some(passage) = exchange.passage.take() {
+        passage.settle(outcome, now);
+    }
+    if let Some(stay) = exchange.stay.take() {
+        let answered = if exchange.upstream_ended == Moment::ZERO { now } else { exchange.upstream_ended };
+        let outcome = if sent { outcome } else { Outcome::Neutral };
+        stay.settle(outcome, answered.nanos_since(exchange.upstream_began), now);
+    }
+}

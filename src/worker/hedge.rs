@@ -1,0 +1,117 @@
+//! Hedging: where an idempotent call is slow to be answered, a copy goes to another instance, and the first answer
+//! counts. The other is cancelled.
+//!
+//! Not here: whether a call may be sent twice at all (`attempt`). What a TLS session has buffered cannot be seen
+//! without reading it, so that calls over TLS are not hedged.
+
+use crate::base::fault::Fault;
+use crate::base::sys::Queue;
+use crate::config::traffic::Hedge;
+use crate::net::stream::Stream;
+use crate::telemetry::family::Family;
+use crate::worker::attempt;
+use crate::worker::dispatch;
+use crate::worker::dispatch::Departure;
+use crate::worker::dispatch::Dispatched;
+use crate::worker::passage::Way;
+use crate::worker::watch::Watch;
+use std::pin::pin;
+use std::task::Poll;
+
+/// Waits for the first byte of an answer, from the instance that the call went to or from a second one.
+///
+/// # Errors
+/// The call's end while it waits.
+pub async fn race(mut departure: Departure<'_>, first: Dispatched, way: &Way) -> Result<Dispatched, Fault> {
+    let (worker, slot) = (departure.worker, departure.client.slot);
+    let delay_ms = match way.traffic.retry.hedge {
+        Hedge::Off => None,
+        Hedge::AfterMs(millis) => Some(millis),
+        Hedge::P95 => way.latencies.quantile(95).map(|nanos| nanos.div_ceil(1_000_000)),
+    };
+    let Some(delay_ms) = delay_ms.filter(|_| !matches!(first.lease.stream, Stream::Tls(..))) else {
+        return Ok(first);
+    };
+    worker.watch.nudge_at(slot, worker.coarse_now().plus_millis(delay_ms));
+    let late = first_of(&worker.watch, slot, [Some(&first.lease.stream), None]).await.is_none();
+    if !late || worker.watch.cause(slot).is_some() || !way.budget.take() {
+        return Ok(first);
+    }
+    let passage = departure.exchange.passage.take();
+    attempt::take_head_back(departure.client, departure.exchange);
+    let began = departure.exchange.upstream_began;
+    let second = departure.again().send().await;
+    let Ok(second) = second else {
+        // Nobody else takes it: the first goes on.
+        way.budget.give_back();
+        departure.exchange.passage = passage;
+        departure.exchange.denial = None;
+        departure.exchange.upstream_began = began;
+        worker.watch.upstream(slot, Some(first.lease.stream.fd()));
+        return worker.watch.cause(slot).map_or(Ok(first), |cause| Err(dispatch::timeout(cause)));
+    };
+    departure.exchange.repeats += 1;
+    worker.metrics().count(Family::Retries, &[&way.server, "hedged"], 1);
+    let winner = loop {
+        let streams = [Some(&first.lease.stream), Some(&second.lease.stream)];
+        match first_of(&worker.watch, slot, streams).await {
+            Some(winner) => break winner,
+            None if worker.watch.cause(slot).is_some() => break 0,
+            None => {}
+        }
+    };
+    let (winner, loser) = if winner == 0 {
+        departure.exchange.passage = passage;
+        departure.exchange.upstream_began = began;
+        (first, second)
+    } else {
+        (second, first)
+    };
+    loser.lease.close();
+    worker.watch.upstream(slot, Some(winner.lease.stream.fd()));
+    Ok(winner)
+}
+
+/// Which of the streams has something to read; none where the watch nudged first. A connection that was closed without
+/// an answer wins only where no other is left.
+async fn first_of(watch: &Watch, slot: usize, streams: [Option<&Stream>; 2]) -> Option<usize> {
+    let mut came = streams.map(|stream| if stream.is_some() { Came::NotYet } else { Came::End });
+    let [first, second] = streams;
+    let mut first = pin!(arrival(first));
+    let mut second = pin!(arrival(second));
+    std::future::poll_fn(|cx| {
+        if came[0] == Came::NotYet
+            && let Poll::Ready(what) = first.as_mut().poll(cx)
+        {
+            came[0] = what;
+        }
+        if came[1] == Came::NotYet
+            && let Poll::Ready(what) = second.as_mut().poll(cx)
+        {
+            came[1] = what;
+        }
+        if let Some(winner) = came.iter().position(|came| *came == Came::Bytes) {
+            return Poll::Ready(Some(winner));
+        }
+        if came == [Came::End; 2] {
+            return Poll::Ready(Some(0));
+        }
+        if watch.poll_nudge(slot, cx.waker()) { Poll::Ready(None) } else { Poll::Pending }
+    })
+    .await
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Came {
+    NotYet,
+    Bytes,
+    End,
+}
+
+async fn arrival(stream: Option<&Stream>) -> Came {
+    let Some(stream) = stream else { return Came::End };
+    match stream.readable().await {
+        Ok(()) if stream.queue() != Queue::Closed => Came::Bytes,
+        _ => Came::End,
+    }
+}

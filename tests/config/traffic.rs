@@ -1,0 +1,298 @@
+//! What the config says about the traffic to a server: balance, pools, health, breakers, retries, faults.
+//!
+//! Not here: limits of callers (`limits`).
+
+use crate::check;
+use crate::load;
+use crate::plan;
+use crate::server;
+use ringgate::config::pattern::Pattern;
+use ringgate::config::plan::FaultKind;
+use ringgate::config::plan::Server;
+use ringgate::config::traffic::Adaptive;
+use ringgate::config::traffic::Balance;
+use ringgate::config::traffic::Breaker;
+use ringgate::config::traffic::Health;
+use ringgate::config::traffic::Hedge;
+use ringgate::config::traffic::Retry;
+use ringgate::config::traffic::Traffic;
+
+const URL: &str = "url: \"http://localhost:1/mcp\"";
+
+fn only_server(members: &str) -> Server {
+    plan(&server(members)).servers.remove(0)
+}
+
+fn traffic(members: &str) -> Traffic {
+    only_server(&format!("{URL}, {members}")).traffic
+}
+
+/// A problem of one more member of a server.
+fn check_member(marked: &str, what: &str) {
+    check(&server(&format!("{URL}, {marked}")), what);
+}
+
+fn warnings(members: &str) -> Vec<String> {
+    let loaded = load(&server(members)).unwrap_or_else(|problems| panic!("{members}\n{problems}"));
+    loaded.warnings.iter().map(ToString::to_string).collect()
+}
+
+const BREAKER: Breaker = Breaker {
+    window: 100,
+    failure_permille: 500,
+    min_calls: 20,
+    open_ms: 30_000,
+    max_open_ms: 300_000,
+    probes: 3,
+    per_tool: false,
+};
+
+#[test]
+fn where_nothing_is_said() {
+    let server = only_server(URL);
+    let traffic = server.traffic;
+    assert_eq!(traffic.balance, Balance::RoundRobin);
+    assert_eq!((&*traffic.weights, traffic.pools.len(), traffic.failover), (&[1][..], 1, None));
+    assert_eq!((&*traffic.pools[0].name, traffic.pools[0].first, traffic.pools[0].count), ("default", 0, 1));
+    assert_eq!((traffic.health, traffic.breaker, traffic.adaptive), (None, Some(BREAKER), None));
+    assert_eq!(traffic.retry, Retry { max: 1, budget_permille: 100, hedge: Hedge::Off });
+    assert!(!traffic.hold && !server.forward_deadline);
+    assert!(server.idempotent.is_empty() && server.faults.is_empty() && server.tool_total_ms.is_empty());
+}
+
+#[test]
+fn a_part_that_is_written_completes_itself() {
+    let health = Health { interval_ms: 5_000, timeout_ms: 1_000, unhealthy: 3, healthy: 2 };
+    assert_eq!(traffic("health: {}").health, Some(health));
+    let health = Health { interval_ms: 50, timeout_ms: 20, unhealthy: 5, healthy: 1 };
+    let written = "health: {interval: 50ms, timeout: 20ms, unhealthy: 5, healthy: 1}";
+    assert_eq!(traffic(written).health, Some(health));
+    let breakers = [
+        ("{}", BREAKER),
+        ("{window: 10}", Breaker { window: 10, min_calls: 10, ..BREAKER }),
+        ("{open: 10m}", Breaker { open_ms: 600_000, max_open_ms: 600_000, ..BREAKER }),
+        (
+            "{window: 20, failureRatio: 0.125, minCalls: 2, open: 1s, maxOpen: 2s, probes: 1, perTool: true}",
+            Breaker {
+                window: 20,
+                failure_permille: 125,
+                min_calls: 2,
+                open_ms: 1_000,
+                max_open_ms: 2_000,
+                probes: 1,
+                per_tool: true,
+            },
+        ),
+    ];
+    for (written, expected) in breakers {
+        assert_eq!(traffic(&format!("breaker: {written}")).breaker, Some(expected), "{written}");
+    }
+    let adaptives = [
+        ("{}", Adaptive { min: 4, max: 256, percentile: 95, target_ms: 250 }),
+        ("{max: 2, target: \"p50 < 1s\"}", Adaptive { min: 2, max: 2, percentile: 50, target_ms: 1_000 }),
+        ("{min: 300, target: p99<5ms}", Adaptive { min: 300, max: 300, percentile: 99, target_ms: 5 }),
+    ];
+    for (written, expected) in adaptives {
+        assert_eq!(traffic(&format!("adaptive: {written}")).adaptive, Some(expected), "{written}");
+    }
+    let retries = [
+        ("{max: 0}", Retry { max: 0, budget_permille: 100, hedge: Hedge::Off }),
+        ("{budget: 0, hedge: p95}", Retry { max: 1, budget_permille: 0, hedge: Hedge::P95 }),
+        ("{max: 2, hedge: 50ms}", Retry { max: 2, budget_permille: 100, hedge: Hedge::AfterMs(50) }),
+        ("{hedge: false}", Retry { max: 1, budget_permille: 100, hedge: Hedge::Off }),
+    ];
+    for (written, expected) in retries {
+        assert_eq!(traffic(&format!("retry: {written}")).retry, expected, "{written}");
+    }
+    assert!(traffic("upstreamLimit: hold").hold && !traffic("upstreamLimit: pass").hold);
+}
+
+/// The contract: "`off` may be written `false`".
+#[test]
+fn off_may_be_written_false() {
+    for off in ["off", "false", "\"off\""] {
+        let traffic = traffic(&format!("health: {off}, breaker: {off}, adaptive: {off}"));
+        assert_eq!((traffic.health, traffic.breaker, traffic.adaptive), (None, None, None), "{off}");
+    }
+    let text = format!("{}admin: false\nrateLimitHeaders: false\n", server(URL));
+    assert!(plan(&text).admin.is_none());
+}
+
+#[test]
+fn balance_and_weights() {
+    let words = [
+        ("roundRobin", Balance::RoundRobin),
+        ("weighted", Balance::Weighted),
+        ("leastConnections", Balance::LeastConnections),
+        ("twoChoices", Balance::TwoChoices),
+        ("resource", Balance::Resource),
+    ];
+    for (word, expected) in words {
+        assert_eq!(traffic(&format!("balance: {word}")).balance, expected);
+    }
+    let weighted = "instances: [{url: \"http://localhost:1/\", weight: 5}, {url: \"http://localhost:2/\", weight: 0}, \
+                    {url: \"http://localhost:3/\"}], balance: weighted";
+    assert_eq!(*only_server(weighted).traffic.weights, [5, 0, 1]);
+    assert_eq!(warnings(weighted), Vec::<String>::new());
+    check(
+        &server(
+            "instances: [{url: \"http://localhost:1/\", weight: »0}, {url: \"http://localhost:2/\", weight: 0}]",
+        ),
+        "the weights of the server `a` sum to 0. Give an instance a weight above 0.",
+    );
+    check(
+        &server("instances: [{url: \"http://localhost:1/\", weight: »1001}]"),
+        "`1001` is not a value of this key. It is between 0 and 1000.",
+    );
+    let found = warnings("instances: [{url: \"http://localhost:1/\", weight: 3}], balance: leastConnections");
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with("a.yaml:2:56: a `weight` without `balance: weighted`"), "{found:?}");
+    check_member("balance: »leastConnection", "Did you mean `leastConnections`?");
+}
+
+fn pools(pools: &str) -> String {
+    format!("mcpServers:\n  a:\n    {pools}\n")
+}
+
+const TWO: &str = "pools: {backup: {url: \"http://localhost:9/\"}, v1: {instances: [{url: \"http://localhost:1/\"}, \
+                   {url: \"http://localhost:2/\", weight: 2}]}}";
+
+#[test]
+fn the_chosen_pool_comes_first() {
+    let server =
+        plan(&pools(&format!("{TWO}\n    failover: backup\n    balance: weighted"))).servers.remove(0);
+    let shown: Vec<_> =
+        server.traffic.pools.iter().map(|pool| (&*pool.name, pool.first, pool.count)).collect();
+    assert_eq!((shown, server.traffic.failover), (vec![("v1", 0, 2), ("backup", 2, 1)], Some(1)));
+    let labels: Vec<&str> = server.instances.iter().map(|instance| &*instance.label).collect();
+    assert_eq!(labels, ["http://localhost:1", "http://localhost:2", "http://localhost:9"]);
+    assert_eq!(*server.traffic.weights, [1, 2, 1]);
+    let alone = plan(&pools("pools: {v1: {url: \"http://localhost:1/\"}}")).servers.remove(0).traffic;
+    assert_eq!((alone.pools.len(), alone.failover), (1, None));
+}
+
+#[test]
+fn pools_that_do_not_fit() {
+    check(
+        &pools(&format!("{TWO}\n    failover: »bakcup")),
+        "`bakcup` is no pool of this server. Did you mean `backup`?",
+    );
+    check(&pools(&TWO.replace(", v1", ", »v1")), "no call would reach the pool `v1`");
+    let three = TWO.replace("}}", "}, »v2: {url: \"http://localhost:3/\"}}");
+    check(
+        &pools(&format!("{three}\n    failover: backup")),
+        "no call would reach the pool `v2`. Name it in `failover`, or remove it: `split` and `route` come with a later version.",
+    );
+    let one = "pools: {v1: {url: \"http://localhost:1/\"}}";
+    check(&pools(&format!("{one}\n    failover: »v1")), "`v1` is the chosen pool itself");
+    check(&pools("url: http://localhost:1/\n    failover: »v1"), "`failover` without `pools` has no effect");
+    check(&pools(&format!("{one}\n    url: »http://localhost:2/")), "`pools` exclude `url` and `instances`");
+    check(&pools("pools: {»v1: {}}"), "the pool `v1` has no `url`");
+    check(&pools("pools: »{}"), "`pools` is empty");
+    check(&pools("pools: {»\"a b\": {url: \"http://localhost:1/\"}}"), "`a b` is no name of a pool");
+    check(&pools("pools: {v1: {url: »\"ftp://x\"}}"), "the url does not start with");
+    check(
+        &pools("pools: {v1: {url: \"http://localhost:1/\", »breaker: off}}"),
+        "It belongs under `mcpServers.NAME`.",
+    );
+    check(
+        &pools("pools: {v1: {instances: [{url: \"http://localhost:1/\"}, {url: »\"http://localhost:1/\"}]}}"),
+        "this instance stands here a second time",
+    );
+    let weightless = "pools: {v1: {instances: [{url: \"http://localhost:1/\", weight: »0}]}, b: {url: \"http://localhost:2/\"}}";
+    check(&pools(&format!("{weightless}\n    failover: b")), "the weights of the pool `v1` sum to 0");
+}
+
+#[test]
+fn traffic_that_cannot_be_meant() {
+    check_member(
+        "breaker: {failureRatio: »2}",
+        "A ratio is a number above 0 and at most 1, with at most 3 digits after the point.",
+    );
+    check_member("breaker: {failureRatio: »0}", "A ratio is a number above 0");
+    check_member("breaker: {failureRatio: »0.0005}", "at most 3 digits");
+    check_member("breaker: {failureRatio: »50%}", "`50%` is not a value of this key");
+    check_member(
+        "breaker: {window: 10, minCalls: »11}",
+        "`minCalls` is above `window` (10): it would never open",
+    );
+    check_member("breaker: {minCalls: »101}", "`minCalls` is above `window` (100)");
+    check_member("breaker: {window: »0}", "between 1 and 10000");
+    check_member("breaker: {probes: »0}", "between 1 and 100");
+    check_member("breaker: {open: »0s}", "from 1ms to 1d");
+    check_member("breaker: {open: »-5s}", "`-5s` is not a value of this key");
+    check_member("breaker: {open: 1m, maxOpen: »30s}", "`maxOpen` is below `open`");
+    check_member("breaker: »on", "It is `off`, or keys and values.");
+    check_member("breaker: {»minCall: 3}", "Did you mean `minCalls`?");
+    check_member("»minCalls: 3", "It belongs under `mcpServers.NAME.breaker`.");
+    check_member("health: {interval: »0s}", "from 1ms to 1d");
+    check_member("health: {unhealthy: »0}", "between 1 and 100");
+    check_member("health»:", "expected keys and values, found nothing");
+    check_member("adaptive: {min: »9, max: 8}", "`min` is above `max` (8)");
+    check_member("adaptive: {min: »0}", "between 1 and 20000");
+    for target in ["p49<1s", "p100<1s", "95<1s", "p95<0s", "p95>1s", "p95<250", "p95"] {
+        check_member(&format!("adaptive: {{target: »\"{target}\"}}"), "It is a percentile from p50 to p99");
+    }
+    check_member("retry: {hedge: »p90}", "It is `off`, `p95`, or a duration");
+    check_member("retry: {hedge: »0s}", "It is `off`, `p95`, or a duration");
+    check_member("retry: {max: »11}", "between 0 and 10");
+    check_member("retry: {budget: »1.5}", "A ratio is a number from 0 to 1");
+    check_member("retry: »off", "expected keys and values, found a single value");
+    check_member("idempotent: »get_*", "expected a list, found a single value");
+    check_member("idempotent: »[]", "the list is empty");
+    check_member("idempotent: [»\"\"]", "there is no value");
+    check_member("upstreamLimit: »held", "Did you mean `hold`?");
+    check_member("timeout: {forward: »yes}", "It is one of: true, false.");
+    check_member("timeout: {tools: {\"export_*\": »0s}}", "from 1ms to 1d");
+    let many: Vec<String> = (0..256).map(|index| format!("t{index}")).collect();
+    check_member(&format!("idempotent: [{}, »one]", many.join(", ")), "more than 256 names");
+}
+
+#[test]
+fn patterns_of_tools() {
+    let members = format!(
+        "{URL}, idempotent: [\"get_*\", ping], \
+         timeout: {{tools: {{\"*\": 1s, \"export_*\": 30m, \"export_all\": 2h, \"import_*\": 5m}}, forward: true}}"
+    );
+    let server = only_server(&members);
+    assert_eq!(server.idempotent, [Pattern::new("get_*"), Pattern::new("ping")]);
+    let totals: Vec<_> = server.tool_total_ms.iter().map(|(pattern, ms)| (pattern.as_str(), *ms)).collect();
+    let expected = [("export_all", 7_200_000), ("export_*", 1_800_000), ("import_*", 300_000), ("*", 1_000)];
+    assert_eq!(totals, expected);
+    assert!(server.forward_deadline);
+}
+
+#[test]
+fn faults_are_read_and_warned_of() {
+    let faults = "faults: [{tools: [\"get_*\"], ratio: 0.000001, delay: 2s}, {ratio: 1, status: 503}, {ratio: 0.5, cut: true}]";
+    let members = format!("{URL}, {faults}");
+    let plan = plan(&server(&members));
+    let read = &plan.servers[0].faults;
+    let shown: Vec<_> =
+        read.iter().map(|fault| (fault.tools[0].as_str(), fault.ratio_ppm, fault.what)).collect();
+    let expected = [
+        ("get_*", 1, FaultKind::DelayMs(2_000)),
+        ("*", 1_000_000, FaultKind::Status(503)),
+        ("*", 500_000, FaultKind::Cut),
+    ];
+    assert_eq!(shown, expected);
+    assert!(plan.has_faults() && plan.check_faults(true).is_ok());
+    assert!(plan.check_faults(false).is_err_and(|what| what.contains("server `a`")));
+    let found = warnings(&members);
+    assert_eq!(found.len(), 1);
+    assert!(found[0].contains("only `run --allow-faults` starts with this"), "{found:?}");
+    assert!(!plan_without_faults().has_faults());
+    check_member("faults: [{ratio: »1.01, delay: 1s}]", "at most 6 digits after the point");
+    check_member("faults: [{ratio: »0, delay: 1s}]", "A ratio is a number above 0");
+    check_member("faults: [»{delay: 1s}]", "a fault has no `ratio`");
+    check_member("faults: [»{ratio: 0.1}]", "one of `delay`, `status` and `cut`. Write `delay: 2s`");
+    check_member("faults: [»{ratio: 0.1, delay: 1s, cut: true}]", "Write one fault for each.");
+    let many = vec!["{ratio: 1, cut: true}"; 16].join(", ");
+    check_member(&format!("faults: [{many}, »{{ratio: 1, cut: true}}]"), "more than 16 faults");
+    check_member("faults: [{ratio: 0.1, status: »200}]", "between 400 and 599");
+    check_member("faults: [{ratio: 0.1, cut: »false}]", "It is one of: true.");
+}
+
+fn plan_without_faults() -> ringgate::config::plan::Plan {
+    plan(&server(URL))
+}

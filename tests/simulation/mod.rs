@@ -1,0 +1,14 @@
+//! Traffic control in a world of its own: seeded, on a virtual clock, without threads.
+//!
+//! Its files name the live code as `crate::…`, so that the same world can be built with the library, and with copies
+//! of the live files that were made wrong on purpose (`mutants`).
+//!
+//! Not here: building those (`tests/simulation.rs`).
+
+pub mod invariants;
+pub mod ledger;
+pub mod promises;
+pub mod random;
+pub mod scene;
+pub mod server;
+pub mod world;
