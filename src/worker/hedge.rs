@@ -40,36 +40,51 @@ pub async fn race(mut departure: Departure<'_>, first: Dispatched, way: &Way) ->
     let passage = departure.exchange.passage.take();
     attempt::take_head_back(departure.client, departure.exchange);
     let began = departure.exchange.upstream_began;
-    let second = departure.again().send().await;
-    let Ok(second) = second else {
-        // Nobody else takes it: the first goes on.
-        way.budget.give_back();
-        departure.exchange.passage = passage;
-        departure.exchange.denial = None;
-        departure.exchange.upstream_began = began;
-        worker.watch.upstream(slot, Some(first.lease.stream.fd()));
-        return worker.watch.cause(slot).map_or(Ok(first), |cause| Err(dispatch::timeout(cause)));
-    };
-    departure.exchange.repeats += 1;
-    worker.metrics().count(Family::Retries, &[&way.server, "hedged"], 1);
-    let winner = loop {
-        let streams = [Some(&first.lease.stream), Some(&second.lease.stream)];
-        match first_of(&worker.watch, slot, streams).await {
-            Some(winner) => break winner,
-            None if worker.watch.cause(slot).is_some() => break 0,
-            None => {}
+    let second = departure.again().send().await.ok();
+    let winner = match &second {
+        Some(second) => {
+            departure.exchange.repeats += 1;
+            worker.metrics().count(Family::Retries, &[&way.server, "hedged"], 1);
+            faster(&worker.watch, slot, [&first.lease.stream, &second.lease.stream]).await
+        }
+        None => {
+            // Nobody else takes it: the first goes on.
+            way.budget.give_back();
+            departure.exchange.denial = None;
+            0
         }
     };
-    let (winner, loser) = if winner == 0 {
-        departure.exchange.passage = passage;
-        departure.exchange.upstream_began = began;
-        (first, second)
-    } else {
-        (second, first)
+    let (winner, loser) = match (winner, second) {
+        (1, Some(second)) => (second, Some(first)),
+        (_, second) => {
+            departure.exchange.passage = passage;
+            departure.exchange.upstream_began = began;
+            (first, second)
+        }
     };
-    loser.lease.close();
+    if let Some(loser) = loser {
+        loser.lease.close();
+    }
+    if let Some(cause) = worker.watch.cause(slot) {
+        // The watch shut down one of two connections, and shuts no other down for this call.
+        worker.watch.upstream(slot, None);
+        winner.lease.close();
+        return Err(dispatch::timeout(cause));
+    }
     worker.watch.upstream(slot, Some(winner.lease.stream.fd()));
     Ok(winner)
+}
+
+/// Which of two streams is answered first; any where the call ends meanwhile.
+async fn faster(watch: &Watch, slot: usize, streams: [&Stream; 2]) -> usize {
+    loop {
+        if let Some(winner) = first_of(watch, slot, streams.map(Some)).await {
+            return winner;
+        }
+        if watch.cause(slot).is_some() {
+            return 0;
+        }
+    }
 }
 
 /// Which of the streams has something to read; none where the watch nudged first. A connection that was closed without
@@ -80,15 +95,12 @@ async fn first_of(watch: &Watch, slot: usize, streams: [Option<&Stream>; 2]) -> 
     let mut first = pin!(arrival(first));
     let mut second = pin!(arrival(second));
     std::future::poll_fn(|cx| {
-        if came[0] == Came::NotYet
-            && let Poll::Ready(what) = first.as_mut().poll(cx)
-        {
-            came[0] = what;
-        }
-        if came[1] == Came::NotYet
-            && let Poll::Ready(what) = second.as_mut().poll(cx)
-        {
-            came[1] = what;
+        for (came, wait) in came.iter_mut().zip([first.as_mut(), second.as_mut()]) {
+            if *came == Came::NotYet
+                && let Poll::Ready(what) = wait.poll(cx)
+            {
+                *came = what;
+            }
         }
         if let Some(winner) = came.iter().position(|came| *came == Came::Bytes) {
             return Poll::Ready(Some(winner));

@@ -101,12 +101,13 @@ pub fn ask(
     match decided {
         Ok(()) => {
             worker.watch.concerns(client.slot, worker.subject(&asked));
-            if !exchange.receipts.is_empty() {
-                let trusted = adopted.plan.limits.usage_from.iter().any(|name| **name == *principal.name);
-                let tokens = Tokens::of(&admission, asked.body, trusted);
-                (exchange.tokens_in, exchange.tokens_exact) = (tokens.estimate, tokens.exact);
-                exchange.owes_tokens = note(&admission, style, tokens, &mut exchange.own_lines);
+            if exchange.receipts.iter().any(Receipt::is_debt) {
+                let told = arguments::look(asked.body);
+                let trusted = || adopted.plan.limits.usage_from.iter().any(|name| **name == *principal.name);
+                exchange.tokens_in = fields::estimate(told.bytes);
+                exchange.tokens_exact = told.tokens.filter(|_| trusted());
             }
+            note(&admission, style, exchange.tokens_in, &mut exchange.own_lines);
             Ok(())
         }
         Err(refused) => {
@@ -157,35 +158,14 @@ impl<'a> Hearing<'_, 'a> {
     }
 }
 
-/// What a call is charged where tokens are counted.
-#[derive(Clone, Copy, Default)]
-struct Tokens {
-    /// Of its arguments.
-    estimate: u64,
-    /// Of the whole call, as a trusted caller says.
-    exact: Option<u64>,
-}
-
-impl Tokens {
-    fn of(admission: &Admission<'_>, body: &[u8], trusted: bool) -> Self {
-        if !admission.limits().any(|(limit, _)| limit.count == Count::Tokens) {
-            return Self::default();
-        }
-        let told = arguments::look(body);
-        Self { estimate: fields::estimate(told.bytes), exact: told.tokens.filter(|_| trusted) }
-    }
-}
-
-/// Writes down what the answer will say. True where tokens are still to be charged.
-fn note(admission: &Admission<'_>, style: RateLimitHeaders, tokens: Tokens, lines: &mut Vec<u8>) -> bool {
+/// Writes down what the answer will say of the limits that counted the call.
+fn note(admission: &Admission<'_>, style: RateLimitHeaders, tokens_in: u64, lines: &mut Vec<u8>) {
     if let Some((limit, verdict)) = admission.nearest() {
         fields::write(lines, style, limit, verdict);
     }
-    let counted = admission.limits().find(|(limit, _)| limit.count == Count::Tokens);
-    if let Some((_, item)) = counted {
-        fields::write_tokens(lines, tokens.estimate, item.verdict);
+    if let Some((_, item)) = admission.limits().find(|(limit, _)| limit.count == Count::Tokens) {
+        fields::write_tokens(lines, tokens_in, item.verdict);
     }
-    counted.is_some()
 }
 
 /// What a refusal says on the wire.
@@ -212,11 +192,13 @@ fn denial(refused: &Refused<'_>, metrics: &WorkerMetrics) -> (Fault, Denial) {
 /// The call is over: gives back what a call that went nowhere was charged, and charges what tokens it cost.
 pub fn settle(worker: &Worker, exchange: &mut Exchange) {
     let counters = &worker.shared.limits;
-    if exchange.fault.is_some() && exchange.upstream_began == Moment::ZERO {
+    // Each repeat came after an attempt that reached a server.
+    let reached_nobody = exchange.upstream_began == Moment::ZERO && exchange.repeats == 0;
+    if exchange.fault.is_some() && reached_nobody {
         counters.give_back(&exchange.receipts, exchange.begun);
         return;
     }
-    if !exchange.owes_tokens {
+    if !exchange.owes_tokens() {
         return;
     }
     let tokens_out = fields::estimate(exchange.payload_bytes);

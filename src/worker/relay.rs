@@ -255,7 +255,7 @@ impl Relay<'_> {
         });
         let events = head.content_type == ContentType::EventStream && !matches!(form, BodyForm::Length(_));
         self.boundary = events.then(EventBoundary::new);
-        let stream = head.content_type == ContentType::EventStream && self.exchange.owes_tokens;
+        let stream = head.content_type == ContentType::EventStream && self.exchange.owes_tokens();
         self.data = stream.then(DataBytes::default);
         if self.terms.intent.stream_only {
             attempt::conclude(self.exchange, self.came);

@@ -49,8 +49,6 @@ pub struct Exchange {
     pub answered: bool,
     /// What the limits of the call hold of it.
     pub receipts: Vec<Receipt>,
-    /// Whether one of them is charged when the answer is known.
-    pub owes_tokens: bool,
     pub tokens_in: u64,
     /// What a trusted caller says that the call costs.
     pub tokens_exact: Option<u64>,
@@ -89,6 +87,11 @@ pub struct Exchange {
 }
 
 impl Exchange {
+    /// Whether a limit is charged when the answer is known.
+    pub fn owes_tokens(&self) -> bool {
+        self.receipts.iter().any(Receipt::is_debt)
+    }
+
     /// Starts a call; nothing of the one before remains but the memory.
     pub fn begin(&mut self, head: RequestHead) {
         self.clear();
@@ -112,7 +115,6 @@ impl Exchange {
         self.own_lines.clear();
         self.answered = false;
         self.receipts.clear();
-        self.owes_tokens = false;
         self.tokens_in = 0;
         self.tokens_exact = None;
         self.payload_bytes = 0;

@@ -183,6 +183,25 @@ fn limit_tokens_of_a_batch() {
     });
 }
 
+/// Found in review: tokens were charged only where the last message of a batch met the limit.
+#[test]
+fn limit_tokens_of_a_batch_that_ends_otherwise() {
+    on_every_driver(|run| {
+        let whole = script::script(|connection, _| {
+            script::send(connection, &script::plain(200, &format!("[{}]", " ".repeat(398))))
+        });
+        let up = upstream().every(whole).run();
+        let gw = run.gateway().limit(TOKENS).to("up", &up).run();
+        let mut account = Account::new();
+        let call = Call::tool(gw.address, Era::Legacy, "up", "echo");
+        let raw = call.raw().without("mcp-protocol-version").field("Mcp-Session-Id: s-1");
+        let body = format!(r#"[{},{{"jsonrpc":"2.0","id":9,"method":"ping"}}]"#, call.body());
+        assert_eq!(gw.client().talk(&raw.body(body).bytes()).unwrap().status, 200);
+        account.left -= 9 + 100 + 9;
+        account.has(told(&gw.modern("up", "echo").send()).1);
+    });
+}
+
 /// What the gateway says that this caller has left, and what saying so cost.
 fn left(agent: &mut Caller) -> u64 {
     let call = agent.tool("small");

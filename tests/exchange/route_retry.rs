@@ -270,3 +270,42 @@ fn retry_hedge_that_fails_is_one_failure() {
         save(&mut gw.line("up", "get_quick"), 5);
     });
 }
+
+/// Found in review: while two copies waited, a passed deadline ended only one of them, and the call waited for ever.
+#[test]
+fn retry_hedge_that_nobody_answers_ends_in_time() {
+    everywhere(|run| {
+        let silent: Vec<_> = (0..2).map(|_| mute()).collect();
+        let up = |script: &script::Script| upstream().on("get_x", script.clone()).tool("get_quick").run();
+        let ups: Vec<Upstream> = silent.iter().map(|(script, _)| up(script)).collect();
+        let lines = [
+            "retry: {max: 1, budget: 0.1, hedge: 20ms}",
+            IDEMPOTENT,
+            "breaker: off",
+            "timeout: {firstByte: 300ms}",
+        ];
+        let gw = run.gateway().workers(1).over("up", &[&ups[0], &ups[1]], &lines).run();
+        save(&mut gw.line("up", "get_quick"), 60);
+        gw.line("up", "get_x").call("1").refused(504, "upstream_timeout");
+        for (_, gone) in &silent {
+            gone.recv_timeout(Duration::from_secs(2)).expect("a copy is not cancelled");
+        }
+        save(&mut gw.line("up", "get_quick"), 5);
+    });
+}
+
+/// Found in review: a call that reached a server once, and found nobody the second time, was charged to no limit.
+#[test]
+fn retry_that_finds_nobody_is_charged() {
+    everywhere(|run| {
+        let up = upstream().on("get_x", script::hang_up()).run();
+        let breaker = "breaker: {window: 1, minCalls: 1, failureRatio: 1, open: 1m}";
+        let lines = ["retry: {max: 1, budget: 1}", IDEMPOTENT, breaker];
+        let limit = "name: once, key: principal, rate: 1/hour, burst: 1";
+        let gw = run.gateway().workers(1).limit(limit).over("up", &[&up], &lines).run();
+        let mut caller = gw.line("up", "get_x");
+        caller.call("1").refused(503, "upstream_unavailable");
+        caller.call("1").limited("limits.once");
+        assert_eq!(up.calls(), 1);
+    });
+}

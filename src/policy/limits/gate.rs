@@ -137,6 +137,11 @@ pub enum Receipt {
 }
 
 impl Receipt {
+    /// Whether it is charged when the answer is known.
+    pub const fn is_debt(&self) -> bool {
+        matches!(self, Self::Tokens(..))
+    }
+
     /// Whether both are tokens of one bucket.
     pub fn is_same_debt(&self, other: &Self) -> bool {
         matches!((self, other), (Self::Tokens(one, _), Self::Tokens(two, _)) if one == two)
