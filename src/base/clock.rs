@@ -49,6 +49,16 @@ pub fn wall() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
+/// Nanoseconds since the Unix epoch; they end in 2554.
+pub fn unix_nanos() -> u64 {
+    u64::try_from(wall().as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Milliseconds since the Unix epoch.
+pub fn unix_millis() -> u64 {
+    u64::try_from(wall().as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Processor time of the calling thread: what a test bounds where a loaded machine must not fail it.
 #[cfg(test)]
 pub(crate) fn thread_cpu() -> Duration {

@@ -3,7 +3,6 @@
 //! Not here: what is valid (config).
 
 use crate::cli;
-use crate::config;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -16,15 +15,10 @@ pub struct Args {
 
 /// Warnings and problems go to stderr, one a line; a good config is one line on stdout.
 pub fn run(args: &Args) -> ExitCode {
-    let loaded = match config::load(&args.config) {
-        Ok(loaded) => loaded,
-        Err(problems) => return cli::fail(problems),
+    let plan = match cli::plan(&args.config) {
+        Ok(plan) => plan,
+        Err(failed) => return failed,
     };
-    for warning in &loaded.warnings {
-        // A warning does not decide the exit code.
-        let _ = cli::fail(format_args!("warning: {warning}"));
-    }
-    let plan = &loaded.plan;
     cli::print(format_args!(
         "{}: ok, servers {}, listeners {}, workers {}, digest {}",
         args.config.display(),

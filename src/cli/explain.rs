@@ -14,7 +14,6 @@ use crate::cli::explain::limits::Bucket;
 use crate::cli::explain::limits::Sightings;
 use crate::cli::explain::route::Setting;
 use crate::cli::explain::subject::Subject;
-use crate::config;
 use crate::config::keys;
 use crate::config::plan::Plan;
 use crate::config::plan::Server;
@@ -72,14 +71,11 @@ pub struct Args {
 
 /// An explanation is a success, whatever it says about the call.
 pub fn run(args: &Args) -> ExitCode {
-    let loaded = match config::load(&args.config) {
-        Ok(loaded) => loaded,
-        Err(problems) => return cli::fail(problems),
+    let plan = match cli::plan(&args.config) {
+        Ok(plan) => plan,
+        Err(failed) => return failed,
     };
-    for warning in &loaded.warnings {
-        let _ = cli::fail(format_args!("warning: {warning}"));
-    }
-    let plan = &loaded.plan;
+    let plan = &plan;
     let Some(server) = plan.servers.iter().find(|server| *server.name == *args.subject.server) else {
         return cli::fail(unknown_server(plan, args));
     };
@@ -154,7 +150,7 @@ fn explain<'a>(plan: &Plan, server: &Server, args: &'a Args) -> Explanation<'a> 
     let patterns = RefCell::new(Patterns::default());
     let desk =
         Desk { limits: &plan.limits, rules: &rules, counters: &counters, kills: &kills, patterns: &patterns };
-    let unix_ns = u64::try_from(clock::wall().as_nanos()).unwrap_or(u64::MAX);
+    let unix_ns = clock::unix_nanos();
     let asked = Asked {
         principal: &args.principal,
         roles: &roles,

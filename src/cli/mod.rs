@@ -12,10 +12,13 @@ pub mod kill;
 pub mod run;
 pub mod schema;
 
+use crate::config;
+use crate::config::plan::Plan;
 use clap::Parser;
 use clap::Subcommand;
 use std::fmt::Display;
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// A problem that the user can mend.
@@ -75,6 +78,19 @@ pub fn print(text: impl Display) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(format_args!("cannot write to stdout: {error}.")),
     }
+}
+
+/// The plan of a config, its warnings said on stderr.
+///
+/// # Errors
+/// The exit code; every problem is on stderr.
+pub fn plan(config: &Path) -> Result<Plan, ExitCode> {
+    let loaded = config::load(config).map_err(fail)?;
+    for warning in &loaded.warnings {
+        // A warning does not decide the exit code.
+        let _ = fail(format_args!("warning: {warning}"));
+    }
+    Ok(loaded.plan)
 }
 
 /// Says on stderr what is wrong.

@@ -48,6 +48,15 @@ pub enum Named {
 }
 
 impl Named {
+    /// What `prompt:…`, `resource:…` or a text without either names, and the text behind.
+    pub fn split(text: &str) -> (Self, &str) {
+        match text.split_once(':') {
+            Some(("prompt", rest)) => (Self::Prompt, rest),
+            Some(("resource", rest)) => (Self::Resource, rest),
+            _ => (Self::Tool, text),
+        }
+    }
+
     /// The method that calls for it.
     pub const fn method(self) -> &'static str {
         match self {
@@ -70,11 +79,7 @@ pub struct ToolPattern {
 impl ToolPattern {
     /// None: no dot.
     pub fn new(text: &str) -> Option<Self> {
-        let (named, rest) = match text.split_once(':') {
-            Some(("prompt", rest)) => (Named::Prompt, rest),
-            Some(("resource", rest)) => (Named::Resource, rest),
-            _ => (Named::Tool, text),
-        };
+        let (named, rest) = Named::split(text);
         let (server, name) = if rest == "*" { ("*", "*") } else { rest.split_once('.')? };
         Some(Self { named, server: Pattern::new(server), name: Pattern::new(name) })
     }

@@ -103,6 +103,19 @@ pub struct Server {
     pub faults: Vec<InjectedFault>,
 }
 
+impl Server {
+    /// Whether a second delivery of this tool's call does what one does, as the operator says.
+    pub fn is_idempotent(&self, tool: &str) -> bool {
+        self.idempotent.iter().any(|pattern| pattern.matches(tool))
+    }
+}
+
+impl InjectedFault {
+    pub fn is_for(&self, tool: &str) -> bool {
+        self.tools.iter().any(|pattern| pattern.matches(tool))
+    }
+}
+
 /// A fault that the operator wants to happen, to see what it does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InjectedFault {

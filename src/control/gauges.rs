@@ -3,7 +3,6 @@
 //! Not here: names and help (telemetry).
 
 use crate::base::clock::Moment;
-use crate::config::plan::Plan;
 use crate::config::plan::Server;
 use crate::handoff::Cells;
 use crate::handoff::Shared;
@@ -17,8 +16,7 @@ use std::collections::BTreeMap;
 
 pub(crate) fn read(shared: &Shared, now: Moment) -> Vec<Gauge> {
     let mut gauges = kills(&shared.kills.load());
-    let cells = shared.cells.load();
-    of_servers(&cells.plan, &cells, now, &mut gauges);
+    of_servers(&shared.cells.load(), now, &mut gauges);
     gauges
 }
 
@@ -27,10 +25,10 @@ fn kills(kills: &Kills) -> Vec<Gauge> {
     Kind::ALL.map(|kind| gauge(Which::KillsActive, &[kind.as_str()], of_kind(kind))).into()
 }
 
-fn of_servers(plan: &Plan, cells: &Cells, now: Moment, gauges: &mut Vec<Gauge>) {
-    for Server { name: server, traffic, .. } in &plan.servers {
-        // A plan that came this moment has its cells the next.
-        let Some(cells) = cells.by_server.get(server) else { continue };
+fn of_servers(cells: &Cells, now: Moment, gauges: &mut Vec<Gauge>) {
+    for Server { name: server, traffic, .. } in &cells.plan.servers {
+        // They were made with this very plan.
+        let cells = &cells.by_server[server];
         for (label, alike) in &by_label(cells) {
             let labels: [&str; 2] = [server, label];
             // Without probes nothing takes an instance out, and what they found before counts no more.
@@ -82,7 +80,7 @@ mod tests {
         tools.of(7).expect("room").note_name("query");
         tools.of(8).expect("room");
         let mut gauges = Vec::new();
-        of_servers(&state.plan(), &cells, Moment::ZERO, &mut gauges);
+        of_servers(&cells, Moment::ZERO, &mut gauges);
         gauges.retain(|gauge| gauge.which == Which::ToolBreakerState);
         assert_eq!(gauges, [gauge(Which::ToolBreakerState, &["up", "query"], 0)]);
     }
@@ -100,7 +98,7 @@ mod tests {
             let cells = state.shared.cells.load();
             cells.by_server["up"].instances[1].health.failed(&health);
             let mut gauges = Vec::new();
-            of_servers(&state.plan(), &cells, Moment::ZERO, &mut gauges);
+            of_servers(&cells, Moment::ZERO, &mut gauges);
             let up: Vec<(&str, u64)> = gauges
                 .iter()
                 .filter(|gauge| gauge.which == Which::InstanceUp)

@@ -65,7 +65,7 @@ impl State {
             families: Families::new(limits::SERIES_MAX),
             keeper: Mutex::new(Keeper::new(&shared.plan.load())),
             shared,
-            started_unix_ms: u64::try_from(clock::wall().as_millis()).unwrap_or(u64::MAX),
+            started_unix_ms: clock::unix_millis(),
             reloads_ok: Counter::new(),
             reloads_rejected: Counter::new(),
             last_reload_failed: Counter::new(),

@@ -166,7 +166,7 @@ impl Keeper {
     /// Forced to the disk, so that a power cut loses no more than a kill. Nothing new is not written again.
     pub(crate) fn keep(&mut self, limits: &Counters) {
         let Some(path) = &self.path else { return };
-        let unix_ns = u64::try_from(clock::wall().as_nanos()).unwrap_or(u64::MAX);
+        let unix_ns = clock::unix_nanos();
         let bytes = Used::of(limits, unix_ns).encode();
         if bytes == self.written {
             return;
@@ -213,7 +213,7 @@ mod tests {
     const MINUTE_NS: u64 = 60_000_000_000;
 
     fn now_ns() -> u64 {
-        u64::try_from(clock::wall().as_nanos()).expect("before 2554")
+        clock::unix_nanos()
     }
 
     /// The limits of a process that finds `used`.

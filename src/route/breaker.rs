@@ -298,4 +298,4 @@ impl Breaker {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -10,21 +10,13 @@ use crate::config::traffic::Hedge;
 use crate::config::traffic::Pool;
 use crate::config::traffic::Retry;
 use crate::route::breaker::State;
+use crate::route::breaker::tests::DEFAULTS;
 use crate::route::cells::Guarded;
 use std::cell::Cell;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-const BREAKER: BreakerSettings = BreakerSettings {
-    window: 100,
-    failure_permille: 500,
-    min_calls: 20,
-    open_ms: 30_000,
-    max_open_ms: 300_000,
-    probes: 3,
-    per_tool: false,
-};
 const HEALTH: Health = Health { interval_ms: 5_000, timeout_ms: 1_000, unhealthy: 3, healthy: 2 };
 
 /// One server with a pool for each of `counts`; the second is the failover.
@@ -50,7 +42,7 @@ impl Rig {
             failover: (pools.len() > 1).then_some(1),
             pools,
             health: Some(HEALTH),
-            breaker: Some(BREAKER),
+            breaker: Some(DEFAULTS),
             adaptive: None,
             retry: Retry { max: 1, budget_permille: 100, hedge: Hedge::Off },
             hold: false,
@@ -262,7 +254,7 @@ fn the_failover_serves_while_the_chosen_pool_is_out() {
     rig.bring_back(0);
     assert_eq!(pools(&rig), [0; 4]);
     rig.take_out(0);
-    rig.now = rig.now.plus_millis(BREAKER.open_ms);
+    rig.now = rig.now.plus_millis(DEFAULTS.open_ms);
     assert_eq!(pools(&rig), [0; 4], "the breaker's time is over: its probes go there");
 }
 
@@ -305,7 +297,7 @@ fn what_was_counted_survives_a_reload() {
     }
     assert_eq!((&*same.instances[2].label, same.hold.left_ms(rig.now)), ("new", Some(5)));
     let mut traffic = rig.traffic.clone();
-    traffic.breaker = Some(BreakerSettings { window: 50, ..BREAKER });
+    traffic.breaker = Some(BreakerSettings { window: 50, ..DEFAULTS });
     let changed = reloaded(&traffic);
     let state =
         |cells: &ServerCells| cells.instances[1].breaker.as_ref().map(|breaker| breaker.state(rig.now));
@@ -321,7 +313,7 @@ fn what_was_counted_survives_a_reload() {
 fn tools_have_breakers_of_their_own_until_the_table_is_full() {
     let mut traffic = Rig::new(Balance::RoundRobin, &[1]).traffic;
     assert!(Rig::of(traffic.clone()).cells.tools.is_none());
-    traffic.breaker = Some(BreakerSettings { per_tool: true, ..BREAKER });
+    traffic.breaker = Some(BreakerSettings { per_tool: true, ..DEFAULTS });
     let rig = Rig::of(traffic);
     let tools = rig.cells.tools.clone().unwrap();
     let changes: Vec<Change> = (0..20)
@@ -345,7 +337,7 @@ fn tools_have_breakers_of_their_own_until_the_table_is_full() {
 #[test]
 fn threads_claim_one_slot_a_tool() {
     let mut traffic = Rig::new(Balance::RoundRobin, &[1]).traffic;
-    traffic.breaker = Some(BreakerSettings { per_tool: true, window: 1, min_calls: 1, ..BREAKER });
+    traffic.breaker = Some(BreakerSettings { per_tool: true, window: 1, min_calls: 1, ..DEFAULTS });
     let tools = Rig::of(traffic).cells.tools.unwrap();
     std::thread::scope(|scope| {
         for _ in 0..8 {
@@ -372,7 +364,7 @@ fn a_hold_is_never_shortened() {
 fn four_workers_leave_nothing_in_flight() {
     let mut rig = Rig::new(Balance::LeastConnections, &[3, 2]);
     rig.traffic.breaker =
-        Some(BreakerSettings { window: 8, min_calls: 4, open_ms: 1, max_open_ms: 2, ..BREAKER });
+        Some(BreakerSettings { window: 8, min_calls: 4, open_ms: 1, max_open_ms: 2, ..DEFAULTS });
     rig.cells = ServerCells::new(&rig.traffic, &labels(5), None);
     let (traffic, cells, clock) = (&rig.traffic, &rig.cells, &AtomicU64::new(0));
     std::thread::scope(|scope| {

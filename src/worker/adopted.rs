@@ -13,7 +13,6 @@ use crate::handoff::Cells;
 use crate::handoff::Shared;
 use crate::policy::kills::Kills;
 use crate::policy::limits::rules::Rules;
-use crate::route::cells::ServerCells;
 use crate::upstream::pool::Instance;
 use crate::worker::passage::Way;
 use std::rc::Rc;
@@ -78,14 +77,11 @@ impl Adopted {
 
     /// The same as before where nothing of the server's traffic changed: a round goes on where it was.
     fn way(server: &Server, cells: &Cells, old: Option<&ServerState>) -> Rc<Way> {
-        // A plan newer than these cells is adopted again at once: its announcement comes after both.
-        let shared = cells.by_server.get(&server.name).cloned().unwrap_or_else(|| {
-            let labels: Vec<&str> = server.instances.iter().map(|instance| &*instance.label).collect();
-            Arc::new(ServerCells::new(&server.traffic, &labels, None))
-        });
+        // The server is one of the very plan that the cells were made with.
+        let shared = &cells.by_server[&server.name];
         match old {
-            Some(old) if old.way.is_of(&server.traffic, &shared) => Rc::clone(&old.way),
-            _ => Way::new(server, shared),
+            Some(old) if old.way.is_of(&server.traffic, shared) => Rc::clone(&old.way),
+            _ => Way::new(server, Arc::clone(shared)),
         }
     }
 

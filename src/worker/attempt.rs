@@ -61,7 +61,7 @@ pub fn enter(worker: &Worker, exchange: &mut Exchange, way: &Rc<Way>) -> Result<
         return Ok(());
     }
     let refuse = |exchange: &mut Exchange, fault, rule: String, retry_ms| {
-        exchange.denial = Some(Box::new(Denial { rule, retry_ms, ..Denial::default() }));
+        exchange.deny(Denial { rule, retry_ms, ..Denial::default() });
         Err(fault)
     };
     if way.traffic.hold
@@ -83,9 +83,7 @@ pub fn enter(worker: &Worker, exchange: &mut Exchange, way: &Rc<Way>) -> Result<
             exchange.stay = Some(stay);
             Ok(())
         }
-        Err(Closed::Busy { .. }) => {
-            refuse(exchange, BUSY, format!("mcpServers.{}.adaptive", way.server), None)
-        }
+        Err(Closed::Busy) => refuse(exchange, BUSY, format!("mcpServers.{}.adaptive", way.server), None),
         Err(Closed::Tool { retry_ms }) => {
             refuse(exchange, TOOL_OPEN, format!("mcpServers.{}.breaker", way.server), Some(retry_ms))
         }
@@ -105,7 +103,7 @@ pub async fn inject(
 ) -> Result<(), Fault> {
     for fault in &server.faults {
         let target = exchange.record.target.as_str();
-        if !fault.tools.iter().any(|tool| tool.matches(target)) || !way.happens(fault.ratio_ppm) {
+        if !fault.is_for(target) || !way.happens(fault.ratio_ppm) {
             continue;
         }
         let mut mark = |line: &[u8]| exchange.own_lines.extend_from_slice(line);
@@ -117,8 +115,7 @@ pub async fn inject(
             FaultKind::Status(status) => {
                 mark(b"Ringgate-Fault: status\r\n");
                 let rule = format!("mcpServers.{}.faults", server.name);
-                let status = Some(status);
-                exchange.denial = Some(Box::new(Denial { rule, status, ..Denial::default() }));
+                exchange.deny(Denial { rule, status: Some(status), ..Denial::default() });
                 return Err(INJECTED);
             }
             FaultKind::Cut => {
@@ -135,9 +132,8 @@ async fn delay(worker: &Worker, slot: usize, millis: u64) -> Result<(), Fault> {
     let now = clock::now();
     worker.watch.enter(slot, Phase::Room, now, Moment::NEVER);
     worker.watch.nudge_at(slot, now.plus_millis(millis));
-    std::future::poll_fn(|cx| match worker.watch.poll_nudge(slot, cx.waker()) {
-        true => Poll::Ready(()),
-        false => Poll::Pending,
+    std::future::poll_fn(|cx| {
+        if worker.watch.poll_nudge(slot, cx.waker()) { Poll::Ready(()) } else { Poll::Pending }
     })
     .await;
     worker.watch.cause(slot).map_or(Ok(()), |cause| Err(dispatch::timeout(cause)))
@@ -167,20 +163,19 @@ pub async fn carry(
     let repeatable = is_repeatable(door.server(&adopted).config(), exchange);
     way.budget.deposit(&retry);
     let hedged = repeatable && retry.hedge != Hedge::Off;
-    exchange.races = hedged;
     exchange.plan = Some(adopted);
     loop {
         // Given up with the head of an answer, after which nothing is repeated.
         let Some(adopted) = exchange.plan.clone() else { return Err(dispatch::BROKE) };
-        let departure = Departure { worker, adopted: &adopted, door, client, exchange, body };
-        let mut sent = departure.send().await;
-        if hedged && exchange.repeats < retry.max {
-            let departure = Departure { worker, adopted: &adopted, door, client, exchange, body };
-            if let Ok(first) = sent {
-                // Boxed: few calls are hedged.
-                sent = Box::pin(hedge::race(departure, first, &way)).await;
+        let mut departure =
+            Departure { worker, adopted: &adopted, door, client, exchange, body, races: hedged };
+        let sent = match departure.send().await {
+            // Boxed: few calls are hedged.
+            Ok(first) if hedged && departure.exchange.repeats < retry.max => {
+                Box::pin(hedge::race(&mut departure, first, &way)).await
             }
-        }
+            sent => sent,
+        };
         drop(adopted);
         if !repeatable {
             // A long answer pins no plan.
@@ -201,12 +196,9 @@ pub async fn carry(
     }
 }
 
-/// Whether a second delivery does what one does, as the operator says.
 fn is_repeatable(server: &Server, exchange: &Exchange) -> bool {
-    exchange.call.is_some_and(|call| {
-        call.method == Method::ToolsCall
-            && server.idempotent.iter().any(|tool| tool.matches(call.target.as_str()))
-    })
+    let tool = exchange.call.as_ref().filter(|call| call.method == Method::ToolsCall);
+    tool.is_some_and(|call| server.is_idempotent(call.target.as_str()))
 }
 
 /// Whether the upstream failed before its first answer byte, and somebody still waits.

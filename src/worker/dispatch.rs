@@ -82,21 +82,11 @@ pub struct Departure<'a> {
     pub client: &'a mut Client,
     pub exchange: &'a mut Exchange,
     pub body: &'a Body,
+    /// A second copy may be sent before the first is answered: sending it must not wait for its answer.
+    pub races: bool,
 }
 
 impl Departure<'_> {
-    /// The same call, for one more attempt.
-    pub fn again(&mut self) -> Departure<'_> {
-        Departure {
-            worker: self.worker,
-            adopted: self.adopted,
-            door: self.door,
-            client: self.client,
-            exchange: self.exchange,
-            body: self.body,
-        }
-    }
-
     fn server(&self) -> &ServerState {
         self.door.server(self.adopted)
     }
@@ -105,7 +95,7 @@ impl Departure<'_> {
     ///
     /// # Errors
     /// 503 where none can be reached, 504 where that took too long, 502 where the connection broke.
-    pub async fn send(mut self) -> Result<Dispatched, Fault> {
+    pub async fn send(&mut self) -> Result<Dispatched, Fault> {
         let mut fault = REFUSED;
         loop {
             let instance = match self.choose() {
@@ -169,7 +159,7 @@ impl Departure<'_> {
             NoRoute::NoneHealthy | NoRoute::AllTried => ("health", None, NONE_HEALTHY),
         };
         let rule = format!("mcpServers.{server}.{part}");
-        self.exchange.denial = Some(Box::new(Denial { rule, retry_ms, ..Denial::default() }));
+        self.exchange.deny(Denial { rule, retry_ms, ..Denial::default() });
         fault
     }
 
@@ -247,8 +237,7 @@ impl Departure<'_> {
         let range = begin..body.end;
         let sent = if self.client.input.len() == limits::BUFFER_BYTES {
             let buffer = std::mem::take(&mut self.client.input);
-            let (sent, buffer) =
-                send::send_small(&mut lease.stream, buffer, range, self.exchange.races).await;
+            let (sent, buffer) = send::send_small(&mut lease.stream, buffer, range, self.races).await;
             self.client.input = buffer;
             sent
         } else {

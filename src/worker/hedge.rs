@@ -22,7 +22,7 @@ use std::task::Poll;
 ///
 /// # Errors
 /// The call's end while it waits.
-pub async fn race(mut departure: Departure<'_>, first: Dispatched, way: &Way) -> Result<Dispatched, Fault> {
+pub async fn race(departure: &mut Departure<'_>, first: Dispatched, way: &Way) -> Result<Dispatched, Fault> {
     let (worker, slot) = (departure.worker, departure.client.slot);
     let delay_ms = match way.traffic.retry.hedge {
         Hedge::Off => None,
@@ -40,7 +40,7 @@ pub async fn race(mut departure: Departure<'_>, first: Dispatched, way: &Way) ->
     let passage = departure.exchange.passage.take();
     attempt::take_head_back(departure.client, departure.exchange);
     let began = departure.exchange.upstream_began;
-    let second = departure.again().send().await.ok();
+    let second = departure.send().await.ok();
     let winner = match &second {
         Some(second) => {
             departure.exchange.repeats += 1;

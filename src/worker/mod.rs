@@ -259,8 +259,7 @@ impl Worker {
 
     fn set_wall(&self) {
         // Not in milliseconds: two roundings would move the clock by one, and who waits for a quota as told come early.
-        let wall = u64::try_from(clock::wall().as_nanos()).unwrap_or(0);
-        self.wall_offset_ns.set(wall.saturating_sub(clock::now().as_nanos()));
+        self.wall_offset_ns.set(clock::unix_nanos().saturating_sub(clock::now().as_nanos()));
     }
 
     /// Counts a finished call and hands its record up.

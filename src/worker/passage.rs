@@ -68,7 +68,7 @@ impl Way {
         Route { traffic: &self.traffic, cells: &self.cells, local: &self.local }
     }
 
-    /// Whether an instance is left that a call has not been to.
+    /// Whether a call has been to every instance.
     pub fn all_tried(&self, tried: &Tried) -> bool {
         (0..self.cells.instances.len()).all(|index| tried.contains(index))
     }
@@ -104,16 +104,14 @@ impl Way {
 /// The instance that a call goes to.
 pub struct Passage {
     way: Rc<Way>,
-    pub index: usize,
-    pub pool: usize,
+    index: usize,
     /// None once it is settled.
     entry: Option<Entry>,
 }
 
 impl Passage {
     pub fn new(way: &Rc<Way>, pick: route::Pick) -> Self {
-        let passage =
-            Self { way: Rc::clone(way), index: pick.index, pool: pick.pool, entry: Some(pick.entry) };
+        let passage = Self { way: Rc::clone(way), index: pick.index, entry: Some(pick.entry) };
         let change = passage.entry.as_ref().and_then(Entry::change);
         passage.way.tell(passage.label(), change);
         passage
@@ -192,7 +190,7 @@ pub struct Tool<'a> {
 /// Why a server takes no more calls.
 pub enum Closed {
     /// As many calls are in flight as it is found to serve in time.
-    Busy { limit: u32 },
+    Busy,
     /// The breaker of the tool is open.
     Tool { retry_ms: u64 },
 }
@@ -203,7 +201,7 @@ impl Stay {
     pub fn enter(way: &Rc<Way>, tool: Option<Tool<'_>>, now: Moment) -> Result<Self, Closed> {
         let mut stay = Self { way: Rc::clone(way), adaptive: false, tool: None };
         if let Some(adaptive) = &way.cells.adaptive {
-            adaptive.enter().map_err(|shed| Closed::Busy { limit: shed.limit })?;
+            adaptive.enter().map_err(|_| Closed::Busy)?;
             stay.adaptive = true;
         }
         if let (Some(tools), Some(Tool { name, hash })) = (&way.cells.tools, tool)

@@ -115,7 +115,7 @@ pub fn ask(
             if let Refused::Limited(limit, verdict) = refused {
                 fields::write(&mut exchange.own_lines, style, limit, verdict);
             }
-            exchange.denial = Some(Box::new(denial));
+            exchange.deny(denial);
             Err(fault)
         }
     }

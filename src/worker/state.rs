@@ -61,8 +61,6 @@ pub struct Exchange {
     pub plan: Option<Rc<Adopted>>,
     /// Attempts after the first.
     pub repeats: u8,
-    /// A second copy may be sent before the first is answered: sending it must not wait for its answer.
-    pub races: bool,
     /// The caller's id, kept while a stream is relayed: its last message may have to be ours.
     pub stream_id: Vec<u8>,
     /// Instances that it went to.
@@ -87,6 +85,11 @@ pub struct Exchange {
 }
 
 impl Exchange {
+    /// Notes what a rule adds to the fault that it causes.
+    pub fn deny(&mut self, denial: Denial) {
+        self.denial = Some(Box::new(denial));
+    }
+
     /// Whether a limit is charged when the answer is known.
     pub fn owes_tokens(&self) -> bool {
         self.receipts.iter().any(Receipt::is_debt)
@@ -122,7 +125,6 @@ impl Exchange {
         self.stay = None;
         self.plan = None;
         self.repeats = 0;
-        self.races = false;
         self.stream_id.clear();
         self.tried = Tried::default();
         self.lent = None;

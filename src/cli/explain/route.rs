@@ -115,8 +115,7 @@ fn timeout(server: &Server, subject: &Subject) -> String {
 
 fn retry(server: &Server, subject: &Subject) -> String {
     let retry = server.traffic.retry;
-    let may_repeat = subject.tool().is_some_and(|tool| server.idempotent.iter().any(|one| one.matches(tool)));
-    if !may_repeat {
+    if !subject.tool().is_some_and(|tool| server.is_idempotent(tool)) {
         return "once it is sent, never again: `idempotent` does not name it".into();
     }
     let hedge = match retry.hedge {
@@ -129,7 +128,7 @@ fn retry(server: &Server, subject: &Subject) -> String {
 }
 
 fn faults(server: &Server, subject: &Subject) -> String {
-    let own = server.faults.iter().filter(|fault| fault.tools.iter().any(|tool| tool.matches(&subject.name)));
+    let own = server.faults.iter().filter(|fault| fault.is_for(&subject.name));
     let shown = own.map(|fault| {
         let share = percent(fault.ratio_ppm);
         match fault.what {

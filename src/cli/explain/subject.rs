@@ -22,11 +22,7 @@ impl Subject {
     /// `server.name` as in the config, or `server__name` as at `/mcp`. A server's name contains neither separator, so
     /// that the first one ends it.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let (named, rest) = match text.split_once(':') {
-            Some(("prompt", rest)) => (Named::Prompt, rest),
-            Some(("resource", rest)) => (Named::Resource, rest),
-            _ => (Named::Tool, text),
-        };
+        let (named, rest) = Named::split(text);
         let split = [".", "__"].into_iter().filter_map(|separator| rest.split_once(separator));
         match split.min_by_key(|(server, _)| server.len()) {
             Some((server, name)) if !server.is_empty() && !name.is_empty() => {

@@ -67,7 +67,7 @@ async fn kill(state: &Arc<State>, wanted: Wanted) -> Answer {
     {
         return api::problem(StatusCode::BAD_REQUEST, &said);
     }
-    let since_unix_ms = u64::try_from(clock::wall().as_millis()).unwrap_or(u64::MAX);
+    let since_unix_ms = clock::unix_millis();
     let kill =
         Kill { kind, name: name.into(), operator: operator.into(), reason: reason.into(), since_unix_ms };
     match kills::change(state, Change::Kill(kill.clone())).await {

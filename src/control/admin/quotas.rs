@@ -46,7 +46,7 @@ fn quota(state: &State, limit: &Limit, principal: &str) -> Option<Value> {
     let counters = &state.shared.limits;
     let wanted = limit.quota.as_ref()?;
     let key = rules::key_of_principal(limit, &counters.keys, principal)?;
-    let unix_ns = unix_ns();
+    let unix_ns = clock::unix_nanos();
     let window = calendar::window(wanted, unix_ns / 1_000_000);
     let quota = Quota { count: wanted.count, ends_ns: window.end_ms.saturating_mul(1_000_000) };
     let left = match counters.quotas.check(key, &quota, 0, unix_ns) {
@@ -108,12 +108,8 @@ pub(super) async fn usage(state: &State, request: Request<Incoming>) -> Answer {
         tokens: report.input_tokens + report.output_tokens,
     };
     json(
-        &serde_json::json!({ "charged": usage::charge(&plan.limits, &state.shared.limits, &used, unix_ns()) }),
+        &serde_json::json!({ "charged": usage::charge(&plan.limits, &state.shared.limits, &used, clock::unix_nanos()) }),
     )
-}
-
-fn unix_ns() -> u64 {
-    u64::try_from(clock::wall().as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -154,11 +150,13 @@ mod tests {
         let plan = admin.state.plan();
         let counters = &admin.state.shared.limits;
         let key = rules::key_of_principal(&plan.limits.list[0], &counters.keys, "a/7").expect("a key");
-        let window =
-            calendar::window(plan.limits.list[0].quota.as_ref().expect("one"), unix_ns() / 1_000_000);
+        let window = calendar::window(
+            plan.limits.list[0].quota.as_ref().expect("one"),
+            clock::unix_nanos() / 1_000_000,
+        );
         let quota = Quota { count: 50, ends_ns: window.end_ms * 1_000_000 };
         for (take, used) in [(0, 0), (12, 12), (38, 50)] {
-            assert!(counters.quotas.take(key, &quota, take, unix_ns()).has_room());
+            assert!(counters.quotas.take(key, &quota, take, clock::unix_nanos()).has_room());
             let (status, body) = admin.get("/api/v1/quotas/a%2F7").await;
             let said: Value = serde_json::from_str(&body).expect("JSON");
             let shown = said["quotas"].as_array().expect("a list");

@@ -3,7 +3,6 @@
 //! Not here: which limit that is. The draft's fields are structured (RFC 9651): names of limits are strings of
 //! printable ASCII, which `check` makes sure of.
 
-use crate::config::limit::Count;
 use crate::config::limit::Limit;
 use crate::config::limit::RateLimitHeaders;
 use crate::config::limit::Window;
@@ -71,11 +70,6 @@ pub const fn seconds(nanos: u64) -> u64 {
 /// Tokens of so many bytes, where nobody knows better: 4 bytes are one.
 pub const fn estimate(bytes: u64) -> u64 {
     bytes.div_ceil(4)
-}
-
-/// Whether the limit is charged when the answer is known.
-pub fn is_post_paid(limit: &Limit) -> bool {
-    limit.count == Count::Tokens
 }
 
 fn text(out: &mut Vec<u8>, text: &str) {

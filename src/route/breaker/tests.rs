@@ -6,7 +6,7 @@ use std::sync::Barrier;
 use std::sync::atomic::AtomicUsize;
 use std::thread;
 
-const DEFAULTS: Settings = Settings {
+pub(crate) const DEFAULTS: Settings = Settings {
     window: 100,
     failure_permille: 500,
     min_calls: 20,
