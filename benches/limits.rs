@@ -1,5 +1,6 @@
 //! Cost of one limit: `cargo bench --bench limits`. What two threads pay for sharing a bucket is set beside what they
-//! pay for a bare shared `fetch_add`, and what they pay for neighbouring ones beside one thread alone.
+//! pay for a bare shared `fetch_add`; what they pay for a key each in one table beside a table each, because two
+//! processors of a machine may be two threads of one core, and then two are slower than one whatever they share.
 //!
 //! Instructions do not depend on the machine's noise. Of 1,000 checks and takes of a key at the last of its places:
 //! `valgrind --tool=callgrind --toggle-collect='*counted*' target/release/deps/limits-HASH --count`
@@ -73,6 +74,15 @@ fn threads(c: &mut Criterion) {
             });
         });
     }
+    let apart = [Table::new(1024), Table::new(1024)];
+    group.bench_function("check and take, two threads, a table each", |b| {
+        b.iter_custom(|rounds| {
+            together(2, rounds, |thread, round| {
+                // One of the two threads.
+                black_box(check_and_take(&apart[usize::from(thread == 1)], key(thread), &terms, round));
+            })
+        });
+    });
     group.bench_function("take, two threads, one key", |b| {
         b.iter_custom(|rounds| {
             together(2, rounds, |_, round| {

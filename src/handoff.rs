@@ -10,13 +10,22 @@
 //! Not here: a lock, an unbounded queue, a runtime. It does not know what the receiver does.
 
 use crate::base::bound::Bound;
+use crate::config::identity::Secret;
 use crate::config::keys::KeyRing;
 use crate::config::limits;
 use crate::config::plan::Plan;
 use crate::config::plan::Server;
+use crate::mcp::catalogue::Catalogue;
+use crate::mcp::sealed::SealKeys;
+use crate::policy::claims::Claims;
+use crate::policy::credential::Credential;
+use crate::policy::credential::Needed;
+use crate::policy::credential::Trouble;
+use crate::policy::external::Ruling;
 use crate::policy::kills::Kills;
 use crate::policy::limits::Counters;
 use crate::policy::limits::keys::Keys;
+use crate::policy::token::TokenKeys;
 use crate::route::cells::ServerCells;
 use crate::telemetry::metrics::WorkerMetrics;
 use crate::telemetry::record::Record;
@@ -35,6 +44,13 @@ use std::sync::atomic::Ordering;
 #[derive(Debug, Default)]
 pub struct Addresses {
     pub by_name: HashMap<Box<str>, Arc<[SocketAddr]>>,
+}
+
+/// What servers offer, by the server's name; of those that nobody needs to know about, and that could not be listed,
+/// nothing.
+#[derive(Debug, Default)]
+pub struct Catalogues {
+    pub by_server: HashMap<Arc<str>, Arc<Catalogue>>,
 }
 
 /// A plan, and what workers share about its servers: cells that outlive the plan, found by the server's name.
@@ -73,10 +89,14 @@ pub enum Phase {
 pub struct Shared {
     pub plan: ArcSwap<Plan>,
     pub keys: ArcSwap<KeyRing>,
+    pub token_keys: ArcSwap<TokenKeys>,
+    pub catalogues: ArcSwap<Catalogues>,
     pub addresses: ArcSwap<Addresses>,
     /// Made with each plan; workers adopt both together.
     pub cells: ArcSwap<Cells>,
     pub kills: ArcSwap<Kills>,
+    /// What sessions are sealed with; kept over reloads that name no keys.
+    pub seal_keys: ArcSwap<SealKeys>,
     /// What is counted for the limits of callers; the plan's are kept by their names.
     pub limits: Counters,
     /// Raised after any of them changed; workers compare it with what they saw last.
@@ -87,6 +107,18 @@ pub struct Shared {
     bell: UnixStream,
     bell_end: UnixStream,
     pub posts: Vec<Post>,
+}
+
+/// The keys that a plan names, if it names any.
+fn seal_keys(plan: &Plan) -> Option<SealKeys> {
+    SealKeys::new(plan.seal_keys.iter().map(|secret| secret.0.as_bytes()))
+}
+
+/// A key that ends with the process, and its sessions with it.
+fn passing_seal_keys() -> std::io::Result<SealKeys> {
+    let mut secret = [0; 32];
+    let made = aws_lc_rs::rand::fill(&mut secret).ok().and_then(|()| SealKeys::new([&secret[..]]));
+    made.ok_or_else(|| std::io::Error::other("the system gives no random bytes"))
 }
 
 /// What belongs to one worker and is seen by others.
@@ -133,13 +165,17 @@ impl Shared {
         bell.set_nonblocking(true)?;
         bell_end.set_nonblocking(true)?;
         let cells = Cells::of(Arc::clone(&plan), None);
+        let seal_keys = seal_keys(&plan).map_or_else(passing_seal_keys, Ok)?;
         let shared = Self {
             cells: ArcSwap::from_pointee(cells),
             limits: Counters::new(plan.limits.table, counter_keys),
             plan: ArcSwap::new(plan),
             keys: ArcSwap::from_pointee(keys),
+            token_keys: ArcSwap::default(),
+            catalogues: ArcSwap::default(),
             addresses: ArcSwap::from_pointee(addresses),
             kills: ArcSwap::default(),
+            seal_keys: ArcSwap::from_pointee(seal_keys),
             epoch: AtomicU64::new(1),
             phase: AtomicU8::new(Phase::Starting as u8),
             questions: ArrayQueue::new(limits::QUESTION_RING),
@@ -184,6 +220,9 @@ impl Shared {
     /// Gives back the one before.
     pub fn set_plan(&self, plan: Arc<Plan>) -> Arc<Plan> {
         self.cells.store(Arc::new(Cells::of(Arc::clone(&plan), Some(&self.cells.load()))));
+        if let Some(keys) = seal_keys(&plan) {
+            self.seal_keys.store(Arc::new(keys));
+        }
         self.plan.swap(plan)
     }
 
@@ -228,13 +267,52 @@ pub struct Question {
 pub enum Asked {
     /// The addresses of a name that has none yet, under `host:port`.
     Resolve { host: Box<str>, port: u16, key: Box<str> },
+    /// The signing keys of an issuer, because a token names one that is not known.
+    TokenKeys { issuer: Box<str>, kid: Box<str> },
+    /// What an issuer knows of a token that is no JWT (RFC 7662).
+    Introspect { issuer: Box<str>, token: Secret },
+    /// Whether a call may pass, as somebody else decides.
+    Decide(Box<Inquiry>),
+    /// What a server offers, because a caller names something that is not known.
+    Catalogue { server: Arc<str> },
+    /// What a server is to be shown of a caller.
+    Credential(Box<Needed>),
+    /// Somebody comes back from a token service with this query: it holds a code.
+    Consent { query: Secret },
+}
+
+/// A call that an external decision point is asked about.
+#[derive(Debug)]
+pub struct Inquiry {
+    /// The access rule that wants to know.
+    pub rule: Box<str>,
+    pub url: Box<str>,
+    pub timeout_ms: u64,
+    /// How long an answer stands for equal questions.
+    pub cache_ms: u64,
+    /// A JSON object.
+    pub input: Box<str>,
+}
+
+/// What control has found out.
+#[derive(Debug)]
+pub enum Answer {
+    /// Whether what was asked for is in `Live` now.
+    Known(bool),
+    /// None: the token is not active, or nobody could be asked.
+    Introspected(Option<Box<Claims>>),
+    Credential(Result<Arc<Credential>, Box<Trouble>>),
+    /// An error is what to tell whoever came.
+    Consent(Result<(), &'static str>),
+    /// None: nobody has answered in time.
+    Decided(Option<Ruling>),
 }
 
 /// What a mailbox carries.
 #[derive(Debug)]
 pub enum Letter {
-    /// The answer to a question of this worker; the facts themselves are in `Live`.
-    Answered { ticket: u64, known: bool },
+    /// The answer to a question of this worker.
+    Answered { ticket: u64, answer: Answer },
     /// Another worker asks whether this one still turns; answered by the same letter with `reply: None`.
     Ping { ticket: u64, reply: Option<usize> },
 }
@@ -399,7 +477,10 @@ mod tests {
                     next.is_some()
                 });
                 let Question { worker, ticket, .. } = next.expect("just seen");
-                control.posts[worker].mailbox.post(Letter::Answered { ticket, known: true }).expect("room");
+                control.posts[worker]
+                    .mailbox
+                    .post(Letter::Answered { ticket, answer: Answer::Known(true) })
+                    .expect("room");
                 answered += 1;
             }
         });
@@ -410,7 +491,9 @@ mod tests {
                 letter = shared.posts[0].mailbox.take();
                 letter.is_some()
             });
-            assert!(matches!(letter, Some(Letter::Answered { ticket: of, known: true }) if of == ticket));
+            assert!(
+                matches!(letter, Some(Letter::Answered { ticket: of, answer: Answer::Known(true) }) if of == ticket)
+            );
         }
         answering.join().expect("no panic");
     }

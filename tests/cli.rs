@@ -335,6 +335,9 @@ fn explain_refuses_what_it_cannot_explain() {
         ("-c gw.yaml --as a db", 2, "`db` names no server and tool. Write `server.tool`"),
         ("-c gw.yaml --as a db.x --args [1]", 2, "no JSON object"),
         ("-c gw.yaml --as a db.x --source here", 2, "--source"),
+        ("-c gw.yaml --as a db.x --claims [1]", 2, "no JSON object"),
+        ("-c gw.yaml --as a db.x --at noon", 2, "--at"),
+        ("-c gw.yaml --as a db.x --annotations {\"read\":true}", 2, "`read` is no hint of a tool"),
         ("-c gw.yaml db.x", 2, "--as"),
     ];
     for (words, code, said) in table {
@@ -342,6 +345,118 @@ fn explain_refuses_what_it_cannot_explain() {
         assert_eq!((exit, out.as_str()), (Some(code), ""), "{words}");
         assert!(err.contains(said), "{words}: {err}");
     }
+}
+
+const RULED: &str = r#"
+mcpServers: {crm: {url: "http://127.0.0.1:9/"}, bank: {url: "http://127.0.0.1:9/"}}
+identity: {apiKeys: {file: keys.yaml}, tenant: jwt.org}
+access:
+  - {name: support-reads, roles: [support], allow: ["crm.read_*"]}
+  - {name: tellers, roles: [teller], allow: ["bank.*"]}
+  - {name: big, deny: [bank.transfer], when: 'args.amount > 1000 && !("finance" in roles)'}
+  - {name: night, deny: ["bank.*"], when: 'now.getHours("UTC") < 8'}
+  - {name: acme, deny: [crm.read_all], when: 'tenant != "acme"'}
+  - {name: writes, deny: ["crm.*"], when: '!annotations.readOnlyHint && tool.startsWith("read_w")'}
+  - {name: scoped, tools: ["bank.close_*"], scopes: ["bank:close"]}
+  - {name: policy, tools: [crm.read_x], opa: "http://127.0.0.1:8181/v1/data/x", onError: allow}
+"#;
+
+/// A folder with that config, and a key for sam.
+fn ruled(name: &str) -> Scratch {
+    let scratch = Scratch::new(name);
+    scratch.write("gw.yaml", RULED);
+    scratch.write("keys.yaml", "keys: []\n");
+    let (code, ..) = scratch.run("key add --file keys.yaml --principal sam --roles support");
+    assert_eq!(code, Some(0));
+    scratch
+}
+
+/// Each line is a run, the decision, and what rules say of it.
+#[test]
+fn explain_tells_each_access_rule() {
+    let scratch = ruled("explain-access");
+    let day = "--at 2026-01-31T08:00:00Z --as a --roles teller";
+    let table = [
+        (
+            "--as sam crm.read_ticket",
+            "allowed",
+            &[
+                "support-reads  match: it allows\n",
+                "tellers        no match: it is for roles teller\n",
+                "big            no match: it is about other things\n",
+            ][..],
+        ),
+        ("--as sam crm.drop", "refused: 200 unknown by access, hidden as if it did not exist", &[]),
+        ("--as a crm.read_ticket", "refused: 200 unknown by access, hidden as if it did not exist", &[]),
+        (
+            "--as a --roles x,support crm.read_x",
+            "allowed",
+            &["policy         match: http://127.0.0.1:8181/v1/data/x decides"],
+        ),
+        (
+            &format!("{day} bank.transfer --args {{\"amount\":1000}}"),
+            "allowed",
+            &["big            no match: its `when` is false for these arguments\n"],
+        ),
+        (
+            &format!("{day} bank.transfer --args {{\"amount\":1001}}"),
+            "refused: 403 forbidden by access.big",
+            &[
+                "big            match: it denies, its `when` is true for these arguments\n",
+                "tellers        match: it allows\n",
+                "scoped         not asked\n",
+                "handshakes  no match: not asked\n",
+            ],
+        ),
+        (
+            &format!("{day} bank.transfer"),
+            "refused: 403 forbidden by access.big",
+            &["big            match: its `when` cannot be evaluated for these arguments: a field"],
+        ),
+        (
+            "--at 2026-01-31T07:59:59.999Z --as a --roles teller bank.x",
+            "refused: 200 unknown by access.night, hidden as if it did not exist",
+            &["night          match: it denies, its `when` is true\n"],
+        ),
+        (
+            &format!("{day} bank.close_account"),
+            "refused: 403 insufficient_scope by access.scoped",
+            &["scoped         match: it needs the scopes bank:close\n"],
+        ),
+        (&format!("{day} bank.close_account --scopes bank:close"), "allowed", &[]),
+        (&format!("{day} bank.close_account --claims {{\"scope\":[\"bank:close\"]}}"), "allowed", &[]),
+        ("--as sam crm.read_all", "refused: 200 unknown by access.acme, hidden as if it did not exist", &[]),
+        (
+            "--as sam crm.read_write",
+            "refused: 200 unknown by access.writes, hidden as if it did not exist",
+            &[],
+        ),
+        ("--as sam crm.read_write --annotations {\"readOnlyHint\":true}", "allowed", &[]),
+        ("--as sam crm.read_all --tenant acme", "allowed", &[]),
+        ("--as sam crm.read_all --claims {\"org\":\"acme\"}", "allowed", &[]),
+    ];
+    for (words, last, parts) in table {
+        let (code, out, err) = scratch.run(&format!("explain -c gw.yaml {words}"));
+        assert_eq!((code, out.lines().next_back()), (Some(0), Some(last)), "{words}\n{out}{err}");
+        for part in parts {
+            assert!(out.contains(part), "{words}: {part:?} is not in\n{out}");
+        }
+    }
+}
+
+/// As JSON an explanation says the same.
+#[test]
+fn explain_tells_access_rules_as_json() {
+    let scratch = ruled("explain-access-json");
+    let (_, out, _) = scratch.run("explain -c gw.yaml --as sam crm.drop --json");
+    let said: serde_json::Value = serde_json::from_str(&out).unwrap();
+    let refused =
+        serde_json::json!({ "allowed": false, "status": 200, "reason": "unknown", "rule": "access" });
+    assert_eq!(said["decision"], refused);
+    let first = serde_json::json!({
+        "rule": "support-reads", "matches": false, "says": "it is about other things"
+    });
+    assert_eq!(said["access"][0], first);
 }
 
 /// The key is printed once, alone on the last line of stdout, and works; a revoked one does not.

@@ -235,6 +235,27 @@ fn both_keys_open_both_servers_and_none_opens_nothing() {
     }
 }
 
+/// One agent does not see what the other may call, and is refused what the arguments decide.
+#[test]
+fn access_rules_hide_and_refuse() {
+    let demo = Demo::start("access", &[]);
+    let mut listed = 0;
+    for body in answers(&demo.pasted("tools/list")) {
+        let answer: Value = serde_json::from_slice(&body).unwrap();
+        let tools = answer["result"]["tools"].as_array().unwrap();
+        assert!(tools.iter().any(|tool| tool["name"] == "list_services"), "{answer}");
+        assert!(tools.iter().all(|tool| tool["name"] != "run_backup"), "{answer}");
+        listed += 1;
+    }
+    assert!(listed > 0);
+    for body in answers(&demo.pasted("60000")) {
+        let text = String::from_utf8_lossy(&body).into_owned();
+        let answer: Value = serde_json::from_str(text.rsplit("\r\n\r\n").next().unwrap()).unwrap();
+        assert_eq!(answer["error"]["data"]["rule"], "access.large-refunds", "{answer}");
+    }
+    assert!(demo.end(Signal::INT).success());
+}
+
 #[test]
 fn metrics_move_with_a_call() {
     let demo = Demo::start("metrics", &[]);

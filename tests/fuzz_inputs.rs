@@ -12,12 +12,14 @@ use std::path::Path;
 type Target = (&'static str, fn(&[u8]));
 
 const TARGETS: &[Target] = &[
+    ("access_token", ringgate::policy::fuzz::access_token),
     ("answer_scan", ringgate::mcp::fuzz::answer_scan),
     ("chunked_body", ringgate::http::fuzz::chunked_body),
     ("config_file", ringgate::config::fuzz::config_file),
     ("event_stream", ringgate::http::fuzz::event_stream),
     ("header_against_body", ringgate::mcp::fuzz::header_against_body),
     ("json_envelope", ringgate::mcp::fuzz::json_envelope),
+    ("listing", ringgate::mcp::fuzz::listing),
     ("request_head", ringgate::http::fuzz::request_head),
     ("response_head", ringgate::http::fuzz::response_head),
 ];

@@ -22,7 +22,7 @@ const ROWS: &[(&str, &[&str])] = &[
     ("net", &["base"]),
     ("edge", &["base", "config", "net"]),
     ("upstream", &["base", "config", "net", "http", "mcp"]),
-    ("handoff", &["base", "config", "telemetry", "policy", "route"]),
+    ("handoff", &["base", "config", "telemetry", "mcp", "policy", "route"]),
     (
         "worker",
         &[
@@ -80,6 +80,11 @@ const WORDS: &[(&str, Place, &str)] = &[
     ("reqwest::", TOKIO, "the data plane has its own client in upstream/"),
     ("rmcp::", TOKIO, "messages are relayed raw; rmcp is for the sample server"),
     ("monoio::", MONOIO, "keep the runtime replaceable: pass bytes and values to the other folders"),
+    (
+        "h2::",
+        Place::OnlyIn(&["worker/http2.rs", "worker/http2/"]),
+        "a stream of HTTP/2 is a connection of HTTP/1.1 to everybody else",
+    ),
     ("Instant::now", Place::OnlyIn(&["base/clock.rs"]), "take a `Moment` as an argument"),
     ("SystemTime::now", Place::OnlyIn(&["base/clock.rs"]), "take the wall time as an argument"),
     ("unsafe ", Place::OnlyIn(&["base/sys.rs", "base/sys/"]), "add a safe function to base/sys.rs"),
@@ -246,6 +251,7 @@ const PLANTED: &[(&str, &str, &str)] = &[
     ("src/policy/key.rs", "let now = Instant::now();", "`Instant::now` may not stand here"),
     ("src/edge/accept.rs", "use tokio::net::TcpListener;", "`tokio::` may not stand here"),
     ("src/control/mod.rs", "use monoio::net::TcpStream;", "`monoio::` may not stand here"),
+    ("src/worker/relay.rs", "use h2::SendStream;", "`h2::` may not stand here"),
     ("src/policy/decide.rs", "pub async fn decide() {}", "`async` may not stand here"),
     ("src/mcp/era.rs", "let x = f().await;", "`.await` may not stand here"),
     ("src/worker/mod.rs", "let lock: Mutex<u8>;", "`Mutex<` may not stand here"),
@@ -260,6 +266,7 @@ const PLANTED: &[(&str, &str, &str)] = &[
     ("loadtest/src/main.rs", concat!("#[al", "low(dead_code)]"), "#[expect"),
     // What must stay silent.
     ("src/worker/exchange.rs", "use crate::http::Head;", ""),
+    ("src/worker/client.rs", "use crate::worker::http2::lanes;", ""),
     ("src/upstream/tls.rs", "use tokio_rustls::TlsConnector;", ""),
     ("src/policy/key.rs", "// not async here, and no Instant::now", ""),
     ("src/config/plan.rs", "let url = \"http://a\"; // crate::worker", ""),

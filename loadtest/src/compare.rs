@@ -1,6 +1,7 @@
 //! `compare`: rounds in which every target carries the same load in a new order, and what each costs.
 //! Not here: starting targets (`target`), the load (`run`), statistics (`ratio`), the table (`table`).
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -12,8 +13,12 @@ use serde::Serialize;
 
 use crate::account;
 use crate::account::Others;
+use crate::handshake;
+use crate::handshake::Done;
+use crate::handshake::Handshakes;
 use crate::mcp::Era;
 use crate::ratio::Gate;
+use crate::report::Report;
 use crate::ring;
 use crate::run;
 use crate::target;
@@ -56,10 +61,16 @@ pub(crate) struct Options {
     size: u64,
     #[arg(long, default_value_t = 500)]
     answer: u64,
+    /// API key or access token, sent as a bearer token to every target
+    #[arg(long)]
+    key: Option<String>,
     #[arg(long, value_name = "EVENTS", default_value_t = 0)]
     sse: u32,
     #[arg(long, default_value_t = 0)]
     interval_ms: u64,
+    /// TLS handshakes instead of calls, one after the other; nginx and ringgate only
+    #[arg(long, value_enum)]
+    handshakes: Option<Handshakes>,
     /// The CPU of the targets
     #[arg(long, default_value_t = 0)]
     target_cpu: usize,
@@ -131,6 +142,8 @@ struct Bench<'a> {
     upstream: Process,
     targets: Vec<Running>,
     random: u64,
+    /// After the processes that it is for.
+    scratch: Scratch,
 }
 
 /// Starts all targets, takes the rounds, ends all targets.
@@ -145,13 +158,14 @@ pub(crate) fn compare(options: &Options) -> anyhow::Result<Measured> {
     ring::adopt_orphans();
     let scratch = Scratch::new()?;
     let (upstream, address) = target::start_upstream(options.load_cpu, &scratch)?;
+    handshake::certificate(scratch.path())?;
     let mut targets = Vec::new();
     for spec in &specs {
-        let running = spec.start(options.target_cpu, address, &scratch);
+        let running = spec.start(options.target_cpu, address, &scratch, options.handshakes.is_some());
         targets.push(running.with_context(|| format!("target {}", spec.label))?);
     }
     ring::pin(options.load_cpu).with_context(|| format!("cannot pin to CPU {}", options.load_cpu))?;
-    let mut bench = Bench { options, upstream, targets, random: options.seed | 1 };
+    let mut bench = Bench { options, scratch, upstream, targets, random: options.seed | 1 };
     // Everything is touched once before it counts.
     bench.round(Some(0.3)).context("warming up")?;
     let (rounds, taken_again) = bench.rounds()?;
@@ -194,6 +208,9 @@ fn specs(options: &Options) -> anyhow::Result<(Vec<Spec>, Option<Twins>)> {
 
 fn what(options: &Options) -> String {
     let Options { era, size, answer, connections, sse, interval_ms, .. } = options;
+    if let Some(kind) = options.handshakes {
+        return format!("{kind:?} handshakes, TLS 1.3, ECDSA P-256, X25519, AES-128-GCM");
+    }
     let how = options.rate.map_or_else(|| "closed loop".to_owned(), |rate| format!("{rate}/s open loop"));
     let stream = if *sse > 0 { format!(", {sse} events {interval_ms} ms apart") } else { String::new() };
     format!("{era:?} tools/call of {size} B answered by {answer} B{stream}, {connections} connections, {how}")
@@ -273,26 +290,34 @@ impl Bench<'_> {
         let pid = target.process.as_ref().map(Process::pid);
         let cost = || (pid.map(account::cpu), account::cpu(self.upstream.pid()));
         let before = cost();
-        let report = run::run(&load, false).with_context(|| format!("loading {}", target.label))?;
+        let carried = match self.options.handshakes {
+            None => {
+                Carried::calls(&run::run(&load, false).with_context(|| format!("loading {}", target.label))?)
+            }
+            Some(kind) => {
+                let time = load.time.unwrap_or_default();
+                Carried::handshakes(handshake::run(target.address, self.scratch.path(), kind, time)?, time)
+            }
+        };
         let after = cost();
-        if report.calls == 0 {
-            bail!("{} answered no call rightly: {:?}", target.label, report.errors);
+        if carried.count == 0 {
+            bail!("{} answered no call rightly: {:?}", target.label, carried.errors);
         }
         // Nanoseconds a call are thousandths of a CPU second a million calls.
-        let per_million = |nanos: u64| nanos as f64 / 1000.0 / report.calls as f64;
+        let per_million = |nanos: u64| nanos as f64 / 1000.0 / carried.count as f64;
         Ok(Turn {
             target: target.label.clone(),
-            calls: report.calls,
-            errors: report.error_count(),
-            rate: report.rate,
+            calls: carried.count,
+            errors: carried.errors.values().sum(),
+            rate: carried.rate,
             cpu_seconds_per_million: after
                 .0
                 .zip(before.0)
                 .map(|(after, before)| per_million(after.saturating_sub(before))),
             upstream_cpu_seconds_per_million: per_million(after.1.saturating_sub(before.1)),
             rss_kib: pid.map(account::rss_kib),
-            p50_micros: report.latency.as_ref().map_or(f64::NAN, |latency| latency.p50),
-            p99_micros: report.latency.as_ref().map_or(f64::NAN, |latency| latency.p99),
+            p50_micros: carried.p50_micros,
+            p99_micros: carried.p99_micros,
         })
     }
 
@@ -319,10 +344,42 @@ impl Bench<'_> {
             tool: "load".to_owned(),
             threads: 1,
             cpu: None,
-            key: None,
+            key: options.key.clone(),
             timeout: Duration::from_secs(30),
             json: None,
         }
+    }
+}
+
+/// What a target did in a turn.
+struct Carried {
+    count: u64,
+    errors: BTreeMap<&'static str, u64>,
+    rate: f64,
+    p50_micros: f64,
+    p99_micros: f64,
+}
+
+impl Carried {
+    fn calls(report: &Report) -> Self {
+        Self {
+            count: report.calls,
+            errors: report.errors.clone(),
+            rate: report.rate,
+            p50_micros: report.latency.as_ref().map_or(f64::NAN, |latency| latency.p50),
+            p99_micros: report.latency.as_ref().map_or(f64::NAN, |latency| latency.p99),
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "nanoseconds of minutes are exact in f64")]
+    fn handshakes(done: Done, time: Duration) -> Self {
+        let Done { handshakes, errors, mut times } = done;
+        times.sort_unstable();
+        let at = |percent: usize| {
+            times.get(times.len() * percent / 100).map_or(f64::NAN, |nanos| *nanos as f64 / 1000.0)
+        };
+        let rate = handshakes as f64 / time.as_secs_f64();
+        Self { count: handshakes, errors, rate, p50_micros: at(50), p99_micros: at(99) }
     }
 }
 

@@ -7,6 +7,7 @@ mod answer;
 mod compare;
 mod completion;
 mod generate;
+mod handshake;
 mod http;
 mod idle;
 mod json;

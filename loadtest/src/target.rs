@@ -181,6 +181,7 @@ impl Drop for Scratch {
 /// A target that runs.
 pub(crate) struct Running {
     pub(crate) label: String,
+    pub(crate) address: SocketAddr,
     pub(crate) url: String,
     pub(crate) process: Option<Process>,
 }
@@ -199,7 +200,7 @@ fn free_port() -> anyhow::Result<u16> {
 }
 
 impl Spec {
-    /// Starts it, pinned to `cpu`, in front of `upstream`.
+    /// Starts it, pinned to `cpu`, in front of `upstream`. `tls`: it listens with the certificate in `scratch`.
     ///
     /// # Errors
     /// With what it said, if it does not listen within 10 s.
@@ -208,7 +209,12 @@ impl Spec {
         cpu: usize,
         upstream: SocketAddr,
         scratch: &Scratch,
+        tls: bool,
     ) -> anyhow::Result<Running> {
+        if tls && !matches!(self.kind, Kind::Nginx | Kind::Ringgate(_)) {
+            bail!("only nginx and ringgate are set up for TLS");
+        }
+        let tls = tls.then(|| scratch.path());
         let directory = scratch.path().join(&self.label);
         fs::create_dir(&directory).with_context(|| format!("two targets named {}", self.label))?;
         let begin = |command| Process::start(command, Some(cpu), directory.join("log"));
@@ -222,7 +228,7 @@ impl Spec {
             }
             Kind::Ringgate(path) => {
                 let file = directory.join("ringgate.yaml");
-                fs::write(&file, ringgate_config(upstream))?;
+                fs::write(&file, ringgate_config(upstream, tls))?;
                 let mut command = Command::new(path);
                 command.args(["run".as_ref(), "-c".as_ref(), file.as_os_str()]);
                 let mut process = begin(command)?;
@@ -231,7 +237,7 @@ impl Spec {
             Kind::Nginx => {
                 let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
                 let file = directory.join("nginx.conf");
-                fs::write(&file, nginx_config(address, upstream, &directory))?;
+                fs::write(&file, nginx_config(address, upstream, &directory, tls))?;
                 let mut command = Command::new("nginx");
                 command.args(["-p".as_ref(), directory.as_os_str(), "-c".as_ref(), file.as_os_str()]);
                 let mut process = begin(command).context("is nginx installed?")?;
@@ -252,21 +258,29 @@ impl Spec {
             }
         };
         let url = format!("http://{address}/mcp/{NAME}");
-        Ok(Running { label: self.label.clone(), url, process })
+        Ok(Running { label: self.label.clone(), address, url, process })
     }
 }
 
-fn ringgate_config(upstream: SocketAddr) -> String {
+/// `tls`: where its certificate is.
+fn ringgate_config(upstream: SocketAddr, tls: Option<&Path>) -> String {
+    let tls = tls.map(Path::display).map_or_else(String::new, |directory| {
+        format!(", tls: {{cert: {directory}/cert.pem, key: {directory}/key.pem}}")
+    });
     format!(
-        "listen: 127.0.0.1:0\nadmin: off\nworkers: 1\n\
+        "listen: {{address: \"127.0.0.1:0\"{tls}}}\nadmin: off\nworkers: 1\n\
          mcpServers:\n  {NAME}:\n    url: http://{upstream}/mcp\n"
     )
 }
 
 /// nginx at its best for this: one worker, nothing buffered, nothing logged, connections kept. Master and
 /// worker are one process, so that nothing is left behind if we are killed; the worker's loop is the same.
-fn nginx_config(listen: SocketAddr, upstream: SocketAddr, directory: &Path) -> String {
+fn nginx_config(listen: SocketAddr, upstream: SocketAddr, directory: &Path, tls: Option<&Path>) -> String {
     let directory = directory.display();
+    let (ssl, tls) = tls.map(Path::display).map_or((String::new(), String::new()), |pair| {
+        let tls = format!("ssl_certificate {pair}/cert.pem; ssl_certificate_key {pair}/key.pem;");
+        (" ssl".to_owned(), tls + " ssl_protocols TLSv1.3;")
+    });
     format!(
         "daemon off;
 master_process off;
@@ -289,7 +303,8 @@ http {{
     keepalive_requests 1000000;
   }}
   server {{
-    listen {listen} backlog=4096;
+    listen {listen}{ssl} backlog=4096;
+    {tls}
     client_max_body_size 64m;
     location / {{
       proxy_pass http://up;

@@ -34,15 +34,27 @@ pub enum Kind {
     HeaderMismatch,
     RevisionUnsupported,
     SessionMissing,
+    /// Unknown, expired, or somebody else's.
+    SessionNotFound,
     // Identity
     Unauthenticated,
     // Policy
+    /// A tool, prompt or resource that is not there for this caller: it answers as one that does not exist.
+    Unknown,
+    /// The same of a resource, as the older revisions say it.
+    UnknownResource,
+    Forbidden,
+    InsufficientScope,
     Killed,
     RateLimited,
     // Upstream
     UpstreamUnavailable,
     UpstreamTimeout,
     UpstreamProtocol,
+    /// The server does not take the credential that it was shown, or there is none.
+    UpstreamUnauthorized,
+    /// There is no credential until the caller has consented.
+    ConsentRequired,
     // The gateway itself
     Draining,
     Overloaded,
@@ -128,12 +140,19 @@ impl Kind {
         Self::HeaderMismatch,
         Self::RevisionUnsupported,
         Self::SessionMissing,
+        Self::SessionNotFound,
         Self::Unauthenticated,
+        Self::Unknown,
+        Self::UnknownResource,
+        Self::Forbidden,
+        Self::InsufficientScope,
         Self::Killed,
         Self::RateLimited,
         Self::UpstreamUnavailable,
         Self::UpstreamTimeout,
         Self::UpstreamProtocol,
+        Self::UpstreamUnauthorized,
+        Self::ConsentRequired,
         Self::Draining,
         Self::Overloaded,
         Self::ClientGone,
@@ -160,12 +179,21 @@ impl Kind {
             Self::InvalidParams => form(400, -32602, "invalid_params"),
             Self::HeaderMismatch => form(400, -32020, "header_mismatch"),
             Self::RevisionUnsupported => form(400, -32022, "unsupported_version"),
+            Self::SessionNotFound => ours(404, "session_not_found"),
             Self::Unauthenticated => ours(401, "unauthenticated"),
+            // As servers answer it in either era (2026-07-28 and 2025-11-25, tools, "Error Handling").
+            Self::Unknown => form(200, -32602, "unknown"),
+            // 2025-11-25, resources, "Error Handling".
+            Self::UnknownResource => form(200, -32002, "unknown"),
+            Self::Forbidden => ours(403, "forbidden"),
+            Self::InsufficientScope => ours(403, "insufficient_scope"),
             Self::Killed => ours(403, "killed"),
             Self::RateLimited => later(429, "rate_limited"),
             Self::UpstreamUnavailable => later(503, "upstream_unavailable"),
             Self::UpstreamTimeout => ours(504, "upstream_timeout"),
             Self::UpstreamProtocol => ours(502, "upstream_protocol"),
+            Self::UpstreamUnauthorized => ours(502, "upstream_unauthorized"),
+            Self::ConsentRequired => ours(403, "consent_required"),
             Self::Draining | Self::Overloaded => later(503, "gateway_unavailable"),
             // 499 is what proxies log for it; it is never sent.
             Self::ClientGone => closing(499, "client_gone"),
@@ -189,12 +217,19 @@ mod tests {
             (Kind::InvalidParams, 400, -32602, false),
             (Kind::HeaderMismatch, 400, -32020, false),
             (Kind::RevisionUnsupported, 400, -32022, false),
+            (Kind::SessionNotFound, 404, -33404, false),
             (Kind::Unauthenticated, 401, -33401, false),
+            (Kind::Unknown, 200, -32602, false),
+            (Kind::UnknownResource, 200, -32002, false),
+            (Kind::Forbidden, 403, -33403, false),
+            (Kind::InsufficientScope, 403, -33403, false),
             (Kind::Killed, 403, -33403, false),
             (Kind::RateLimited, 429, -33429, false),
             (Kind::UpstreamUnavailable, 503, -33503, false),
             (Kind::UpstreamTimeout, 504, -33504, false),
             (Kind::UpstreamProtocol, 502, -33502, false),
+            (Kind::UpstreamUnauthorized, 502, -33502, false),
+            (Kind::ConsentRequired, 403, -33403, false),
         ];
         for (kind, status, code, closes) in table {
             let wire = kind.wire();

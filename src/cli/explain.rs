@@ -4,34 +4,47 @@
 //!
 //! Not here: what a running gateway has counted (`/api/v1/quotas`) and observed of its servers (`/metrics`).
 
+mod access;
 mod limits;
 mod route;
 mod subject;
 
 use crate::base::clock;
+use crate::base::fault::Kind;
 use crate::cli;
+use crate::cli::explain::access::Rule;
 use crate::cli::explain::limits::Bucket;
 use crate::cli::explain::limits::Sightings;
 use crate::cli::explain::route::Setting;
 use crate::cli::explain::subject::Subject;
+use crate::config::identity::ClaimPath;
 use crate::config::keys;
 use crate::config::plan::Plan;
 use crate::config::plan::Server;
 use crate::config::problem::nearest;
 use crate::config::problem::quoted;
 use crate::control::kills;
+use crate::mcp::catalogue::Annotations;
+use crate::mcp::catalogue::Catalogue;
+use crate::mcp::target::Target;
+use crate::policy::access::Standing;
+use crate::policy::claims::Claims;
 use crate::policy::decide;
 use crate::policy::decide::Admission;
 use crate::policy::decide::Asked;
 use crate::policy::decide::Desk;
 use crate::policy::decide::Refused;
+use crate::policy::expression;
 use crate::policy::expression::Patterns;
+use crate::policy::identity::Caller;
 use crate::policy::kills::Kills;
 use crate::policy::limits::Counters;
 use crate::policy::limits::gate::When;
 use crate::policy::limits::keys::Keys;
 use crate::policy::limits::rules::Rules;
+use jiff::Timestamp;
 use serde::Serialize;
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt::{self, Display, Formatter};
 use std::net::IpAddr;
@@ -57,6 +70,24 @@ pub struct Args {
     /// Arguments of the call, for expressions that look at them
     #[arg(long, value_name = "JSON", default_value = "{}", value_parser = subject::arguments)]
     args: String,
+    /// Roles of the caller, instead of those of its first key
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    roles: Option<Vec<Box<str>>>,
+    /// Scopes of the caller's token, instead of those in its claims
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    scopes: Option<Vec<Box<str>>>,
+    /// Claims of the caller's token
+    #[arg(long, value_name = "JSON", value_parser = subject::claims)]
+    claims: Option<Claims>,
+    /// Tenant of the caller, instead of the one that the config reads from its claims
+    #[arg(long, value_name = "NAME")]
+    tenant: Option<Box<str>>,
+    /// Hints of the tool, as its server lists them
+    #[arg(long, value_name = "JSON", default_value = "{}", value_parser = subject::annotations)]
+    annotations: Annotations,
+    /// When it calls, instead of now
+    #[arg(long, value_name = "TIME")]
+    at: Option<Timestamp>,
     /// Where the caller connects from
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     source: IpAddr,
@@ -75,18 +106,24 @@ pub fn run(args: &Args) -> ExitCode {
         Ok(plan) => plan,
         Err(failed) => return failed,
     };
-    let plan = &plan;
-    let Some(server) = plan.servers.iter().find(|server| *server.name == *args.subject.server) else {
-        return cli::fail(unknown_server(plan, args));
-    };
-    let explanation = explain(plan, server, args);
+    match tell(&plan, &Counters::new(plan.limits.table, KEYS), args) {
+        Ok(told) => cli::print(told),
+        Err(problem) => cli::fail(problem),
+    }
+}
+
+/// What is printed of a call by this plan: text, or one JSON object. `counters`: of nobody else; the call is charged.
+///
+/// # Errors
+/// The plan has no such server.
+pub fn tell(plan: &Plan, counters: &Counters, args: &Args) -> Result<String, String> {
+    let server = plan.servers.iter().find(|server| *server.name == *args.subject.server);
+    let server = server.ok_or_else(|| unknown_server(plan, args))?;
+    let explanation = explain((plan, counters), server, args);
     if !args.json {
-        return cli::print(explanation);
+        return Ok(explanation.to_string());
     }
-    match serde_json::to_string_pretty(&explanation) {
-        Ok(text) => cli::print(text),
-        Err(error) => cli::fail(format_args!("cannot write JSON: {error}.")),
-    }
+    serde_json::to_string_pretty(&explanation).map_err(|error| format!("cannot write JSON: {error}."))
 }
 
 fn unknown_server(plan: &Plan, args: &Args) -> String {
@@ -106,6 +143,7 @@ struct Explanation<'a> {
     call: Call<'a>,
     /// What is known of kill switches.
     kills: String,
+    access: Vec<Rule>,
     limits: Vec<Bucket>,
     route: Vec<Setting>,
     decision: Decision,
@@ -140,28 +178,44 @@ struct Refusal {
     rule: String,
 }
 
-fn explain<'a>(plan: &Plan, server: &Server, args: &'a Args) -> Explanation<'a> {
+fn explain<'a>((plan, counters): (&Plan, &Counters), server: &Server, args: &'a Args) -> Explanation<'a> {
     let (kills, known_kills) = kills_of(plan);
-    let (roles, identity) = roles_of(plan, &args.principal);
     let subject = &args.subject;
     let body = subject.body(&args.args);
-    let counters = Counters::new(plan.limits.table, KEYS);
     let rules = Rules::new(&plan.limits, &counters.keys);
     let patterns = RefCell::new(Patterns::default());
-    let desk =
-        Desk { limits: &plan.limits, rules: &rules, counters: &counters, kills: &kills, patterns: &patterns };
-    let unix_ns = clock::unix_nanos();
+    let desk = Desk {
+        access: &plan.access,
+        limits: &plan.limits,
+        rules: &rules,
+        counters,
+        kills: &kills,
+        patterns: &patterns,
+    };
+    let (caller, identity) = caller(plan, args, &patterns);
+    let standing = Standing::new(&plan.access, &caller, &patterns);
+    let at = args.at.and_then(|at| u64::try_from(at.as_nanosecond()).ok());
+    // Whatever is asked about is taken to be there.
+    let mut catalogue = Catalogue::default();
+    catalogue.tools.insert(subject.name.as_str().into(), args.annotations);
+    catalogue.prompts.insert(subject.name.as_str().into());
+    let targets = [Target { named: subject.named, name: Cow::Borrowed(&subject.name) }];
+    let answers = access::assumed(&plan.access);
     let asked = Asked {
-        principal: &args.principal,
-        roles: &roles,
-        tenant: "",
+        caller: &caller,
+        standing: &standing,
         server: &server.name,
+        catalogue: Some(&catalogue),
+        labels: &server.labels,
         method: subject.method(),
         method_text: subject.method().as_str(),
         target: &subject.name,
+        targets: &targets,
         source: args.source,
         body: body.as_bytes(),
-        when: When { moment: clock::now(), unix_ns },
+        when: When { moment: clock::now(), unix_ns: at.unwrap_or_else(clock::unix_nanos) },
+        number: 0,
+        answers: &answers,
     };
     let mut admission = Admission::default();
     for _ in 0..args.after {
@@ -171,18 +225,26 @@ fn explain<'a>(plan: &Plan, server: &Server, args: &'a Args) -> Explanation<'a> 
     let mut sightings = Sightings::default();
     let decided = decide::decide(desk, &asked, &mut admission, &mut sightings).map(|()| admission);
     let limits = limits::buckets(desk, &asked, &sightings, &decided);
+    let access = access::rules(&plan.access, &sightings);
     let decision = Decision::of(decided.as_ref().err());
     let call = Call {
         method: subject.method().as_str(),
         server: &subject.server,
         name: &subject.name,
         principal: &args.principal,
-        roles,
+        roles: caller.roles.clone(),
         identity,
         source: args.source,
         after: args.after,
     };
-    Explanation { call, kills: known_kills, limits, route: route::settings(server, subject), decision }
+    Explanation {
+        call,
+        kills: known_kills,
+        access,
+        limits,
+        route: route::settings(server, subject),
+        decision,
+    }
 }
 
 /// The kill switches that a gateway of this config would start with, and what is known of them.
@@ -205,13 +267,35 @@ fn kills_of(plan: &Plan) -> (Kills, String) {
     }
 }
 
+/// The caller as it was told, and where what was not told is from.
+fn caller(plan: &Plan, args: &Args, patterns: &RefCell<Patterns>) -> (Caller, String) {
+    let (roles, identity) = match &args.roles {
+        Some(roles) => (roles.clone(), "roles as given".into()),
+        None => roles_of(plan, &args.principal),
+    };
+    let claims = args.claims.clone().unwrap_or_default();
+    let scopes = args.scopes.clone().unwrap_or_else(|| claims.texts(&ClaimPath("scope".into())));
+    let mut caller = Caller { roles, claims, scopes, ..Caller::of_certificate(&args.principal) };
+    let read = || {
+        let tenant = plan.identity.tenant.as_ref()?;
+        expression::of_caller(tenant, &caller, &mut patterns.borrow_mut())
+    };
+    caller.tenant = args.tenant.clone().or_else(read).unwrap_or_default();
+    (caller, identity)
+}
+
 /// The roles of the principal's first key, and where they are from.
 fn roles_of(plan: &Plan, principal: &str) -> (Vec<Box<str>>, String) {
     if plan.identity.anonymous.as_deref() == Some(principal) {
         return (Vec::new(), "a caller without a key".into());
     }
     let Some(path) = &plan.identity.api_keys else {
-        return (Vec::new(), "nobody can be it: the config has no `identity.apiKeys`".into());
+        let known = if plan.identity.is_configured() {
+            "its token or certificate tells its roles: say `--roles`, `--claims`"
+        } else {
+            "nobody can be it: the config has no `identity.apiKeys`"
+        };
+        return (Vec::new(), known.into());
     };
     let shown = path.display();
     match keys::read_written(path) {
@@ -240,7 +324,11 @@ impl Display for Decision {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match &self.refusal {
             None => f.write_str("allowed"),
-            Some(Refusal { status, reason, rule }) => write!(f, "refused: {status} {reason} by {rule}"),
+            Some(Refusal { status, reason, rule }) => {
+                let hidden = Kind::Unknown.wire().reason == *reason;
+                let hidden = if hidden { ", hidden as if it did not exist" } else { "" };
+                write!(f, "refused: {status} {reason} by {rule}{hidden}")
+            }
         }
     }
 }
@@ -252,6 +340,10 @@ impl Display for Explanation<'_> {
         let roles = if roles.is_empty() { String::new() } else { format!(", roles {}", roles.join(", ")) };
         writeln!(f, "identity: {identity}{roles}")?;
         writeln!(f, "kill switches: {}", self.kills)?;
+        if !self.access.is_empty() {
+            writeln!(f, "access rules:")?;
+            table(f, self.access.iter().map(|rule| (&*rule.rule, rule)))?;
+        }
         match after {
             0 => writeln!(f, "limits, if nobody has called before:")?,
             calls => writeln!(f, "limits, after {calls} such calls at the same moment:")?,

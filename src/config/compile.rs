@@ -3,18 +3,23 @@
 //! Not here: keys and their types (`read`), servers (`compile_server`), limits (`compile_limit`). What is wrong
 //! goes to the reader, and compiling goes on, so that one run finds every mistake.
 
+use crate::config::access::Access;
 use crate::config::address;
+use crate::config::compile_access;
+use crate::config::compile_auth;
+use crate::config::compile_identity;
 use crate::config::compile_limit;
 use crate::config::compile_server;
+use crate::config::compile_tls;
 use crate::config::file;
 use crate::config::file::Admin;
-use crate::config::file::Anonymous;
 use crate::config::file::File;
+use crate::config::file_tls;
+use crate::config::identity::Secret;
 use crate::config::keys;
 use crate::config::limits;
 use crate::config::plan::CallLog;
 use crate::config::plan::Http;
-use crate::config::plan::Identity;
 use crate::config::plan::Listener;
 use crate::config::plan::Plan;
 use crate::config::problem::Place;
@@ -23,22 +28,25 @@ use crate::config::reader::Reader;
 use ahash::HashMap;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 /// Where clients find the gateway if the config does not say.
 const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 const ADMIN_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9090);
-/// The principal of callers where no identity is configured.
-const ANONYMOUS: &str = "anonymous";
 
 /// The plan, meaningful only if the reader has no problems afterwards. Its digest is still empty.
 pub fn plan(reader: &mut Reader<'_>, mut file: File) -> Plan {
     let (listeners, exposed) = listeners(reader, &file.listen);
     let admin = admin(reader, file.admin.as_ref(), &listeners);
     let servers = compile_server::servers(reader, &file.mcp_servers);
+    let vault = compile_auth::vault(reader, &file);
     let by_name: HashMap<_, _> =
         servers.iter().zip(0..).map(|(server, id)| (Box::from(&*server.name), id)).collect();
-    let identity = identity(reader, &file.identity, exposed);
+    check_mtls(reader, &file);
+    let identity = compile_identity::identity(reader, std::mem::take(&mut file.identity), exposed);
+    if identity.tenant.is_none() {
+        check_tenants(reader, &file);
+    }
+    let access = access(reader, &mut file);
     let limits = compile_limit::limits(reader, &mut file, identity.anonymous.is_some());
     Plan {
         digest: String::new(),
@@ -49,10 +57,20 @@ pub fn plan(reader: &mut Reader<'_>, mut file: File) -> Plan {
         servers,
         by_name,
         identity,
+        access,
         limits,
+        vault,
+        seal_keys: seal_keys(reader, &file.state.seal_keys),
         state_dir: file.state.dir.map(|dir| reader.path(&dir.value)),
         call_log: call_log(reader, file.telemetry.call_log),
     }
+}
+
+fn access(reader: &mut Reader<'_>, file: &mut File) -> Access {
+    let rules = std::mem::take(&mut file.access);
+    // A disabled server may come back: rules for it are no mistake.
+    let servers: Vec<&str> = file.mcp_servers.iter().map(|(name, _)| name.value.as_str()).collect();
+    compile_access::access(reader, rules, &servers)
 }
 
 /// One worker per core that this process may use.
@@ -61,10 +79,11 @@ fn cores() -> usize {
 }
 
 /// The listeners, and the place of the first one that others than this machine can reach.
-fn listeners(reader: &mut Reader<'_>, written: &[Located<String>]) -> (Vec<Listener>, Option<Place>) {
+fn listeners(reader: &mut Reader<'_>, written: &[file_tls::Listener]) -> (Vec<Listener>, Option<Place>) {
     let mut listeners: Vec<Listener> = Vec::new();
     let mut exposed = None;
-    for text in written {
+    for file_tls::Listener { address: text, tls } in written {
+        let tls = tls.as_ref().and_then(|tls| compile_tls::listener(reader, tls));
         let Some(address) = address::listener(&text.value) else {
             let what = format!("{} is no address to listen on", text.shown());
             reader.problem(
@@ -81,13 +100,13 @@ fn listeners(reader: &mut Reader<'_>, written: &[Located<String>]) -> (Vec<Liste
         if !address.ip().is_loopback() {
             exposed = exposed.or(Some(text.place));
         }
-        listeners.push(Listener { address });
+        listeners.push(Listener { address, tls });
     }
-    if let Some(text) = written.get(limits::LISTENERS_MAX) {
+    if let Some(file_tls::Listener { address: text, .. }) = written.get(limits::LISTENERS_MAX) {
         reader.problem(text.place, format!("more than {} listeners", limits::LISTENERS_MAX), "");
     }
     if written.is_empty() {
-        listeners.push(Listener { address: LISTEN_DEFAULT });
+        listeners.push(Listener { address: LISTEN_DEFAULT, tls: None });
     }
     (listeners, exposed)
 }
@@ -160,40 +179,33 @@ fn http(reader: &mut Reader<'_>, http: &file::Http) -> Http {
     }
 }
 
-/// `exposed`: a listener that others than this machine can reach.
-fn identity(reader: &mut Reader<'_>, identity: &file::Identity, exposed: Option<Place>) -> Identity {
-    let configured = identity.api_keys.is_some();
-    let api_keys = identity.api_keys.as_ref().and_then(|keys| keys.file.as_ref()).map(|file| {
-        let path = reader.path(&file.value);
-        check_keys(reader, &path, file);
-        path
-    });
-    let anonymous: Option<Arc<str>> = match &identity.anonymous {
-        Some(Anonymous::Principal(name)) => principal(reader, name),
-        Some(Anonymous::Deny(_)) => None,
-        None if configured => None,
-        None => {
-            if let Some(place) = exposed {
-                let what = "this listener can be reached from other machines and no identity is configured: \
-                            everybody could call every tool";
-                let cure = "Listen on 127.0.0.1, add `identity: {apiKeys: {file: keys.yaml}}`, or, if this is \
-                            meant, `identity: {anonymous: NAME}`.";
-                reader.problem(place, what, cure);
-            }
-            Some(ANONYMOUS.into())
+/// A name stands in refusals, in metrics, and in header fields, where a quote would have to be escaped; each is for one
+/// `what` ("limit") only.
+pub fn unique<'n>(reader: &mut Reader<'_>, names: impl Iterator<Item = &'n Located<String>>, what: &str) {
+    let mut first: HashMap<&str, Place> = HashMap::default();
+    for name in names {
+        let article = if what.starts_with('a') { "an" } else { "a" };
+        is_name(reader, name, &format!("{article} {what}"));
+        if let Some(Place { line, column }) = first.get(name.value.as_str()) {
+            let what = format!("the {what} {} stands here a second time", name.shown());
+            reader.problem(name.place, what, format!("The first one is at {line}:{column}; rename one."));
+        } else {
+            first.insert(&name.value, name.place);
         }
-    };
-    if let Some(Anonymous::Deny(place)) = identity.anonymous
-        && !configured
-    {
-        let what = "nobody can call: `anonymous: deny`, and no identity is configured";
-        reader.warn(place, what, "Add `apiKeys: {file: keys.yaml}`.");
     }
-    Identity { api_keys, anonymous }
 }
 
-fn principal(reader: &mut Reader<'_>, name: &Located<String>) -> Option<Arc<str>> {
-    is_name(reader, name, "a principal").then(|| name.value.as_str().into())
+/// Certificates are asked for by listeners: without one that does nobody can be told by them.
+fn check_mtls(reader: &mut Reader<'_>, file: &File) {
+    let asks = |listener: &file_tls::Listener| {
+        listener.tls.as_ref().is_some_and(|tls| tls.value.client_ca.is_some())
+    };
+    if let Some(mtls) = &file.identity.mtls
+        && !file.listen.iter().any(asks)
+    {
+        let cure = "Add `clientCa` to the `tls` of a listener.";
+        reader.problem(mtls.place, "`mtls` without a listener that asks for certificates", cure);
+    }
 }
 
 /// Whether it can name `what` ("a principal") wherever names are shown; where it cannot, that is a problem.
@@ -206,22 +218,25 @@ pub fn is_name(reader: &mut Reader<'_>, name: &Located<String>, what: &str) -> b
     fits
 }
 
-/// The key file is read for its mistakes only: keys are not part of the plan, they change by themselves.
-fn check_keys(reader: &mut Reader<'_>, path: &std::path::Path, written: &Located<String>) {
-    if !reader.watched.iter().any(|known| known == path) {
-        reader.watched.push(path.to_path_buf());
+/// Without `identity.tenant` nobody is of any tenant.
+fn check_tenants(reader: &mut Reader<'_>, file: &File) {
+    for tenant in file.mcp_servers.iter().filter_map(|(_, server)| server.tenants.first()) {
+        let what = "`tenants` names tenants, and no caller has one: nobody could see the server";
+        reader.problem(tenant.place, what, "Write `identity: {tenant: jwt.org}`, or remove `tenants`.");
     }
-    if let Err(problems) = keys::read(path) {
-        for mut problem in problems.0 {
-            // A file that is not there is a mistake of the config, at the place where it is named.
-            if problem.place.is_none() {
-                reader.problem(written.place, format!("the key file: {}", problem.what), problem.cure);
-            } else {
-                problem.file = path.display().to_string().into();
-                reader.problems.push(problem);
-            }
-        }
+}
+
+/// Never quoted: they are secrets, wherever they are from.
+fn seal_keys(reader: &mut Reader<'_>, written: &[Located<String>]) -> Vec<Secret> {
+    for key in written.iter().filter(|key| key.value.len() < limits::SEAL_KEY_BYTES_MIN) {
+        let what = format!("a key of `sealKeys` has less than {} characters", limits::SEAL_KEY_BYTES_MIN);
+        reader.problem(key.place, what, "Make one with `openssl rand -hex 32`.");
     }
+    if let Some(key) = written.get(limits::SEAL_KEYS_MAX) {
+        let what = format!("more than {} keys in `sealKeys`", limits::SEAL_KEYS_MAX);
+        reader.problem(key.place, what, "Leave out the oldest: sessions end after two days.");
+    }
+    written.iter().map(|key| Secret(key.value.as_str().into())).collect()
 }
 
 fn call_log(reader: &mut Reader<'_>, call_log: Option<file::CallLog>) -> CallLog {

@@ -22,7 +22,6 @@ use crate::config::problem::quoted;
 use crate::config::reader::Located;
 use crate::config::reader::Reader;
 use jiff::tz::TimeZone;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// The built-in limit: handshakes of older revisions cost a server a session each, and no limit of calls counts them.
@@ -60,7 +59,7 @@ pub fn limits(reader: &mut Reader<'_>, file: &mut File, anonymous: bool) -> Limi
     } else {
         // A disabled server may come back: limits for it are no mistake.
         let servers: Vec<&str> = file.mcp_servers.iter().map(|(name, _)| name.value.as_str()).collect();
-        check_names(reader, &written);
+        compile::unique(reader, written.iter().filter_map(|limit| limit.name.as_ref()), "limit");
         let places: Vec<Place> = written.iter().map(|limit| limit.place).collect();
         let persistent = file.state.dir.is_some();
         list = written.into_iter().map(|limit| one(reader, limit, &servers, persistent)).collect();
@@ -78,20 +77,6 @@ pub fn limits(reader: &mut Reader<'_>, file: &mut File, anonymous: bool) -> Limi
         },
         headers: file.rate_limit_headers.unwrap_or_default(),
         usage_from: usage_from.map(|name| name.value.as_str().into()).collect(),
-    }
-}
-
-/// A name stands in refusals, in metrics, and in `RateLimit-Policy`, where a quote would have to be escaped.
-fn check_names(reader: &mut Reader<'_>, written: &[file_limit::Limit]) {
-    let mut first: HashMap<&str, Place> = HashMap::new();
-    for name in written.iter().filter_map(|limit| limit.name.as_ref()) {
-        compile::is_name(reader, name, "a limit");
-        if let Some(Place { line, column }) = first.get(name.value.as_str()) {
-            let what = format!("the limit {} stands here a second time", name.shown());
-            reader.problem(name.place, what, format!("The first one is at {line}:{column}; rename one."));
-        } else {
-            first.insert(&name.value, name.place);
-        }
     }
 }
 
@@ -172,9 +157,11 @@ fn unknown_server(reader: &mut Reader<'_>, text: &Located<String>, name: &str, s
     reader.problem(text.place, format!("{shown} is no server"), cure);
 }
 
-fn tools(reader: &mut Reader<'_>, written: &[Located<String>], servers: &[&str]) -> Vec<ToolPattern> {
+/// Patterns of tools, prompts and resources. A server that is no server is a problem: the pattern would match nothing.
+pub fn tools(reader: &mut Reader<'_>, written: &[Located<String>], servers: &[&str]) -> Vec<ToolPattern> {
     let mut patterns = Vec::new();
-    for text in written {
+    // Empty ones were reported.
+    for text in written.iter().filter(|text| !text.value.is_empty()) {
         let Some(pattern) = ToolPattern::new(&text.value) else {
             let what = format!("{} names no server", text.shown());
             let cure =

@@ -4,10 +4,13 @@
 //! (`compile`).
 
 use crate::config::address::Url;
+use crate::config::compile_auth;
 use crate::config::compile_pools;
+use crate::config::compile_tls;
 use crate::config::compile_traffic;
 use crate::config::file;
-use crate::config::file::Tls;
+use crate::config::file_tls::Tls;
+use crate::config::labels::Labels;
 use crate::config::limits;
 use crate::config::plan::Endpoint;
 use crate::config::plan::EraChoice;
@@ -18,7 +21,6 @@ use crate::config::problem::Place;
 use crate::config::problem::quoted;
 use crate::config::reader::Located;
 use crate::config::reader::Reader;
-use crate::config::tls;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use std::collections::HashMap;
@@ -119,6 +121,7 @@ fn one(
         name: Arc::from(name.value.as_str()),
         instances: urls.iter().map(|url| endpoint(url, tls_name.as_ref())).collect(),
         headers: headers(reader, &server.headers),
+        auth: compile_auth::auth(reader, server, urls),
         timeout: Timeouts {
             connect_ms: timeout.connect.unwrap_or(limits::CONNECT_TIMEOUT_MS_DEFAULT),
             first_byte_ms: timeout.first_byte.unwrap_or(limits::FIRST_BYTE_TIMEOUT_MS_DEFAULT),
@@ -133,8 +136,17 @@ fn one(
         tool_total_ms: compile_traffic::tool_totals(&timeout.tools),
         forward_deadline: timeout.forward.unwrap_or(false),
         idempotent: server.idempotent.clone(),
+        heeds_hints: server.retry.is_some(),
         faults: compile_traffic::faults(reader, &server.faults),
+        labels: labels(&server.labels),
+        tenants: server.tenants.iter().map(|tenant| tenant.value.as_str().into()).collect(),
     }
+}
+
+fn labels(written: &file::Labels) -> Labels {
+    let names = |names: &[Located<String>]| names.iter().map(|name| name.value.as_str().into()).collect();
+    let tools = written.tools.iter().map(|(pattern, labels)| (pattern.clone(), names(labels)));
+    Labels { all: names(&written.all), tools: tools.collect() }
 }
 
 fn endpoint(url: &Url, tls_name: Option<&ServerName<'static>>) -> Endpoint {
@@ -162,44 +174,20 @@ fn server_name(reader: &mut Reader<'_>, tls: &Tls) -> Option<ServerName<'static>
     name
 }
 
-/// The TLS configuration; servers without a CA of their own share one.
+/// The TLS configuration; servers without files of their own share one.
 fn client(
     reader: &mut Reader<'_>,
     name: &Located<String>,
     written: Option<&Located<Tls>>,
     shared: &mut Option<Arc<ClientConfig>>,
 ) -> Option<Arc<ClientConfig>> {
-    let ca = written.and_then(|tls| tls.value.ca.as_ref());
-    if ca.is_none() && shared.is_some() {
-        return shared.clone();
+    if written.is_some_and(|tls| tls.value.ca.is_some() || tls.value.own.is_some()) {
+        return compile_tls::upstream(reader, name, written);
     }
-    let roots = match ca {
-        None => tls::system_roots(),
-        Some(text) => {
-            let path = reader.path(&text.value);
-            let pem = reader.referenced(&path, limits::CA_BYTES_MAX);
-            match pem.and_then(|pem| tls::roots_of_pem(&pem).map_err(str::to_owned)) {
-                Ok(roots) => roots,
-                Err(flaw) => {
-                    let cure = "It is a PEM file, relative to the config file.";
-                    reader.problem(text.place, format!("`ca` cannot be used: {flaw}"), cure);
-                    return None;
-                }
-            }
-        }
-    };
-    match tls::client(roots) {
-        Ok(config) => {
-            if ca.is_none() {
-                *shared = Some(config.clone());
-            }
-            Some(config)
-        }
-        Err(error) => {
-            reader.problem(name.place, format!("TLS cannot be used: {error}"), "");
-            None
-        }
+    if shared.is_none() {
+        *shared = compile_tls::upstream(reader, name, None);
     }
+    shared.clone()
 }
 
 fn headers(reader: &mut Reader<'_>, written: &[(Located<String>, Located<String>)]) -> Vec<InjectedHeader> {
@@ -246,7 +234,8 @@ fn headers(reader: &mut Reader<'_>, written: &[(Located<String>, Located<String>
     headers
 }
 
-fn name_flaw(lowered: &str) -> Option<(&'static str, &'static str)> {
+/// What is wrong with the name of a field that the gateway sets, and what to do.
+pub fn name_flaw(lowered: &str) -> Option<(&'static str, &'static str)> {
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if lowered.is_empty() || !lowered.bytes().all(token) {
         return Some(("is not a token (RFC 9110 section 5.6.2)", "Use letters, digits and `-`."));

@@ -22,7 +22,6 @@ use crate::config::traffic::Traffic;
 /// What was left out is the default.
 pub fn traffic(reader: &mut Reader<'_>, server: &file::Server, pools: Pools) -> Traffic {
     let Pools { weights, pools, failover, .. } = pools;
-    let retry = &server.retry;
     Traffic {
         balance: server.balance.unwrap_or_default(),
         weights: weights.into(),
@@ -41,12 +40,16 @@ pub fn traffic(reader: &mut Reader<'_>, server: &file::Server, pools: Pools) -> 
             None | Some(OrOff::Off) => None,
             Some(OrOff::On(written)) => Some(adaptive(reader, written)),
         },
-        retry: Retry {
-            max: retry.max.unwrap_or(limits::RETRIES_DEFAULT),
-            budget_permille: retry.budget.unwrap_or(limits::RETRY_BUDGET_PERMILLE_DEFAULT),
-            hedge: retry.hedge.unwrap_or_default(),
-        },
+        retry: retry(server.retry.as_ref().unwrap_or(&file_traffic::Retry::default())),
         hold: server.upstream_limit == Some(UpstreamLimit::Hold),
+    }
+}
+
+fn retry(written: &file_traffic::Retry) -> Retry {
+    Retry {
+        max: written.max.unwrap_or(limits::RETRIES_DEFAULT),
+        budget_permille: written.budget.unwrap_or(limits::RETRY_BUDGET_PERMILLE_DEFAULT),
+        hedge: written.hedge.unwrap_or_default(),
     }
 }
 

@@ -1,7 +1,10 @@
-//! `${VAR}`, `${VAR:-default}` and `${file:/path}` in values.
+//! `${VAR}`, `${VAR:-default}` and `${file:/path}` in values, and `${vault:PATH#FIELD}` in header fields.
 //!
 //! Not here: YAML. Expansion happens after parsing, in string values only, so that a secret with `:`
 //! or `#` in it can never become structure. No message carries what an expansion stood for.
+
+use crate::config::credentials::Piece;
+use crate::config::credentials::VaultReference;
 
 /// Where values come from.
 pub trait Source {
@@ -29,6 +32,52 @@ const NESTING_MAX: usize = 2;
 /// the three forms.
 pub fn expand(text: &str, source: &mut dyn Source) -> Result<String, Unexpanded> {
     expand_level(text, source, 1)
+}
+
+/// Whether a value has pieces that only a vault knows.
+pub fn names_vault(text: &str) -> bool {
+    vault_at(text).is_some()
+}
+
+/// The same as [`expand`] for a value that names a vault: what is known now, and what is not.
+///
+/// # Errors
+/// As [`expand`], and where a reference is no `PATH#FIELD`.
+pub fn pieces(text: &str, source: &mut dyn Source) -> Result<Vec<Piece>, Unexpanded> {
+    let mut pieces = Vec::new();
+    let mut rest = text;
+    while let Some(at) = vault_at(rest) {
+        let (before, from) = rest.split_at(at);
+        let inner = inside(from)?;
+        pieces.push(Piece::Text(expand(before, source)?.into()));
+        pieces.push(Piece::Vault(reference(inner)?));
+        // `${`, what is inside, and `}`.
+        rest = from.get(inner.len() + 3..).unwrap_or("");
+    }
+    pieces.push(Piece::Text(expand(rest, source)?.into()));
+    pieces.retain(|piece| !matches!(piece, Piece::Text(text) if text.is_empty()));
+    Ok(pieces)
+}
+
+/// Where the first `${vault:` begins that is not written `$${vault:`.
+fn vault_at(text: &str) -> Option<usize> {
+    text.match_indices("${vault:").map(|(at, _)| at).find(|at| !text[..*at].ends_with('$'))
+}
+
+fn reference(inner: &str) -> Result<VaultReference, Unexpanded> {
+    let fits = |part: &str, more: &[u8]| {
+        !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || more.contains(&byte))
+    };
+    let path = inner.strip_prefix("vault:").unwrap_or(inner);
+    match path.split_once('#') {
+        Some((path, field)) if fits(path, b"/-_.") && fits(field, b"-_.") && !path.contains("..") => {
+            Ok(VaultReference { path: path.trim_matches('/').into(), field: field.into() })
+        }
+        _ => Err(unexpanded(
+            "`${vault:…}` names no path and field",
+            "Write `${vault:PATH#FIELD}`, for example `${vault:secret/data/github#token}`.",
+        )),
+    }
 }
 
 fn expand_level(text: &str, source: &mut dyn Source, level: usize) -> Result<String, Unexpanded> {
@@ -114,7 +163,10 @@ fn not_a_form(inner: &str) -> Unexpanded {
         return unexpanded("`${env:…}` is an editor's form", "Write `${NAME}`.");
     }
     if inner.starts_with("vault:") {
-        return unexpanded("`${vault:…}` is not available in this version", "Use `${file:/path}`.");
+        return unexpanded(
+            "`${vault:…}` can stand in `headers` of a server only",
+            "Use `${file:/path}` here.",
+        );
     }
     unexpanded(
         "`${…}` is not one of `${NAME}`, `${NAME:-default}` and `${file:/path}`",
@@ -180,7 +232,28 @@ mod tests {
         check("${a-b}", Err("is not one of"));
         check("${NO:-${NO:-${NO:-x}}}", Err("deeper"));
         check("${input:key}", Err("editor"));
-        check("${vault:a#b}", Err("not available"));
+        check("${vault:a#b}", Err("`headers` of a server only"));
+    }
+
+    #[test]
+    fn what_a_vault_knows_stays_a_reference() {
+        let shown = |text: &str| match pieces(text, &mut Fixed) {
+            Ok(pieces) => pieces
+                .into_iter()
+                .map(|piece| match piece {
+                    Piece::Text(text) => text.to_string(),
+                    Piece::Vault(VaultReference { path, field }) => format!("<{path} {field}>"),
+                })
+                .collect::<Vec<_>>()
+                .join("|"),
+            Err(unexpanded) => unexpanded.what,
+        };
+        assert_eq!(shown("Bearer ${vault:secret/data/x#token}"), "Bearer |<secret/data/x token>");
+        assert_eq!(shown("${TOKEN}${vault:/a/b#c}${EMPTY}"), "s3cret: #x|<a/b c>");
+        for none in ["${vault:a}", "${vault:#b}", "${vault:a#}", "${vault:a/../b#c}", "${vault:a b#c}"] {
+            assert!(shown(none).contains("no path and field"), "{none}");
+        }
+        assert!(names_vault("a ${vault:x#y}") && !names_vault("$${vault:x#y}") && !names_vault("${file:x}"));
     }
 
     /// An expanded value is a value: it is not expanded again.

@@ -1,13 +1,23 @@
 //! What the operator writes, as types. `read` fills them, `ringgate schema` describes them, and a test
 //! keeps both to the same keys.
 //!
-//! Not here: traffic of a server (`file_traffic`), limits (`file_limit`), defaults, meaning, and whether parts fit together (`compile`). Doc comments of this file
-//! are the texts of the JSON Schema, so they are written for operators.
+//! Not here: traffic of a server (`file_traffic`), limits (`file_limit`), TLS (`file_tls`), defaults, meaning, and
+//! whether parts fit together (`compile`). Doc comments of this file are the texts of the JSON Schema, so they are
+//! written for operators.
 
+use crate::config::credentials::Piece;
+use crate::config::file_access::AccessRule;
+use crate::config::file_auth::Auth;
+use crate::config::file_auth::Vault;
+use crate::config::file_identity::Jwt;
+use crate::config::file_identity::Tenant;
 use crate::config::file_limit::Limit;
 use crate::config::file_limit::LimitTable;
 use crate::config::file_limit::State;
 use crate::config::file_limit::Usage;
+use crate::config::file_tls::Listener;
+use crate::config::file_tls::Mtls;
+use crate::config::file_tls::Tls;
 use crate::config::file_traffic::Adaptive;
 use crate::config::file_traffic::Breaker;
 use crate::config::file_traffic::Fault;
@@ -33,7 +43,7 @@ pub struct File {
     pub schema: Option<String>,
     /// Address and port for clients, or a list of them. Default 127.0.0.1:8080; port 0 takes a free one.
     #[schemars(with = "Option<schema::Listen>")]
-    pub listen: Vec<Located<String>>,
+    pub listen: Vec<Listener>,
     /// Listener for metrics and health, or `off`. Default 127.0.0.1:9090.
     #[schemars(with = "Option<schema::Admin>")]
     pub admin: Option<Admin>,
@@ -47,6 +57,9 @@ pub struct File {
     pub mcp_servers: Vec<(Located<String>, Server)>,
     #[schemars(with = "Option<Identity>")]
     pub identity: Identity,
+    /// Who may see and call what. Without rules everybody who may call at all may call everything.
+    #[schemars(with = "Option<Vec<AccessRule>>")]
+    pub access: Vec<AccessRule>,
     /// Limits of callers, all at once.
     #[schemars(with = "Option<Vec<Limit>>")]
     pub limits: Vec<Limit>,
@@ -60,6 +73,7 @@ pub struct File {
     pub usage: Usage,
     #[schemars(with = "Option<State>")]
     pub state: State,
+    pub vault: Option<Located<Vault>>,
     #[schemars(with = "Option<Telemetry>")]
     pub telemetry: Telemetry,
 }
@@ -110,9 +124,14 @@ pub struct Server {
     /// Several equal copies of the server, instead of `url`.
     #[schemars(with = "Option<Vec<Instance>>")]
     pub instances: Vec<Instance>,
-    /// Header fields that the gateway adds to every request, credentials above all.
+    /// Header fields that the gateway adds to every request, credentials above all. Here, and nowhere else, a value may
+    /// also have `${vault:PATH#FIELD}` in it.
     #[schemars(with = "std::collections::BTreeMap<String, String>", default)]
     pub headers: Vec<(Located<String>, Located<String>)>,
+    /// Those with `${vault:…}` in them.
+    #[schemars(skip)]
+    pub vaulted: Vec<(Located<String>, Vec<Piece>)>,
+    pub auth: Option<Auth>,
     #[schemars(with = "Option<schema::TimeoutForm>")]
     pub timeout: Timeout,
     pub tls: Option<Located<Tls>>,
@@ -134,8 +153,7 @@ pub struct Server {
     pub breaker: Option<OrOff<Breaker>>,
     /// A limit of concurrent calls that follows the server's latency, or `off`. Default off.
     pub adaptive: Option<OrOff<Adaptive>>,
-    #[schemars(with = "Option<Retry>")]
-    pub retry: Retry,
+    pub retry: Option<Retry>,
     /// Tools whose calls may be sent twice, `*` for any characters.
     #[schemars(with = "Option<schema::Names>")]
     pub idempotent: Vec<Pattern>,
@@ -146,6 +164,12 @@ pub struct Server {
     /// Faults that are made on purpose. Needs `run --allow-faults`.
     #[schemars(with = "Option<Vec<Fault>>")]
     pub faults: Vec<Fault>,
+    /// What policies call it: `"pii" in labels` in conditions, `labels` for external decision points.
+    #[schemars(with = "Option<Labels>")]
+    pub labels: Labels,
+    /// Tenants that may know of the server; every one where nothing is said.
+    #[schemars(with = "Option<Vec<String>>")]
+    pub tenants: Vec<Located<String>>,
     /// true: `http://` to a public address is meant. Default false.
     #[schemars(with = "Option<bool>")]
     pub plaintext: bool,
@@ -170,6 +194,18 @@ pub struct Server {
     /// As in a client's file: which tools the client calls without asking; not read.
     #[schemars(with = "Option<Vec<String>>")]
     pub auto_approve: Option<()>,
+}
+
+/// Words of the operator for what a server has.
+#[derive(Debug, Default, JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Labels {
+    /// Of everything.
+    #[schemars(with = "Option<schema::Names>")]
+    pub all: Vec<Located<String>>,
+    /// Of tools, by their name, `*` for any characters.
+    #[schemars(with = "Option<std::collections::BTreeMap<String, schema::Names>>")]
+    pub tools: Vec<(Pattern, Vec<Located<String>>)>,
 }
 
 /// One copy of a server.
@@ -212,21 +248,18 @@ pub struct Timeout {
     pub forward: Option<bool>,
 }
 
-/// TLS to a server whose `url` is `https://`.
-#[derive(Debug, JsonSchema)]
-#[schemars(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Tls {
-    /// PEM file with the authorities that may vouch for the server, instead of the system's.
-    pub ca: Option<Located<String>>,
-    /// The name that its certificate must carry, where it is not the host of `url`.
-    pub server_name: Option<Located<String>>,
-}
-
 /// Who may call. Without it everybody who reaches a loopback listener is `anonymous`.
 #[derive(Debug, Default, JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Identity {
     pub api_keys: Option<ApiKeys>,
+    pub mtls: Option<Located<Mtls>>,
+    /// Issuers of access tokens: this gateway is an OAuth 2.1 resource server for them.
+    #[schemars(with = "Option<Vec<Jwt>>")]
+    pub jwt: Vec<Jwt>,
+    /// The tenant of a caller, in CEL over `jwt`, `roles` and `principal`. Without it there is one tenant.
+    #[schemars(with = "Option<String>")]
+    pub tenant: Option<Tenant>,
     /// Callers without credentials: `deny`, or the name of the principal that they are.
     #[schemars(with = "Option<String>")]
     pub anonymous: Option<Anonymous>,

@@ -106,4 +106,8 @@ pub struct State {
     /// Folder for it, relative to this file. Without it quotas and kill switches are forgotten at a restart.
     #[schemars(with = "String")]
     pub dir: Option<Located<String>>,
+    /// Secrets of at least 32 characters that sessions are sealed with, the newest first, the same on every gateway of a
+    /// fleet. Without them one is made in `dir`, or for the life of the process.
+    #[schemars(with = "Option<Vec<String>>")]
+    pub seal_keys: Vec<Located<String>>,
 }

@@ -84,7 +84,8 @@ pub struct Target {
     pub ms: u64,
 }
 
-/// Calls that are sent again: those of which nothing was sent, and those of `idempotent` tools.
+/// Calls that are sent again: those of which nothing was sent, and those of tools that `idempotent` names. Where this is
+/// written, the server is asked for its tools, and those that declare `idempotentHint` count as named.
 #[derive(Debug, Default, JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Retry {

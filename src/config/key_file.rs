@@ -3,6 +3,7 @@
 //! Not here: reading it (`keys`). A change is a new file renamed over the old one, under a lock on a
 //! side file, so that a reader never sees half a file and two changes never lose one another.
 
+use crate::base::base64url;
 use crate::config::keys;
 use crate::config::keys::HASH_PREFIX;
 use crate::config::keys::KEY_PREFIX;
@@ -62,10 +63,11 @@ pub fn add(path: &Path, new: &NewKey<'_>) -> Result<Added, Problems> {
     for word in names {
         if !keys::is_name(word) {
             let what = format!("`{word}` is no name of a principal or role");
-            return Err(Problems::of_file(&name, what, "It has 1 to 64 letters, digits and `-_.@:/+`."));
+            let cure = format!("It has 1 to {} letters, digits and `-_.@:/+`.", limits::PRINCIPAL_BYTES_MAX);
+            return Err(Problems::of_file(&name, what, cure));
         }
     }
-    let secret = base64url(&random::<SECRET_BYTES>(&name)?);
+    let secret = base64url::encode(&random::<SECRET_BYTES>(&name)?);
     let key = format!("{KEY_PREFIX}{secret}");
     change(path, true, |written| {
         if written.len() >= limits::KEYS_MAX {
@@ -188,22 +190,6 @@ fn random<const N: usize>(name: &str) -> Result<[u8; N], Problems> {
     }
 }
 
-/// RFC 4648 section 5, without padding.
-fn base64url(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let mut out = String::new();
-    for chunk in bytes.chunks(3) {
-        let joined = chunk.iter().fold(0_u32, |joined, byte| joined << 8 | u32::from(*byte))
-            << (8 * (3 - chunk.len()));
-        for at in 0..=chunk.len() {
-            let index = (joined >> (18 - 6 * at)) & 63;
-            // Six bits: always in the alphabet.
-            out.push(char::from(ALPHABET[index as usize]));
-        }
-    }
-    out
-}
-
 /// Notes when each key was last used, beside the key file. The gateway calls it now and then; a lost
 /// note is a convenience lost, so it is not forced to the disk.
 ///
@@ -251,17 +237,6 @@ mod tests {
 
     fn agent(principal: &str) -> NewKey<'_> {
         NewKey { principal, roles: &[], expires_unix: u64::MAX, now_unix: 1_800_000_000 }
-    }
-
-    #[test]
-    fn base64url_is_rfc_4648() {
-        let check = |bytes: &[u8], expected: &str| assert_eq!(base64url(bytes), expected);
-        check(b"", "");
-        check(b"f", "Zg");
-        check(b"fo", "Zm8");
-        check(b"foo", "Zm9v");
-        check(b"foobar", "Zm9vYmFy");
-        check(&[0xfb, 0xff], "-_8");
     }
 
     #[test]

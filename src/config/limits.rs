@@ -66,6 +66,19 @@ pub const BATCH_CALLS_MAX: usize = 64;
 pub const NAME_BYTES_MAX: usize = 1024;
 /// Longest id, as raw bytes. Past it: 400, -32600.
 pub const ID_BYTES_MAX: usize = 8 * 1024;
+/// Longest URI or URI template in a list that access rules look at: what a request target may have. A longer entry is
+/// not shown.
+pub const LISTED_URI_BYTES_MAX: usize = 8 * 1024;
+/// Entries of the lists in one message that access rules look at, ten times what the largest servers have. Past it:
+/// 502, or the end of the stream.
+pub const LISTED_ENTRIES_MAX: usize = 64 * 1024;
+/// What is held of an answer, or of one event of a stream, that access rules may take entries out of: it is whole
+/// before any of it passes. Long lists have about 1 MiB; one look at the longest takes a worker about 10 ms. Past it:
+/// 502, or the end of the stream.
+pub const HELD_ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Decisions on entries of lists that a worker remembers, over all callers and servers: about 100 bytes each. Past it
+/// all are forgotten and made anew, at less than 1 µs each.
+pub const SIGHTINGS_MAX: usize = 128 * 1024;
 /// What the scanner of answers looks at; beyond it the facts are unknown.
 pub const ANSWER_SCAN_BYTES_MAX: usize = 64 * 1024;
 
@@ -74,7 +87,7 @@ pub const ANSWER_SCAN_BYTES_MAX: usize = 64 * 1024;
 /// Client connections of one worker. Past it the newest is closed at accept, and counted.
 pub const CLIENT_CONNECTIONS_MAX: usize = 50_000;
 /// Calls on one client connection before it is closed politely; spreads load over new workers.
-pub const CALLS_PER_CONNECTION_MAX: u64 = 10_000_000;
+pub const CALLS_PER_CONNECTION_MAX: u32 = 10_000_000;
 /// Idle upstream connections that a worker keeps for one instance. Past it the one that comes back is
 /// closed.
 pub const POOL_IDLE_MAX: usize = 256;
@@ -90,8 +103,52 @@ pub const LINGER_MS: u64 = 1_000;
 /// What is still read for a legacy client that left: its disconnect is not a cancel (2025-11-25).
 pub const ABANDONED_ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
 pub const ABANDONED_ANSWER_MS: u64 = 60_000;
+/// TLS handshakes under way on one worker, each about 40 KiB. Past it the one that has waited longest is closed if
+/// that is longer than `HANDSHAKE_GRACE_MS`, because it is the likeliest to only hold a place, else the newest.
+pub const HANDSHAKES_MAX: usize = 1024;
+/// A client that is there needs two round trips: one second is a slow one.
+pub const HANDSHAKE_GRACE_MS: u64 = 1_000;
+/// What a TLS session holds of its own of an answer that a client does not take: two records. With the buffer that is
+/// being written (`BUFFER_BYTES`) it stays below what a slow reader may hold.
+pub const TLS_BUFFER_BYTES: usize = 32 * 1024;
 /// Pending connections of one listener. The kernel caps it at net.core.somaxconn.
 pub const LISTEN_BACKLOG: i32 = 4096;
+
+// --- HTTP/2 -------------------------------------------------------------------------------------
+
+/// Streams of one connection at a time; RFC 9113 section 6.5.2 asks for at least 100. Past it: REFUSED_STREAM.
+pub const HTTP2_STREAMS_MAX: u32 = 128;
+/// Request body that a client may send on one stream ahead of us: more than distance and speed of most clients need
+/// (100 ms at 20 Mbit/s), because whatever serves the call reads it at once.
+pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+/// The same over all streams of a connection: what one connection can make us hold while `BODY_BUDGET_BYTES` is used up.
+pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+/// Of one answer, in the frames that wait for the client's window or its socket.
+pub const HTTP2_SEND_BUFFER_BYTES: usize = 16 * 1024;
+/// Of one request or answer, in the kernel, between a stream and the call that serves it.
+pub const HTTP2_LANE_BYTES: usize = 16 * 1024;
+/// Lanes that a connection keeps for its next streams. Past it the one that comes back is closed.
+pub const HTTP2_LANES_IDLE_MAX: usize = 8;
+/// A lane without a stream ends after this long, so that an idle connection does not hold its calls' places.
+pub const HTTP2_LANE_IDLE_MS: u64 = 2_000;
+/// Frames that bring neither a body nor follow an answer (PING, SETTINGS, WINDOW_UPDATE, empty DATA, CONTINUATION, …):
+/// at once, and more each second. Opening and cancelling all streams takes 256. Past it: GOAWAY, close.
+pub const HTTP2_FRAMES_AT_ONCE: u32 = 2_000;
+pub const HTTP2_FRAMES_PER_SECOND: u32 = 200;
+/// Body bytes, either way, that pay for one frame.
+pub const HTTP2_BYTES_PER_FRAME: usize = 64;
+/// Frames that an answer, or a piece of one, pays for: a call takes about 5, and some clients acknowledge each DATA
+/// with two WINDOW_UPDATE.
+pub const HTTP2_FRAMES_PER_ANSWER: u32 = 8;
+/// Streams that the client resets, or that we reset for what it sent: at once, and more each second. A client may
+/// cancel all that it has, and do it again. Past it: GOAWAY, close (CVE-2023-44487, CVE-2025-8671).
+pub const HTTP2_RESETS_AT_ONCE: u32 = 2 * HTTP2_STREAMS_MAX;
+pub const HTTP2_RESETS_PER_SECOND: u32 = 50;
+/// Streams that the crate `h2` resets on one connection for what was sent on them. A client that opens more than
+/// `HTTP2_STREAMS_MAX` before it has read our SETTINGS makes two of each. Past it: GOAWAY, close.
+pub const HTTP2_FAULTS_MAX: usize = 1_024;
+/// Bytes of HPACK's table, each way (RFC 9113 section 6.5.2, the initial value).
+pub const HTTP2_HEADER_TABLE_BYTES: u32 = 4096;
 
 // --- Time ---------------------------------------------------------------------------------------
 
@@ -195,6 +252,17 @@ pub const CALLER_PATTERN_COMPILED_BYTES_MAX: usize = 64 * 1024;
 pub const CALLER_PATTERN_STEPS: usize = EXPRESSION_STEPS_MAX / 2;
 /// Such patterns that a worker keeps compiled. One more takes the place of the oldest.
 pub const CALLER_PATTERNS_MAX: usize = 16;
+/// Access rules of one config: each is looked at for every call and every name of a list.
+pub const ACCESS_RULES_MAX: usize = 256;
+/// Scopes of one access rule: those of all rules that a call meets stand in one header field of its refusal.
+pub const SCOPES_MAX: usize = 16;
+pub const SCOPE_BYTES_MAX: usize = 128;
+/// What an external decision may take, and how long it is kept: a decision that is older is none.
+pub const DECISION_MS_DEFAULT: u64 = 100;
+pub const DECISION_MS_MAX: u64 = 10_000;
+pub const DECISION_CACHE_MS_MAX: u64 = 3_600_000;
+/// Resources that one `subscriptions/listen` may name. Past it: refused, where access rules have to look at each.
+pub const SUBSCRIPTIONS_MAX: usize = 256;
 /// Limits of one config.
 pub const LIMITS_MAX: usize = 256;
 /// Limits that may match one call. Past it: a problem of `check`, where it can be seen, else refused.
@@ -208,12 +276,55 @@ pub const TOOL_BREAKERS_MAX: usize = 256;
 
 /// Different label sets of one metric per worker; beyond it `other`.
 pub const SERIES_MAX: usize = 1024;
+/// Issuers of tokens in one config.
+pub const ISSUERS_MAX: usize = 64;
+/// Bytes of a key set (RFC 7517): some hundred keys fit. Past it: it is not taken.
+pub const JWKS_BYTES_MAX: usize = 512 * 1024;
+/// Longest name that a server may give a session: those of the SDKs have 36 characters. Past it: 502.
+pub const SESSION_NAME_BYTES_MAX: usize = 512;
+/// Longest sealed token that is looked at: one of the longest session name fits. Past it: it is none of ours.
+pub const SEALED_BYTES_MAX: usize = 1024;
+/// How long a session may live: a day's work and the night after it. Then its client initializes again.
+pub const SESSION_SECONDS_MAX: u64 = 48 * 3_600;
+/// Keys that seal and open (`state.sealKeys`).
+pub const SEAL_KEYS_MAX: usize = 8;
+/// Shortest of them: 128 bits in hexadecimal digits.
+pub const SEAL_KEY_BYTES_MIN: usize = 32;
+/// Answers of external decision points that are remembered. Past it those whose time is over go, else all.
+pub const DECISIONS_MAX: usize = 4096;
+/// Bytes of a reason that such a point gives: what is longer is cut.
+pub const REASON_BYTES_MAX: usize = 256;
+/// Callers whose credential a worker remembers, so that it is verified once: about 1 KiB each. Past it all are
+/// forgotten and verified anew, at 30 to 70 µs each.
+pub const CALLERS_MAX: usize = 4096;
+/// Credentials of servers that a worker remembers for one caller. Past it the oldest is asked for anew.
+pub const CREDENTIALS_PER_CALLER_MAX: usize = 16;
+/// Longest access token. Past it: 401, before anything of it is decoded.
+pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
+/// How much the clocks of issuers may differ from ours (RFC 7519 section 4.1.4).
+pub const TOKEN_LEEWAY_SECONDS: u64 = 60;
+/// How long keys of an issuer are used that cannot be fetched again, where `maxStale` says nothing.
+pub const TOKEN_KEYS_STALE_MS_DEFAULT: u64 = 3_600_000;
+/// A key set of an issuer (JWKS). The largest in wide use have about 20 KiB, most of it certificates. Past it: refused.
+pub const TOKEN_KEYS_BYTES_MAX: usize = 256 * 1024;
+/// Keys of one set; the largest in wide use have about ten. Past it: refused.
+pub const TOKEN_KEYS_MAX: usize = 128;
+/// Longest name of a key, `kid`: thumbprints have 43 bytes. Past it: 401, or the key is left out.
+pub const TOKEN_KEY_ID_BYTES_MAX: usize = 256;
+/// Keys that are tried on one token that names none, or a name that several bear: each costs 30 to 70 µs.
+pub const TOKEN_KEYS_TRIED_MAX: usize = 4;
+/// RSA keys: 2,048 bits at least (RFC 7518 section 3.3), and no more than can be verified in 1 ms. Else left out.
+pub const TOKEN_RSA_BITS_MIN: usize = 2048;
+pub const TOKEN_RSA_BITS_MAX: usize = 8192;
+/// How long an introspection's answer is believed, if its token does not expire before: so soon does a revocation act.
+pub const INTROSPECTED_SECONDS_MAX: u64 = 60;
 /// API keys in one file.
 pub const KEYS_MAX: usize = 100_000;
 /// Longest name of a server (contract); tool names are `server__tool`, and clients cap those.
 pub const SERVER_NAME_BYTES_MAX: usize = 32;
-/// Longest principal, role or key id: what a record keeps of a principal. Past it: a problem of `check`.
-pub const PRINCIPAL_BYTES_MAX: usize = 64;
+/// Longest principal, role or key id: what a record keeps of a principal. The SPIFFE IDs of workloads have up to about
+/// 100. Past it: a problem of `check`, or 401.
+pub const PRINCIPAL_BYTES_MAX: usize = 128;
 /// Servers of one config.
 pub const SERVERS_MAX: usize = 4096;
 /// Instances of one server.
@@ -230,6 +341,12 @@ pub const PROBLEMS_MAX: usize = 200;
 pub const SECRET_BYTES_MAX: u64 = 64 * 1024;
 /// Bytes of a `tls.ca` file; a bundle of every public CA has about 250 KiB.
 pub const CA_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Bytes of a file with a certificate chain or a private key; a chain of four has about 8 KiB.
+pub const CERTIFICATE_BYTES_MAX: u64 = 256 * 1024;
+/// Bytes of a `crl` file; a revoked certificate has about 40. The largest public lists have tens of MiB.
+pub const CRL_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// `certificates` of one listener. Past it: a problem of `check`.
+pub const CERTIFICATES_MAX: usize = 1024;
 /// Bytes of one API key file: `KEYS_MAX` entries of about 250 bytes fit.
 pub const KEY_FILE_BYTES_MAX: u64 = 32 * 1024 * 1024;
 /// Worker threads that a config may ask for.
@@ -274,7 +391,22 @@ pub const KILLS_MAX: usize = 1024;
 pub const KILL_TEXT_BYTES_MAX: usize = 1024;
 /// The file of kill switches: `KILLS_MAX` of the longest fit. Past it: the start is refused.
 pub const KILLS_FILE_BYTES_MAX: u64 = 32 * 1024 * 1024;
-/// Health probes under way at the same time. Past it they wait, each for its turn.
+/// Names that a server may list, tools and prompts together, the bytes of its lists, and their pages. Past them: it has
+/// no catalogue, and the log says so.
+pub const CATALOGUE_NAMES_MAX: usize = 10_000;
+pub const CATALOGUE_BYTES_MAX: usize = 16 * 1024 * 1024;
+pub const CATALOGUE_PAGES_MAX: usize = 1_000;
+/// Longest time for the lists of one instance, and instances that are tried.
+pub const CATALOGUE_MS: u64 = 10_000;
+pub const CATALOGUE_INSTANCES_MAX: usize = 4;
+/// Catalogues are listed again this often, and sooner where a caller names something that is not known: then no more
+/// often than the second.
+pub const CATALOGUE_INTERVAL_MS: u64 = 600_000;
+pub const CATALOGUE_ASKED_MS: u64 = 1_000;
+/// After a listing that failed: twice as long after each, up to the second.
+pub const CATALOGUE_RETRY_MS: u64 = 250;
+pub const CATALOGUE_RETRY_MS_MAX: u64 = 30_000;
+/// Health probes and listings under way at the same time. Past it they wait, each for its turn.
 pub const PROBES_MAX: usize = 64;
 /// What quotas have used is written this often: what a kill of the process can lose.
 pub const QUOTAS_FLUSH_MS: u64 = 1_000;
@@ -304,9 +436,58 @@ pub const KEYS_SETTLE_MS: u64 = 20;
 pub const LAST_USED_FLUSH_MS: u64 = 1_000;
 /// Names resolved at the same time. The rest wait: a silent DNS server may hold its threads only.
 pub const RESOLVES_MAX: usize = 4;
+/// Credentials of servers that control keeps, over all callers: about 2 KiB each. Past it those that nobody waits for
+/// are forgotten and obtained anew.
+pub const CREDENTIALS_MAX: usize = 16 * 1024;
+/// A token is renewed this long before it ends.
+pub const TOKEN_MARGIN_SECONDS: u64 = 30;
+/// Life of a token whose service does not say how long it lives (RFC 6749 section 5.1), and the longest that is
+/// believed: a day.
+pub const TOKEN_LIFE_SECONDS_DEFAULT: u64 = 300;
+pub const TOKEN_LIFE_SECONDS_MAX: u64 = 86_400;
+/// Life of a signed statement about a caller, and when another one is made.
+pub const ASSERTION_SECONDS: u64 = 60;
+pub const ASSERTION_FRESH_SECONDS: u64 = 45;
+/// How long a vault's secret without a lease is kept, and the bounds of a lease that is believed.
+pub const LEASE_SECONDS_DEFAULT: u64 = 300;
+pub const LEASE_SECONDS_MIN: u64 = 10;
+pub const LEASE_SECONDS_MAX: u64 = 3_600;
+/// How long a caller has to consent.
+pub const CONSENT_SECONDS: u64 = 600;
+/// How long the metadata of an authorization server is believed.
+pub const SITE_SECONDS: u64 = 3_600;
+/// Consents that are asked for at a time. Past it no more are, until some are given or too old.
+pub const CONSENTS_MAX: usize = 4_096;
+/// Consents that are kept. Past it the one that ended first is forgotten.
+pub const CONSENTS_KEPT_MAX: usize = 16 * 1024;
+/// The file of consents: all of them fit, with tokens of 4 KiB. Past it: it is not read.
+pub const CONSENTS_FILE_BYTES_MAX: u64 = 8 * 1024 * CONSENTS_KEPT_MAX as u64;
+/// After a failure the same answer stands for this long: calls that waited together fail together, and a service that
+/// is down is not stormed.
+pub const CREDENTIAL_FAILED_MS: u64 = 1_000;
+/// A renewed credential that is refused as well is not renewed again within this time: the server refuses all.
+pub const CREDENTIAL_RENEW_MS: u64 = 10_000;
+/// Names of services (issuers, token endpoints, vaults) resolved at the same time, beside those of upstreams.
+pub const FETCH_RESOLVES_MAX: usize = 2;
+/// Answer of such a service: key sets have some 20 KiB. Past it: no more is read, the answer is none.
+pub const FETCHED_BYTES_MAX: usize = 1024 * 1024;
+/// Keys of an issuer are fetched again when its answer is no longer fresh, within these bounds, or after the default.
+pub const TOKEN_KEYS_MS_DEFAULT: u64 = 300_000;
+pub const TOKEN_KEYS_MS_MIN: u64 = 60_000;
+pub const TOKEN_KEYS_MS_MAX: u64 = 3_600_000;
+/// A file of keys is read again this often, beside being watched.
+pub const TOKEN_KEYS_FILE_MS: u64 = 60_000;
+/// After a fetch that failed: twice as long after each, up to the second.
+pub const TOKEN_KEYS_RETRY_MS: u64 = 1_000;
+pub const TOKEN_KEYS_RETRY_MS_MAX: u64 = 30_000;
+/// Keys that are not known cause one fetch of an issuer in this time: tokens may not turn into requests.
+pub const TOKEN_KEYS_UNKNOWN_MS: u64 = 30_000;
+/// Tokens that are asked for at the same time; the rest wait. And calls that wait for one answer; the rest are told that
+/// nothing is known.
+pub const ANSWERS_MAX: usize = 256;
 /// Control's own deadline for a question. Past it the asker is told that nothing is known.
 pub const QUESTION_MS: u64 = 2_000;
-/// Threads of control's blocking pool; more than `RESOLVES_MAX`, so that DNS cannot stop a reload.
+/// Threads of control's blocking pool; more than lookups of names hold, so that DNS cannot stop a reload.
 pub const BLOCKING_THREADS_MAX: usize = 8;
 /// Pause of the writer of call records between two looks at the rings.
 pub const WRITER_PAUSE_MS: u64 = 10;
@@ -330,9 +511,10 @@ const _: () = {
     assert!(CHUNK_LINE_BYTES_MAX < BUFFER_BYTES);
     // Two ticks to start watching and one to see it leave time to act within 50 ms.
     assert!(TICK_MS * 4 <= 50);
-    // A relay holds one buffer.
+    // A relay holds one buffer, and over TLS a small one and what is encrypted of it.
     assert!(RELAY_BUFFER_BYTES <= 64 * 1024);
-    assert!(RESOLVES_MAX < BLOCKING_THREADS_MAX);
+    assert!(BUFFER_BYTES + TLS_BUFFER_BYTES <= 64 * 1024);
+    assert!(RESOLVES_MAX + FETCH_RESOLVES_MAX < BLOCKING_THREADS_MAX);
     assert!(ADAPTIVE_CALLS_MAX as usize >= UPSTREAM_CONNECTIONS_MAX);
     assert!(WEIGHT_MAX as usize * INSTANCES_MAX <= u32::MAX as usize);
 };

@@ -4,8 +4,15 @@
 //! anything that changes by itself while the gateway runs (that is `handoff::Live`). No serde type is
 //! read on the path of a call.
 
+use crate::config::access::Access;
+use crate::config::credentials::Auth;
+use crate::config::credentials::Vault;
+use crate::config::identity::Identity;
+use crate::config::identity::Secret;
+use crate::config::labels::Labels;
 use crate::config::limit::Limits;
 use crate::config::pattern::Pattern;
+use crate::config::tls_server::ListenerTls;
 use crate::config::traffic::Traffic;
 use ahash::HashMap;
 use std::net::SocketAddr;
@@ -28,16 +35,57 @@ pub struct Plan {
     /// Exact names; `/mcp/NAME` is case-sensitive.
     pub by_name: HashMap<Box<str>, ServerId>,
     pub identity: Identity,
+    pub access: Access,
     pub limits: Limits,
+    pub vault: Option<Vault>,
     /// Where quotas and kill switches outlive the process; None: they do not.
     pub state_dir: Option<PathBuf>,
+    /// What sessions are sealed with, the newest first; empty: a key of the state directory, or of the process.
+    pub seal_keys: Vec<Secret>,
     pub call_log: CallLog,
 }
 
 impl Plan {
+    /// Whether the tokens of callers are needed after they were verified.
+    pub fn exchanges_tokens(&self) -> bool {
+        self.servers.iter().any(|server| server.auth.as_ref().is_some_and(|auth| auth.exchanges()))
+    }
+
+    /// Whether callers come back here from token services.
+    pub fn asks_for_consent(&self) -> bool {
+        self.servers.iter().any(|server| server.auth.as_ref().is_some_and(|auth| auth.is_consented()))
+    }
+
+    /// The labels of the server of this name.
+    pub fn labels_of(&self, server: &str) -> &Labels {
+        let known = self.by_name.get(server).and_then(|id| self.servers.get(usize::from(*id)));
+        known.map_or(Labels::NONE, |server| &server.labels)
+    }
+
     /// Whether calls are made to fail on purpose.
     pub fn has_faults(&self) -> bool {
         self.servers.iter().any(|server| !server.faults.is_empty())
+    }
+
+    /// Keeps the sockets of the plan before it, and the TLS sessions where nothing of theirs changed; false where other
+    /// addresses are wanted, which then wait for a restart.
+    pub fn keep_listeners(&mut self, before: &Self) -> bool {
+        let addresses = |plan: &Self| plan.listeners.iter().map(|one| one.address).collect::<Vec<_>>();
+        let same = addresses(self) == addresses(before);
+        if !same {
+            let wanted = std::mem::take(&mut self.listeners);
+            let of =
+                |old: &Listener| wanted.iter().find(|new| new.address == old.address).unwrap_or(old).clone();
+            self.listeners = before.listeners.iter().map(of).collect();
+        }
+        for (new, old) in self.listeners.iter_mut().zip(&before.listeners) {
+            if let (Some(renewed), Some(tls)) = (&mut new.tls, &old.tls)
+                && renewed.content == tls.content
+            {
+                *renewed = Arc::clone(tls);
+            }
+        }
+        same
     }
 
     /// Whether it may be served.
@@ -60,9 +108,11 @@ impl Plan {
 /// Index into [`Plan::servers`]. Not stable over reloads: use the name for that.
 pub type ServerId = u16;
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Listener {
     pub address: SocketAddr,
+    /// None: plain HTTP.
+    pub tls: Option<Arc<ListenerTls>>,
 }
 
 /// Times in milliseconds, sizes in bytes.
@@ -88,6 +138,8 @@ pub struct Server {
     /// Injected into every request; a field that the client sent under the same name is dropped.
     /// Names are lower case, values are checked (no CR, LF, NUL).
     pub headers: Vec<InjectedHeader>,
+    /// What it is shown beside them, once that is known; None: nothing.
+    pub auth: Option<Arc<Auth>>,
     pub timeout: Timeouts,
     /// For `https` endpoints. Built at load, so that a bad CA is a located problem of `check`.
     pub tls: Option<Arc<rustls::ClientConfig>>,
@@ -99,14 +151,30 @@ pub struct Server {
     pub forward_deadline: bool,
     /// Tools whose calls may be sent a second time.
     pub idempotent: Vec<Pattern>,
+    /// Whether tools that call themselves idempotent are such: where the operator wrote `retry`. Where nothing is
+    /// written nobody asks the server what it offers.
+    pub heeds_hints: bool,
     /// Only with `run --allow-faults`.
     pub faults: Vec<InjectedFault>,
+    pub labels: Labels,
+    /// Whose callers may know of it; empty: everybody's.
+    pub tenants: Vec<Box<str>>,
 }
 
 impl Server {
+    /// Whether callers of a tenant may know that it is there.
+    pub fn is_for_tenant(&self, tenant: &str) -> bool {
+        self.tenants.is_empty() || self.tenants.iter().any(|known| **known == *tenant)
+    }
+
     /// Whether a second delivery of this tool's call does what one does, as the operator says.
     pub fn is_idempotent(&self, tool: &str) -> bool {
         self.idempotent.iter().any(|pattern| pattern.matches(tool))
+    }
+
+    /// Whether it matters for retries what its tools say about themselves.
+    pub const fn needs_hints(&self) -> bool {
+        self.heeds_hints && self.traffic.retry.max > 0 && self.traffic.retry.budget_permille > 0
     }
 }
 
@@ -189,13 +257,6 @@ pub enum EraChoice {
     Auto,
     Legacy,
     Modern,
-}
-
-#[derive(Debug, Default)]
-pub struct Identity {
-    pub api_keys: Option<PathBuf>,
-    /// The principal of a caller without credentials; None: such a caller is refused.
-    pub anonymous: Option<Arc<str>>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

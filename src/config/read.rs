@@ -1,19 +1,21 @@
 //! The tree to `File`: which keys there are, where, and what their values look like.
 //!
-//! Not here: `mcpServers` (`read_server`), limits (`read_limit`), and what the values mean together (`compile`).
+//! Not here: `mcpServers` (`read_server`), limits (`read_limit`), listeners and TLS (`read_tls`), and what the values
+//! mean together (`compile`).
 //! Every key is asked for by name; what nobody asked for is a mistake, so that no key is ever ignored.
 
 use crate::config::file::Admin;
-use crate::config::file::Anonymous;
-use crate::config::file::ApiKeys;
 use crate::config::file::CallLog;
 use crate::config::file::File;
 use crate::config::file::Http;
-use crate::config::file::Identity;
 use crate::config::file::Telemetry;
 use crate::config::limits;
+use crate::config::read_access;
+use crate::config::read_auth;
+use crate::config::read_identity;
 use crate::config::read_limit;
 use crate::config::read_server;
+use crate::config::read_tls;
 use crate::config::reader;
 use crate::config::reader::Located;
 use crate::config::reader::Reader;
@@ -28,7 +30,7 @@ pub fn file(reader: &mut Reader<'_>, root: &Node) -> File {
     let Some(mut table) = reader.table(root, "") else { return file };
     table.take("$schema");
     if let Some(node) = table.take("listen") {
-        file.listen = listen(reader, node);
+        file.listen = read_tls::listen(reader, node);
     }
     file.admin = table.take("admin").and_then(|node| admin(reader, node));
     file.workers = table.take("workers").and_then(|node| workers(reader, node));
@@ -40,44 +42,26 @@ pub fn file(reader: &mut Reader<'_>, root: &Node) -> File {
         None => reader.problem(root.place, "`mcpServers` is missing", "Name at least one server there."),
     }
     if let Some(node) = table.take("identity") {
-        file.identity = identity(reader, node);
+        file.identity = read_identity::identity(reader, node);
+    }
+    if let Some(node) = table.take("access") {
+        file.access = read_access::access(reader, node);
     }
     if let Some(node) = table.take("telemetry") {
         file.telemetry = telemetry(reader, node);
     }
+    file.vault = table.take("vault").and_then(|node| read_auth::vault(reader, node));
     read_limit::limits(reader, &mut table, &mut file);
     table.close(reader, &strangers::ROOT);
     file
 }
 
-fn listen(reader: &mut Reader<'_>, node: &Node) -> Vec<Located<String>> {
-    match &node.value {
-        Value::List(items) => {
-            if items.is_empty() {
-                reader.problem(node.place, "the list of listeners is empty", "Write `127.0.0.1:8080`.");
-            }
-            items.iter().filter_map(|item| listener(reader, item, "listen")).collect()
-        }
-        _ => listener(reader, node, "listen").into_iter().collect(),
-    }
-}
-
-fn listener(reader: &mut Reader<'_>, node: &Node, path: &'static str) -> Option<Located<String>> {
-    if !matches!(node.value, Value::Map(_)) {
-        return reader.text(node);
-    }
-    let mut table = reader.table(node, path)?;
-    let address = table.take("address");
-    table.close(reader, if path == "admin" { &strangers::ADMIN } else { &strangers::LISTEN });
-    if address.is_none() {
-        reader.problem(node.place, format!("`{path}` has no `address`"), "Write `address: 127.0.0.1:8080`.");
-    }
-    reader.text(address?)
-}
-
 fn admin(reader: &mut Reader<'_>, node: &Node) -> Option<Admin> {
     if matches!(node.value, Value::Map(_)) {
-        return listener(reader, node, "admin").map(Admin::At);
+        let mut table = reader.table(node, "admin")?;
+        let address = table.take("address");
+        table.close(reader, &strangers::ADMIN);
+        return read_tls::address_of(reader, node, address, "admin").map(Admin::At);
     }
     let text = reader.text(node)?;
     if reader::is_off(&text.value) {
@@ -123,27 +107,6 @@ fn http(reader: &mut Reader<'_>, node: &Node) -> Http {
 fn texts(reader: &mut Reader<'_>, node: Option<&Node>) -> Vec<Located<String>> {
     let Some(items) = node.and_then(|node| reader.list(node)) else { return Vec::new() };
     items.iter().filter_map(|item| reader.text(item)).collect()
-}
-
-fn identity(reader: &mut Reader<'_>, node: &Node) -> Identity {
-    let mut identity = Identity::default();
-    let Some(mut table) = reader.table(node, "identity") else { return identity };
-    identity.api_keys = table.take("apiKeys").and_then(|node| api_keys(reader, node));
-    identity.anonymous = table.take("anonymous").and_then(|node| reader.text(node)).map(|text| {
-        if text.value == "deny" { Anonymous::Deny(text.place) } else { Anonymous::Principal(text) }
-    });
-    table.close(reader, &strangers::IDENTITY);
-    identity
-}
-
-fn api_keys(reader: &mut Reader<'_>, node: &Node) -> Option<ApiKeys> {
-    let mut table = reader.table(node, "identity.apiKeys")?;
-    let file = table.take("file");
-    table.close(reader, &strangers::NONE);
-    if file.is_none() {
-        reader.problem(node.place, "`identity.apiKeys` has no `file`", "Write `apiKeys: {file: keys.yaml}`.");
-    }
-    Some(ApiKeys { file: file.and_then(|node| reader.text(node)) })
 }
 
 fn telemetry(reader: &mut Reader<'_>, node: &Node) -> Telemetry {

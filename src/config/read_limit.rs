@@ -191,9 +191,10 @@ fn state(reader: &mut Reader<'_>, node: &Node) -> Option<State> {
     let mut table = reader.table(node, "state")?;
     let strange = strangers::STATE.later.iter().any(|key| table.has(key));
     let dir = table.take("dir");
+    let seal_keys = table.take("sealKeys").map(|node| reader.names(node)).unwrap_or_default();
     table.close(reader, &strangers::STATE);
-    if dir.is_none() && !strange {
+    if dir.is_none() && seal_keys.is_empty() && !strange {
         reader.problem(node.place, "`state` has no `dir`", "Write `state: {dir: /var/lib/ringgate/state}`.");
     }
-    Some(State { dir: dir.and_then(|node| reader.text(node)) })
+    Some(State { dir: dir.and_then(|node| reader.text(node)), seal_keys })
 }

@@ -3,11 +3,14 @@
 //! Not here: its traffic (`read_traffic`), and what the values mean together (`compile_server`).
 
 use crate::config::file::Instance;
+use crate::config::file::Labels;
 use crate::config::file::Server;
 use crate::config::file::Timeout;
-use crate::config::file::Tls;
 use crate::config::limits;
+use crate::config::pattern::Pattern;
 use crate::config::plan::EraChoice;
+use crate::config::read_auth;
+use crate::config::read_tls;
 use crate::config::read_traffic;
 use crate::config::reader::Located;
 use crate::config::reader::Reader;
@@ -63,12 +66,16 @@ fn server(reader: &mut Reader<'_>, entry: &Entry) -> Option<Server> {
         .take("instances")
         .map(|node| instances(reader, node, "mcpServers.NAME.instances"))
         .unwrap_or_default();
-    server.headers = table.take("headers").map(|node| headers(reader, node)).unwrap_or_default();
+    let fields = table.take("headers").map(|node| read_auth::fields(reader, node)).unwrap_or_default();
+    (server.headers, server.vaulted) = (fields.known, fields.vaulted);
+    server.auth = table.take("auth").and_then(|node| read_auth::auth(reader, node));
     server.timeout = table.take("timeout").map(|node| timeout(reader, node)).unwrap_or_default();
-    server.tls = table.take("tls").and_then(|node| tls(reader, node));
+    server.tls = table.take("tls").and_then(|node| read_tls::upstream(reader, node));
     let eras = [("auto", EraChoice::Auto), ("modern", EraChoice::Modern), ("legacy", EraChoice::Legacy)];
     server.era = table.take("era").and_then(|node| reader.choice(node, &eras));
     read_traffic::traffic(reader, &mut table, &mut server);
+    server.labels = table.take("labels").map(|node| labels(reader, node)).unwrap_or_default();
+    server.tenants = table.take("tenants").map(|node| reader.names(node)).unwrap_or_default();
     server.plaintext = table.take("plaintext").and_then(|node| reader.flag(node)).unwrap_or(false);
     table.close(reader, &strangers::SERVER);
     Some(server)
@@ -133,10 +140,16 @@ fn instance(reader: &mut Reader<'_>, node: &Node, path: &'static str) -> Option<
     Some(Instance { url: reader.text(url?)?, weight })
 }
 
-fn headers(reader: &mut Reader<'_>, node: &Node) -> Vec<(Located<String>, Located<String>)> {
-    let Some(entries) = reader.entries(node) else { return Vec::new() };
-    let name = |entry: &Entry| Located { value: entry.key.clone(), place: entry.key_place, hidden: false };
-    entries.into_iter().filter_map(|entry| Some((name(entry), reader.text(&entry.value)?))).collect()
+fn labels(reader: &mut Reader<'_>, node: &Node) -> Labels {
+    let mut labels = Labels::default();
+    let Some(mut table) = reader.table(node, "mcpServers.NAME.labels") else { return labels };
+    labels.all = table.take("all").map(|node| reader.names(node)).unwrap_or_default();
+    if let Some(entries) = table.take("tools").and_then(|node| reader.entries(node)) {
+        let named = |entry: &Entry| (Pattern::new(&entry.key), reader.names(&entry.value));
+        labels.tools = entries.into_iter().map(named).collect();
+    }
+    table.close(reader, &strangers::NONE);
+    labels
 }
 
 fn timeout(reader: &mut Reader<'_>, node: &Node) -> Timeout {
@@ -159,12 +172,4 @@ fn timeout(reader: &mut Reader<'_>, node: &Node) -> Timeout {
     timeout.forward = table.take("forward").and_then(|node| reader.flag(node));
     table.close(reader, &strangers::NONE);
     timeout
-}
-
-fn tls(reader: &mut Reader<'_>, node: &Node) -> Option<Located<Tls>> {
-    let mut table = reader.table(node, "mcpServers.NAME.tls")?;
-    let ca = table.take("ca").and_then(|node| reader.text(node));
-    let server_name = table.take("serverName").and_then(|node| reader.text(node));
-    table.close(reader, &strangers::TLS);
-    Some(Located { value: Tls { ca, server_name }, place: node.place, hidden: false })
 }

@@ -50,7 +50,7 @@ pub fn traffic(reader: &mut Reader<'_>, table: &mut Table<'_>, server: &mut file
     server.health = table.take("health").and_then(|node| or_off(reader, node, health));
     server.breaker = table.take("breaker").and_then(|node| or_off(reader, node, breaker));
     server.adaptive = table.take("adaptive").and_then(|node| or_off(reader, node, adaptive));
-    server.retry = table.take("retry").and_then(|node| retry(reader, node)).unwrap_or_default();
+    server.retry = table.take("retry").and_then(|node| retry(reader, node));
     server.idempotent = table.take("idempotent").map(|node| tool_names(reader, node)).unwrap_or_default();
     let words = [("pass", UpstreamLimit::Pass), ("hold", UpstreamLimit::Hold)];
     server.upstream_limit = table.take("upstreamLimit").and_then(|node| reader.choice(node, &words));

@@ -108,11 +108,6 @@ const SIZE: &str = r"^([0-9]+ ?(B|kB|KB|MB|GB|KiB|MiB|GiB)?|.*\$\{.*)$";
 shape! {
     Duration => {"type": ["string", "integer"], "pattern": DURATION, "maximum": 0, "minimum": 0};
     Size => {"type": ["string", "integer"], "pattern": SIZE, "minimum": 0};
-    Listen => {"oneOf": [
-        {"type": "string"},
-        address(),
-        {"type": "array", "minItems": 1, "items": {"oneOf": [{"type": "string"}, address()]}},
-    ]};
     Admin => {"oneOf": [{"enum": ["off", false]}, address()]};
     Workers => {"oneOf": [{"const": "auto"}, {"type": "integer", "minimum": 1}, {"type": "string", "pattern": r"\$\{"}]};
     ServerName => {"type": "string", "pattern": r"^[A-Za-z](?!.*__)[A-Za-z0-9_-]{0,31}(?<!_)$"};
@@ -127,14 +122,17 @@ shape! {
     Quota => {"type": "string", "pattern": r"^([0-9]+ ?[kM]?/(min|hour|day|week|month)|.*\$\{.*)$"};
     Target => {"type": "string", "pattern": r"^(p[0-9]{2} ?< ?[0-9]+ ?(ms|s|m|h|d)|.*\$\{.*)$"};
     Hedge => {"anyOf": [{"enum": ["off", false, "p95"]}, {"type": "string", "pattern": DURATION}]};
+    AuthKind => {"enum": ["signedJwt", "headers", "clientCredentials", "tokenExchange", "userOAuth"]};
     Names => {"type": "array", "minItems": 1, "items": {"type": "string"}};
     LimitKey => {"oneOf": [{"type": "string"}, {"type": "array", "minItems": 1, "items": {"enum": KEY_PARTS}}]};
     LimitCount => {"enum": ["calls", "requests", "tokens"]};
     Scope => {"enum": ["gateway"]};
     OnStateLoss => {"enum": ["local"]};
+    OnError => {"enum": ["allow", "deny"]};
     OnFull => {"enum": ["refuse", "allow"]};
     RateLimitHeaders => {"enum": ["draft", "legacy", "off", false]};
     UpstreamLimit => {"enum": ["pass", "hold"]};
+    MtlsPrincipal => {"enum": ["sanUri", "subject"]};
     CallLog => {"oneOf": [
         {"enum": ["off", false, "stdout", "stderr"]},
         {"type": "object", "properties": {"file": {"type": "string"}}, "required": ["file"], "additionalProperties": false},
@@ -158,6 +156,28 @@ impl JsonSchema for ServerForm {
         json_schema!({"anyOf": [
             server,
             {"type": "object", "properties": {"disabled": {"const": true}}, "required": ["disabled"]},
+        ]})
+    }
+}
+
+/// One address or listener, or a list of them.
+pub struct Listen;
+
+impl JsonSchema for Listen {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Listen".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let listener = generator.subschema_for::<crate::config::file_tls::Listener>();
+        json_schema!({"oneOf": [
+            {"type": "string"},
+            listener,
+            {"type": "array", "minItems": 1, "items": {"oneOf": [{"type": "string"}, listener]}},
         ]})
     }
 }

@@ -8,7 +8,6 @@ use crate::config::table::Strangers;
 
 pub const ROOT: Strangers = Strangers {
     later: &[
-        "access",
         "allowLookalike",
         "approvals",
         "audit",
@@ -19,23 +18,19 @@ pub const ROOT: Strangers = Strangers {
         "legacySse",
         "loops",
         "pins",
-        "vault",
         "virtualServers",
     ],
     foreign: FOREIGN_ROOT,
     homes: HOMES,
 };
-pub const LISTEN: Strangers = Strangers { later: &["tls"], foreign: &[], homes: HOMES };
 pub const ADMIN: Strangers = Strangers { later: &["oidc", "tokenFile"], foreign: &[], homes: HOMES };
 pub const SERVER: Strangers = Strangers {
     later: &[
         "affinity",
         "arguments",
-        "auth",
         "cache",
         "children",
         "cost",
-        "labels",
         "mirror",
         "once",
         "openapi",
@@ -46,17 +41,15 @@ pub const SERVER: Strangers = Strangers {
         "sandbox",
         "split",
         "sticky",
-        "tenants",
         "transport",
         "validate",
     ],
     foreign: FOREIGN_SERVER,
     homes: HOMES,
 };
-pub const TLS: Strangers = Strangers { later: &["cert", "key"], foreign: &[], homes: HOMES };
-pub const IDENTITY: Strangers = Strangers { later: &["jwt", "mtls", "tenant"], foreign: &[], homes: HOMES };
+pub const IDENTITY: Strangers = Strangers { later: &[], foreign: &[], homes: HOMES };
 pub const TELEMETRY: Strangers = Strangers { later: &["labelsMax", "otlp"], foreign: &[], homes: HOMES };
-pub const STATE: Strangers = Strangers { later: &["redis", "sealKeys"], foreign: &[], homes: HOMES };
+pub const STATE: Strangers = Strangers { later: &["redis"], foreign: &[], homes: HOMES };
 /// Where no later version adds a key.
 pub const NONE: Strangers = Strangers { later: &[], foreign: &[], homes: HOMES };
 
@@ -78,14 +71,22 @@ const HOMES: &[(&str, &str)] = &[
     ("adaptive", "mcpServers.NAME"),
     ("anonymous", "identity"),
     ("apiKeys", "identity"),
+    ("auth", "mcpServers.NAME"),
+    ("audiences", "identity.jwt"),
     ("balance", "mcpServers.NAME"),
     ("breaker", "mcpServers.NAME"),
     ("buckets", "limitTable"),
     ("burst", "limits"),
     ("callLog", "telemetry"),
+    ("claims", "mcpServers.NAME.auth"),
+    ("clientId", "mcpServers.NAME.auth"),
+    ("certificates", "listen.tls"),
+    ("clientCa", "listen.tls"),
     ("connect", "mcpServers.NAME.timeout"),
+    ("crl", "listen.tls"),
     ("dir", "state"),
     ("drain", "http"),
+    ("endpoint", "mcpServers.NAME.auth"),
     ("era", "mcpServers.NAME"),
     ("failover", "mcpServers.NAME"),
     ("failureRatio", "mcpServers.NAME.breaker"),
@@ -100,10 +101,14 @@ const HOMES: &[(&str, &str)] = &[
     ("idempotent", "mcpServers.NAME"),
     ("idleTimeout", "http"),
     ("instances", "mcpServers.NAME"),
+    ("jwks", "identity.jwt"),
+    ("jwt", "identity"),
+    ("labels", "mcpServers.NAME"),
     ("maxBody", "http"),
     ("maxHead", "http"),
     ("maxOpen", "mcpServers.NAME.breaker"),
     ("minCalls", "mcpServers.NAME.breaker"),
+    ("mtls", "identity"),
     ("onFull", "limitTable"),
     ("origins", "http"),
     ("perTool", "mcpServers.NAME.breaker"),
@@ -115,7 +120,10 @@ const HOMES: &[(&str, &str)] = &[
     ("retry", "mcpServers.NAME"),
     ("serverName", "mcpServers.NAME.tls"),
     ("streamComment", "http"),
+    ("tenant", "identity"),
+    ("tenants", "mcpServers.NAME"),
     ("timeout", "mcpServers.NAME"),
+    ("tokenFile", "vault"),
     ("total", "mcpServers.NAME.timeout"),
     ("upstreamLimit", "mcpServers.NAME"),
     ("url", "mcpServers.NAME"),

@@ -4,6 +4,7 @@
 //! Not here: which keys there are (`read`, `read_server`).
 
 use crate::config::limits;
+use crate::config::problem::Place;
 use crate::config::problem::nearest;
 use crate::config::problem::quoted;
 use crate::config::reader::Reader;
@@ -53,6 +54,11 @@ impl<'n> Table<'n> {
 
     pub fn has(&self, key: &str) -> bool {
         self.entries.iter().any(|entry| entry.key == key)
+    }
+
+    /// Where the key stands, if the operator wrote it.
+    pub fn place(&self, key: &str) -> Option<Place> {
+        self.entries.iter().find(|entry| entry.key == key).map(|entry| entry.key_place)
     }
 
     /// Drops a key that another report already covers.

@@ -4,28 +4,41 @@
 //! blocking pool or has a plain thread of its own (the writer of records, the watcher of files).
 
 mod admin;
+mod catalogue;
+mod credentials;
+mod decisions;
+mod errand;
+mod fetch;
 mod gauges;
+mod introspect;
 mod keys;
 pub mod kills;
 pub mod logging;
 mod probe;
 mod process;
+mod questions;
 mod reload;
 mod resolve;
+mod seal;
 mod signals;
 mod state;
 pub mod store;
+#[cfg(test)]
+mod stub;
 mod systemd;
 mod tidy;
+mod token_keys;
 mod watch;
 mod writer;
 
 use crate::config::limits;
+use crate::control::catalogue::CatalogueKeeper;
 use crate::control::probe::Prober;
 use crate::control::reload::Reloader;
 use crate::control::resolve::Resolver;
 use crate::control::signals::EndSignals;
 use crate::control::state::State;
+use crate::control::token_keys::TokenKeyKeeper;
 use crate::control::watch::Watcher;
 use crate::handoff::Phase;
 use crate::handoff::Shared;
@@ -177,6 +190,11 @@ fn run(
         parts.spawn(keys::keep_last_used(Arc::clone(state)));
         parts.spawn(store::keep_quotas(Arc::clone(state)));
         parts.spawn(tidy::keep_tidy(Arc::clone(state)));
+        let (key_asked, keys_asked) = mpsc::channel(limits::QUESTION_RING);
+        parts.spawn(TokenKeyKeeper::new(Arc::clone(state)).run(keys_asked));
+        let (catalogue_asked, catalogues_asked) = mpsc::channel(limits::QUESTION_RING);
+        parts.spawn(CatalogueKeeper::new(Arc::clone(state)).run(catalogues_asked));
+        parts.spawn(questions::serve(Arc::clone(state), key_asked, catalogue_asked));
         parts.spawn(Prober::new(Arc::clone(state)).run());
         parts.spawn(systemd::feed_watchdog(Arc::clone(state)));
         parts.spawn(free_replaced_parts(Arc::clone(state)));

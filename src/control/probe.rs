@@ -5,14 +5,15 @@
 //! of its own, so that no two of its probes overlap and a slow one holds up nobody else. A task follows the plan: it
 //! looks its instance up by name before each probe, and ends when it is not found.
 
-mod dialogue;
-mod link;
+pub(in crate::control) mod dialogue;
+pub(in crate::control) mod link;
 #[cfg(test)]
-mod tests;
+pub(in crate::control) mod tests;
 
 use crate::base::clock;
 use crate::base::clock::Moment;
 use crate::config::limits;
+use crate::config::plan::Endpoint;
 use crate::config::plan::EraChoice;
 use crate::config::plan::Plan;
 use crate::config::plan::Server;
@@ -109,6 +110,16 @@ impl Identity {
     }
 }
 
+/// The addresses of an endpoint's name, as far as they are known; none where it has no name.
+pub(in crate::control) fn addresses(state: &State, endpoint: &Endpoint) -> Arc<[SocketAddr]> {
+    match &endpoint.transport {
+        Transport::Name { key, .. } => {
+            state.shared.addresses.load().by_name.get(key).cloned().unwrap_or_default()
+        }
+        Transport::Address(_) | Transport::Unix(_) => Arc::default(),
+    }
+}
+
 /// One instance's task. Gives its identity back when the plan has it no more.
 async fn keep_probing(state: Arc<State>, identity: Identity) -> Identity {
     let mut changed = state.plan_changed.subscribe();
@@ -159,13 +170,8 @@ async fn probe(state: &State, identity: &Identity, learned: &mut Learned) {
     let plan = state.plan();
     let Some((server, health, index)) = identity.find(&plan) else { return };
     let Some(endpoint) = server.instances.get(index) else { return };
-    let addresses: Arc<[SocketAddr]> = match &endpoint.transport {
-        Transport::Name { key, .. } => {
-            state.shared.addresses.load().by_name.get(key).cloned().unwrap_or_default()
-        }
-        Transport::Address(_) | Transport::Unix(_) => Arc::default(),
-    };
-    let mut dialogue = Dialogue::new(Target { server, endpoint, addresses: &addresses });
+    let addresses = addresses(state, endpoint);
+    let mut dialogue = Dialogue::new(Target { server, endpoint, addresses: &addresses, shown: &[] });
     let patience = Duration::from_millis(health.timeout_ms);
     let asked = match server.era {
         EraChoice::Auto => learned.era(&plan).unwrap_or(EraChoice::Auto),

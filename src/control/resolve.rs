@@ -8,8 +8,8 @@ use crate::config::limits;
 use crate::config::plan::Transport;
 use crate::control::state::State;
 use crate::handoff::Addresses;
+use crate::handoff::Answer;
 use crate::handoff::Asked;
-use crate::handoff::Letter;
 use crate::handoff::Question;
 use ahash::HashMap;
 use ahash::HashSet;
@@ -119,8 +119,11 @@ impl Resolver {
     fn take_questions(&mut self) {
         // Bounded, so that a flood of questions cannot hold this thread.
         for _ in 0..limits::QUESTION_RING {
-            let Some(Question { worker, ticket, what }) = self.state.shared.next_question() else { return };
-            let Asked::Resolve { host, port, key } = what;
+            let Some(question) = self.state.shared.next_question() else { return };
+            let Question { worker, ticket, what: Asked::Resolve { host, port, key } } = question else {
+                self.state.hand_on(question);
+                continue;
+            };
             if self.state.shared.addresses.load().by_name.contains_key(&key) {
                 self.answer(worker, ticket, true);
                 continue;
@@ -186,11 +189,7 @@ impl Resolver {
     }
 
     fn answer(&self, worker: usize, ticket: u64, known: bool) {
-        let Some(post) = self.state.shared.posts.get(worker) else { return };
-        if post.mailbox.post(Letter::Answered { ticket, known }).is_err() {
-            // The asker's own deadline ends its wait.
-            self.state.answers_lost.add(1);
-        }
+        self.state.reply(worker, ticket, Answer::Known(known));
     }
 }
 
@@ -203,6 +202,7 @@ fn same_set(old: &[SocketAddr], new: &[SocketAddr]) -> bool {
 mod tests {
     use super::*;
     use crate::control::tests::state;
+    use crate::handoff::Letter;
     use std::cell::RefCell;
 
     fn addresses(text: &str) -> Vec<SocketAddr> {
@@ -229,7 +229,7 @@ mod tests {
 
     fn letter(resolver: &Resolver) -> Option<(u64, bool)> {
         match resolver.state.shared.posts[0].mailbox.take() {
-            Some(Letter::Answered { ticket, known }) => Some((ticket, known)),
+            Some(Letter::Answered { ticket, answer: Answer::Known(known) }) => Some((ticket, known)),
             _ => None,
         }
     }
@@ -319,7 +319,7 @@ mod tests {
             while answer.borrow().is_none() {
                 tokio::task::yield_now().await;
                 *answer.borrow_mut() = match state.shared.posts[0].mailbox.take() {
-                    Some(Letter::Answered { ticket, known }) => Some((ticket, known)),
+                    Some(Letter::Answered { ticket, answer: Answer::Known(known) }) => Some((ticket, known)),
                     _ => None,
                 };
             }

@@ -9,7 +9,14 @@ use crate::base::clock;
 use crate::base::counter::Counter;
 use crate::config::limits;
 use crate::config::plan::Plan;
+use crate::control::credentials::Credentials;
+use crate::control::decisions::Decisions;
+use crate::control::fetch::Fetcher;
+use crate::control::resolve;
 use crate::control::store::Keeper;
+use crate::handoff::Answer;
+use crate::handoff::Letter;
+use crate::handoff::Question;
 use crate::handoff::Shared;
 use crate::telemetry::expose::ProcessFacts;
 use crate::telemetry::family::Families;
@@ -23,6 +30,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use tokio::sync::Notify;
 use tokio::sync::Semaphore;
+use tokio::sync::mpsc;
 use tokio::sync::watch;
 
 /// Shared by the tasks of the side thread, the writer and the admin listener.
@@ -55,14 +63,28 @@ pub(crate) struct State {
     pub(crate) kills_turn: tokio::sync::Mutex<()>,
     /// What control counts as workers do. Written by the side thread only.
     pub(crate) families: Families,
+    /// Asks services that the gateway needs.
+    pub(crate) fetcher: Fetcher,
+    /// What servers are shown of callers.
+    pub(crate) credentials: Credentials,
+    pub(crate) decisions: Decisions,
     keeper: Mutex<Keeper>,
+    /// Questions that take time, from whoever hears the bell to whoever answers.
+    asked: mpsc::Sender<Question>,
+    questions: Mutex<Option<mpsc::Receiver<Question>>>,
     graveyard: Mutex<Vec<Arc<dyn Any + Send + Sync>>>,
 }
 
 impl State {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        let (asked, questions) = mpsc::channel(limits::QUESTION_RING);
         Self {
+            asked,
+            questions: Mutex::new(Some(questions)),
             families: Families::new(limits::SERIES_MAX),
+            fetcher: Fetcher::new(resolve::system),
+            credentials: Credentials::new(shared.plan.load().state_dir.as_deref()),
+            decisions: Decisions::default(),
             keeper: Mutex::new(Keeper::new(&shared.plan.load())),
             shared,
             started_unix_ms: clock::unix_millis(),
@@ -79,6 +101,27 @@ impl State {
             stop: Notify::new(),
             kills_turn: tokio::sync::Mutex::default(),
             graveyard: Mutex::default(),
+        }
+    }
+
+    /// Hands a question on to whoever answers it; a full channel leaves it to the asker's deadline.
+    pub(crate) fn hand_on(&self, question: Question) {
+        if self.asked.try_send(question).is_err() {
+            self.answers_lost.add(1);
+        }
+    }
+
+    /// The questions that were handed on; the first one to ask gets them.
+    pub(crate) fn questions(&self) -> Option<mpsc::Receiver<Question>> {
+        self.questions.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Tells a worker what it asked.
+    pub(crate) fn reply(&self, worker: usize, ticket: u64, answer: Answer) {
+        let Some(post) = self.shared.posts.get(worker) else { return };
+        if post.mailbox.post(Letter::Answered { ticket, answer }).is_err() {
+            // The asker's own deadline ends its wait.
+            self.answers_lost.add(1);
         }
     }
 

@@ -10,8 +10,10 @@ use crate::config::reader;
 use crate::config::replace::beside;
 use crate::config::replace::replace;
 use crate::control::kills;
+use crate::control::seal;
 use crate::control::state::State;
 use crate::handoff::Shared;
+use crate::mcp::sealed::SealKeys;
 use crate::policy::kills::Kills;
 use crate::policy::limits::Counters;
 use crate::policy::limits::keys::Keys;
@@ -32,6 +34,8 @@ const MAGIC: &[u8; 16] = b"ringgate-quota-1";
 pub struct Kept {
     kills: Kills,
     used: Used,
+    /// None: the plan names keys, or has no state directory.
+    seal: Option<SealKeys>,
 }
 
 /// What of quotas and token counts was used, under keys that these seeds make.
@@ -49,9 +53,9 @@ struct Used {
 /// set aside and told, and begin anew.
 pub fn open(plan: &Plan) -> Result<Kept, String> {
     let Some(directory) = &plan.state_dir else {
-        return Ok(Kept { kills: Kills::default(), used: Used::nothing() });
+        return Ok(Kept { kills: Kills::default(), used: Used::nothing(), seal: None });
     };
-    Ok(Kept { kills: kills::load(directory)?, used: read(&directory.join(FILE))? })
+    Ok(Kept { kills: kills::load(directory)?, used: read(&directory.join(FILE))?, seal: seal::open(plan)? })
 }
 
 impl Kept {
@@ -63,6 +67,9 @@ impl Kept {
     /// Puts it where workers find it; before they serve. `shared` was made with [`Self::keys`].
     pub fn give_to(self, shared: &Shared) {
         shared.kills.store(Arc::new(self.kills));
+        if let Some(keys) = self.seal {
+            shared.seal_keys.store(Arc::new(keys));
+        }
         self.used.give_to(&shared.limits);
     }
 }

@@ -8,10 +8,12 @@
 
 pub mod chunked;
 pub mod fields;
+pub mod frames;
 #[doc(hidden)]
 pub mod fuzz;
 mod head;
 pub mod host;
+pub mod http2;
 pub mod request;
 pub mod response;
 pub mod sse;

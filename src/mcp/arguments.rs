@@ -45,6 +45,12 @@ pub fn look(body: &[u8]) -> Weight {
     serde_json::from_slice(body).map_or_else(|_| Weight::default(), |message: Message<'_>| message.weight())
 }
 
+/// `params.arguments` of one message, as they were written. None: it has none, or cannot be read.
+pub fn of(message: &[u8]) -> Option<&str> {
+    let message: Message<'_> = serde_json::from_slice(message).ok()?;
+    message.params?.arguments.map(RawValue::get)
+}
+
 impl Message<'_> {
     fn weight(self) -> Weight {
         let Some(params) = self.params else { return Weight::default() };

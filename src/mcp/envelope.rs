@@ -7,6 +7,7 @@ use crate::base::fault::Fault;
 use crate::base::text::Text;
 use crate::mcp::reading;
 use crate::mcp::scratch::Scratch;
+use crate::mcp::skipper;
 use std::ops::Range;
 
 /// The revision that modern requests name (MCP 2026-07-28).
@@ -183,6 +184,11 @@ pub fn inspect_each(
 /// Whether a body can only be a batch, if it is anything.
 pub fn may_be_batch(body: &[u8]) -> bool {
     reading::first(body) == Some(b'[')
+}
+
+/// The messages of a batch that passed [`inspect_each`], in order, as they were written.
+pub fn elements(body: &[u8]) -> impl Iterator<Item = &[u8]> {
+    skipper::elements(body)
 }
 
 /// The raw bytes of a readable id (a string or an integer, at the top level, unambiguous), for a refusal;

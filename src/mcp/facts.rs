@@ -172,6 +172,14 @@ fn folds_to(level: Level, key: &str) -> Spelling {
     level.keys().iter().find(same).map_or(Spelling::Foreign, |(_, key)| Spelling::Variant(*key))
 }
 
+/// Whether some reader takes `key` for `known`, which is ASCII and has no underscore: spelled so, equal after folding,
+/// or with its words apart (`resource_templates`), as readers do whose own fields are written so.
+pub(crate) fn is_alike(key: &str, known: &str) -> bool {
+    let mut folded = key.chars().filter(|character| *character != '_').map(fold);
+    let same = |byte: u8| matches!(folded.next(), Some(Some(other)) if other.eq_ignore_ascii_case(&byte));
+    known.bytes().all(same) && folded.next().is_none()
+}
+
 /// Simple case folding (Unicode CaseFolding.txt, C and S) onto ASCII: beside the letters themselves only
 /// the long s and the Kelvin sign fold there. The two Turkish letters do not, but readers that map to
 /// upper or to lower case, as Java's do, take them for `i`: no honest key has them.

@@ -3,6 +3,8 @@
 //!
 //! Not here: generating inputs. A broken promise panics; that is the point.
 
+mod lists;
+
 use crate::config::limits;
 use crate::mcp::answer::AnswerScan;
 use crate::mcp::answer::Form;
@@ -39,6 +41,13 @@ pub fn json_envelope(body: &[u8]) {
     readers_agree(body, &headers);
     well_formedness_is_serdes(body);
     id_is_readable(body);
+}
+
+/// Lists: nothing that is hidden comes out, and nothing else is other than it was; a stream passes alike however it is
+/// cut. The first bit picks a message or a stream.
+pub fn listing(bytes: &[u8]) {
+    let Some((first, body)) = bytes.split_first() else { return };
+    if first & 1 == 0 { lists::message(body) } else { lists::stream(body) }
 }
 
 /// Both readers, where both have a say, give the same answer.

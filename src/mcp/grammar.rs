@@ -56,10 +56,12 @@ impl<'b> Cursor<'b> {
         Self { bytes, at }
     }
 
+    #[inline(always)]
     pub(crate) fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
 
+    #[inline(always)]
     pub(crate) fn space(&mut self) {
         while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
             self.at += 1;
@@ -153,10 +155,12 @@ impl<'b> Cursor<'b> {
         }
     }
 
+    #[inline(always)]
     pub(crate) fn key(&mut self) -> Result<Shape, Broken> {
         if self.peek() == Some(b'"') { self.string() } else { Err(Broken::Syntax) }
     }
 
+    #[inline(always)]
     pub(crate) fn colon(&mut self) -> Result<(), Broken> {
         self.space();
         if self.peek() != Some(b':') {
@@ -186,6 +190,7 @@ impl<'b> Cursor<'b> {
         Ok(shape)
     }
 
+    #[inline(always)]
     fn string(&mut self) -> Result<Shape, Broken> {
         let mut shape = Shape::Plain;
         self.at += 1;
@@ -259,26 +264,46 @@ impl<'b> Cursor<'b> {
     }
 }
 
-/// Length of the prefix without quote, backslash or control character; eight bytes a step.
+/// Length of the prefix without quote, backslash or control character. Most strings are short: they are searched by
+/// words, without a call; longer ones by blocks that fill wide registers.
+#[inline(always)]
 fn plain_prefix(bytes: &[u8]) -> usize {
+    const SHORT_BYTES: usize = 32;
+    let (short, long) = bytes.split_at(bytes.len().min(SHORT_BYTES));
+    let len = by_words(short);
+    if len < SHORT_BYTES { len } else { len + by_blocks(long) }
+}
+
+#[inline(never)]
+fn by_blocks(bytes: &[u8]) -> usize {
+    let (blocks, rest) = bytes.as_chunks::<32>();
+    let is_plain = |block: &[u8; 32]| !block.iter().fold(false, |found, byte| found | is_special(byte));
+    let plain = blocks.iter().take_while(|block| is_plain(block)).count();
+    plain * 32 + by_words(blocks.get(plain).map_or(rest, |block| block))
+}
+
+#[inline(always)]
+fn by_words(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::from_ne_bytes([1; 8]);
     const HIGHS: u64 = ONES << 7;
-    let is_special = |byte: &u8| matches!(*byte, b'"' | b'\\' | 0..0x20);
-    let (words, _) = bytes.as_chunks::<8>();
-    let mut len = 0;
-    for word in words {
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
         let word = u64::from_le_bytes(*word);
-        // Hacker's Delight 6-1: the high bit of each byte that is zero after the mask; bytes above a hit
-        // may be wrong, so that the exact place is looked for byte by byte.
+        // Hacker's Delight 6-1: the high bit of each byte that is zero after the mask. Bytes above a hit may be wrong,
+        // the lowest hit is right.
         let zero = |x: u64| x.wrapping_sub(ONES) & !x & HIGHS;
         let quote = zero(word ^ (ONES * b'"' as u64));
         let backslash = zero(word ^ (ONES * b'\\' as u64));
         let control = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
-        if quote | backslash | control != 0 {
-            break;
+        let found = quote | backslash | control;
+        if found != 0 {
+            return index * 8 + (found.trailing_zeros() / 8) as usize;
         }
-        len += 8;
     }
-    let rest = bytes.get(len..).unwrap_or_default();
-    len + rest.iter().position(is_special).unwrap_or(rest.len())
+    bytes.len() - rest.len() + rest.iter().position(is_special).unwrap_or(rest.len())
+}
+
+#[inline(always)]
+fn is_special(byte: &u8) -> bool {
+    (*byte == b'"') | (*byte == b'\\') | (*byte < 0x20)
 }

@@ -9,10 +9,15 @@
 
 pub mod answer;
 pub mod arguments;
+pub mod catalogue;
+pub mod consent;
 pub mod envelope;
 pub mod fuzz;
+pub mod listing;
 pub mod refusal;
 pub mod scratch;
+pub mod sealed;
+pub mod target;
 
 mod facts;
 pub(crate) mod grammar;

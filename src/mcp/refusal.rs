@@ -17,6 +17,14 @@ pub struct Denial {
     pub retry_ms: Option<u64>,
     /// An HTTP status in place of the fault's own (injected faults).
     pub status: Option<u16>,
+    /// The value of `WWW-Authenticate`; empty: a plain one where the fault asks for credentials.
+    pub challenge: String,
+    /// Why the server does not take a credential, in a word; empty: that is not what happened.
+    pub cause: &'static str,
+    /// Where the caller can consent; empty: nowhere.
+    pub consent_url: String,
+    /// The caller is asked to go there (2026-07-28, multi round-trip requests), and repeats the call then.
+    pub elicits: bool,
 }
 
 impl Denial {
@@ -29,6 +37,9 @@ impl Denial {
             retry_ms: u64::from(form.retry_after_seconds) * 1_000,
         };
         let Some(denial) = denial else { return wire };
+        if denial.elicits {
+            return Wire { status: 200, code: 0, retry_ms: 0 };
+        }
         let (status, code) = match denial.status {
             Some(status) => (status, -33_000 - i32::from(status)),
             None => (wire.status, wire.code),
@@ -75,16 +86,32 @@ pub fn render(out: &mut Vec<u8>, fault: Fault, denial: Option<&Denial>, caller: 
         out.extend_from_slice(id);
         out.push(b',');
     }
+    if let Some(denial) = denial.filter(|denial| denial.elicits) {
+        return elicit(out, denial);
+    }
     out.extend_from_slice(b"\"error\":{\"code\":");
     out.extend_from_slice(itoa::Buffer::new().format(wire.code).as_bytes());
     out.extend_from_slice(b",\"message\":");
     let message = denial.map(|denial| &*denial.message).filter(|message| !message.is_empty());
     string(out, message.unwrap_or(fault.detail));
+    if matches!(fault.kind, Kind::Unknown | Kind::UnknownResource) {
+        // Nothing that tells a hidden one from one that does not exist.
+        out.extend_from_slice(b"}}");
+        return;
+    }
     out.extend_from_slice(b",\"data\":{\"reason\":");
     string(out, fault.wire().reason);
     if let Some(denial) = denial.filter(|denial| !denial.rule.is_empty()) {
         out.extend_from_slice(b",\"rule\":");
         string(out, &denial.rule);
+    }
+    if let Some(denial) = denial {
+        for (key, value) in [(&b",\"cause\":"[..], denial.cause), (b",\"url\":", &denial.consent_url)] {
+            if !value.is_empty() {
+                out.extend_from_slice(key);
+                string(out, value);
+            }
+        }
     }
     if wire.retry_ms > 0 {
         out.extend_from_slice(b",\"retryAfterMs\":");
@@ -98,6 +125,18 @@ pub fn render(out: &mut Vec<u8>, fault: Fault, denial: Option<&Denial>, caller: 
         out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
     }
     out.extend_from_slice(b"\"}}}");
+}
+
+/// A result that asks the caller to open a page (2026-07-28, elicitation, "URL mode").
+fn elicit(out: &mut Vec<u8>, denial: &Denial) {
+    out.extend_from_slice(
+        b"\"result\":{\"resultType\":\"input_required\",\"inputRequests\":{\"consent\":{\"method\":\"elicitation/create\",\
+          \"params\":{\"mode\":\"url\",\"message\":",
+    );
+    string(out, &denial.message);
+    out.extend_from_slice(b",\"url\":");
+    string(out, &denial.consent_url);
+    out.extend_from_slice(b"}}}}}");
 }
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
@@ -186,7 +225,7 @@ mod tests {
             message: "Later, by `x`.".into(),
             rule: "limits.x".into(),
             retry_ms: Some(1_001),
-            status: None,
+            ..Denial::default()
         };
         let fault = Fault::new(Kind::RateLimited, "Later.");
         let wire = Denial::wire(Some(&denial), fault);

@@ -111,6 +111,26 @@ impl<'b> Batch<'b> {
     }
 }
 
+/// The messages of a batch that [`read`] found to be well-formed, as they were written.
+pub(crate) fn elements(body: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let bracket = body.iter().position(|byte| *byte == b'[').map_or(body.len(), |bracket| bracket + 1);
+    let mut cursor = Cursor::new(body, bracket);
+    std::iter::from_fn(move || {
+        cursor.space();
+        if cursor.peek()? == b']' {
+            return None;
+        }
+        let start = cursor.at;
+        cursor.value(1).ok()?;
+        let element = body.get(start..cursor.at);
+        cursor.space();
+        if cursor.peek() == Some(b',') {
+            cursor.at += 1;
+        }
+        element
+    })
+}
+
 struct Skipper<'b, 'k> {
     text: &'b str,
     cursor: Cursor<'b>,

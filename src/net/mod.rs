@@ -8,3 +8,4 @@ pub mod ring;
 pub mod runtime;
 pub mod stream;
 pub mod ticker;
+pub mod tls;

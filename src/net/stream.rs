@@ -14,8 +14,12 @@ use crate::base::buffer::Buffers;
 use crate::base::clock;
 use crate::base::clock::Moment;
 use crate::base::sys;
+use crate::base::sys::Direction;
 use crate::base::sys::Queue;
 use crate::net::ring::port::Port;
+use crate::net::runtime;
+use crate::net::runtime::Driver;
+use crate::net::tls::Tls;
 use monoio::buf::SliceMut;
 use monoio::io::AsyncReadRent;
 use monoio::net::TcpStream;
@@ -24,17 +28,11 @@ use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::fd::RawFd;
-use std::pin::Pin;
-use std::task::Context;
-use std::task::Poll;
+use std::os::unix::net::UnixStream as StdUnixStream;
 
 /// tokio's I/O traits as the runtime re-exports them; no tokio runtime is involved.
 use monoio::io::poll_io::AsyncRead;
 use monoio::io::poll_io::AsyncWrite;
-use monoio::io::poll_io::ReadBuf;
-
-/// A TLS session over a plain socket.
-pub type TlsStream = tokio_rustls::client::TlsStream<monoio::net::tcp::stream_poll::TcpStreamPoll>;
 
 /// A plain socket: of the ring, where the worker has one, else of the runtime.
 pub struct Plain {
@@ -50,8 +48,13 @@ enum Socket {
 
 pub enum Stream {
     Plain(Plain),
-    Tls(Box<TlsStream>, RawFd),
+    Tls(Tls),
 }
+
+/// A socket or session that is asked until it is ready, for a protocol that drives its I/O itself.
+pub trait PollIo: AsyncRead + AsyncWrite + Unpin {}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin> PollIo for Io {}
 
 /// A write that ended before its last byte.
 #[derive(Debug)]
@@ -78,7 +81,25 @@ impl Stream {
         Self::Plain(Plain { port, socket })
     }
 
-    /// The socket itself, for a TLS session over it; none where it is no TCP socket.
+    /// Two connected ends within this worker, with room for `bytes` each way in the kernel. The first is of the
+    /// runtime, the second of the ring where there is one: with both on the ring, what one end does while the ring is
+    /// turned is news for the other that no bell tells, and waits for the next tick.
+    ///
+    /// # Errors
+    /// Where no descriptor is free.
+    pub fn pair(bytes: usize) -> io::Result<(Self, Self)> {
+        let one = |socket: StdUnixStream| {
+            socket2::SockRef::from(&socket).set_send_buffer_size(bytes)?;
+            // The ring waits by itself only on blocking descriptors; epoll needs the opposite.
+            socket.set_nonblocking(runtime::current() == Driver::Epoll)?;
+            UnixStream::from_std(socket)
+        };
+        let (first, second) = StdUnixStream::pair()?;
+        let first = Self::Plain(Plain { port: None, socket: Socket::Unix(one(first)?) });
+        Ok((first, Self::from(one(second)?)))
+    }
+
+    /// The socket itself, for a session over it; none where it is no TCP socket.
     pub fn into_tcp(self) -> Option<TcpStream> {
         match self {
             Self::Plain(Plain { socket: Socket::Tcp(socket), .. }) => Some(socket),
@@ -86,22 +107,34 @@ impl Stream {
         }
     }
 
+    /// # Errors
+    /// Where the runtime does not take the socket; `Unsupported` for a Unix socket.
+    pub fn into_poll_io(self) -> io::Result<Box<dyn PollIo>> {
+        match self {
+            Self::Tls(tls) => Ok(tls.into_session()),
+            plain => {
+                let socket = plain.into_tcp().ok_or(io::ErrorKind::Unsupported)?;
+                Ok(Box::new(socket.try_into_poll_io().map_err(|(error, _)| error)?))
+            }
+        }
+    }
+
     fn port(&self) -> Option<&Port> {
         match self {
             Self::Plain(plain) => plain.port.as_ref(),
-            Self::Tls(..) => None,
+            Self::Tls(_) => None,
         }
     }
 
     pub fn fd(&self) -> RawFd {
         match self {
             Self::Plain(plain) => plain.socket.fd(),
-            Self::Tls(_, fd) => *fd,
+            Self::Tls(tls) => tls.fd(),
         }
     }
 
     /// The next bytes, in a small buffer of the pool; none at the end. No buffer is held while nothing comes,
-    /// and nothing is lost where the wait is dropped, but by TLS, whose session is read with its buffer.
+    /// and nothing is lost where the wait is dropped.
     ///
     /// # Errors
     /// The socket's.
@@ -111,13 +144,15 @@ impl Stream {
         }
         let room = buffers.room();
         loop {
-            self.readable().await?;
+            match self {
+                Self::Plain(plain) => plain.socket.readable().await?,
+                Self::Tls(tls) => tls.readable().await?,
+            }
             let mut buffer = buffers.small();
             let count = match self {
                 Self::Plain(plain) => sys::receive_now(plain.socket.fd(), &mut buffer[room.clone()]),
-                Self::Tls(stream, _) => {
-                    std::future::poll_fn(|cx| poll_read(stream, cx, &mut buffer[room.clone()])).await
-                }
+                // What was waited for is there.
+                Self::Tls(tls) => tls.read(&mut buffer[room.clone()]).await,
             };
             if let Ok(count @ 1..) = count {
                 let (start, end, at) = (room.start, room.start + count, clock::now());
@@ -166,11 +201,7 @@ impl Stream {
                 let (result, slice) = stream.read(SliceMut::new(buffer, range.start, range.end)).await;
                 (result, slice.into_inner())
             }
-            Self::Tls(stream, _) => {
-                let result =
-                    std::future::poll_fn(|cx| poll_read(stream, cx, &mut buffer[range.clone()])).await;
-                (result, buffer)
-            }
+            Self::Tls(tls) => (tls.read(&mut buffer[range]).await, buffer),
         }
     }
 
@@ -184,8 +215,8 @@ impl Stream {
             let (result, buffer) = port.send(buffer, range).await;
             return (whole(result, length).map(|_| ()), buffer);
         }
-        if matches!(self, Self::Tls(..)) {
-            let result = self.write_all(&buffer[range.clone()]).await;
+        if let Self::Tls(tls) = self {
+            let result = tls.write_all(&buffer[range.clone()]).await;
             // What a session has encrypted may have left.
             return (result.map_err(|error| Cut { written: range.len(), error }), buffer);
         }
@@ -243,33 +274,37 @@ impl Stream {
     /// # Errors
     /// `BrokenPipe`, `ConnectionReset` where the peer has gone; what was written before is not known to it.
     pub async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if let Self::Tls(tls) = self {
+            return tls.write_all(bytes).await;
+        }
         self.settle().await?;
         let mut rest = bytes;
         while !rest.is_empty() {
-            let written = if let Self::Tls(stream, _) = self {
-                std::future::poll_fn(|cx| Pin::new(&mut **stream).poll_write(cx, rest)).await
-            } else {
-                sys::send_now(self.fd(), rest)
-            };
-            match written {
+            match sys::send_now(self.fd(), rest) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.writable().await?,
                 written => rest = rest.get(written?..).unwrap_or_default(),
             }
         }
-        if let Self::Tls(stream, _) = self {
-            std::future::poll_fn(|cx| Pin::new(&mut **stream).poll_flush(cx)).await?;
-        }
         Ok(())
     }
 
-    /// Writes what the kernel takes now; never waits. TLS takes nothing this way, nor does a socket on which
-    /// something written behind is still under way.
+    /// Ends our side once what was written has left; over TLS it is said (RFC 8446 section 6.1), so that the peer
+    /// can tell a whole answer from a cut one.
+    pub fn end(&mut self) {
+        match self {
+            Self::Plain(plain) => sys::shut(plain.socket.fd(), Direction::Write),
+            Self::Tls(tls) => tls.end(),
+        }
+    }
+
+    /// Writes what the kernel, or a client's TLS session, takes now; never waits. A socket on which something written
+    /// behind is still under way takes nothing.
     ///
     /// # Errors
     /// `WouldBlock` where nothing fits, else the socket's error.
-    pub fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
+    pub fn write_now(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Self::Tls(..) => Err(io::ErrorKind::WouldBlock.into()),
+            Self::Tls(tls) => tls.write_now(bytes),
             plain if plain.port().is_some_and(Port::is_sending) => Err(io::ErrorKind::WouldBlock.into()),
             plain => sys::send_now(plain.fd(), bytes),
         }
@@ -286,8 +321,8 @@ impl Stream {
         }
         match self {
             Self::Plain(plain) => plain.socket.readable().await,
-            // What a TLS session has buffered is invisible to the socket: the caller must read instead.
-            Self::Tls(..) => Ok(()),
+            // What a session holds is invisible to the socket: whoever may meet TLS receives instead.
+            Self::Tls(_) => Ok(()),
         }
     }
 
@@ -298,7 +333,8 @@ impl Stream {
     pub async fn writable(&self) -> io::Result<()> {
         match self {
             Self::Plain(plain) => plain.socket.writable().await,
-            Self::Tls(..) => Ok(()),
+            // A session waits by itself.
+            Self::Tls(_) => Ok(()),
         }
     }
 }
@@ -341,14 +377,5 @@ async fn retry<F: Future<Output = io::Result<()>>>(mut wait: impl FnMut() -> F) 
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             other => return other,
         }
-    }
-}
-
-fn poll_read(stream: &mut TlsStream, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
-    let mut into = ReadBuf::new(into);
-    match Pin::new(stream).poll_read(cx, &mut into) {
-        Poll::Ready(Ok(())) => Poll::Ready(Ok(into.filled().len())),
-        Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-        Poll::Pending => Poll::Pending,
     }
 }

@@ -6,24 +6,34 @@
 //! Not here: parsing and checking (`config::expression`), and what an error means for a rule: in a limit no
 //! match, in a `deny` a match.
 
+mod attributes;
 mod evaluate;
 mod function;
 mod json;
 mod patterns;
+mod possible;
 mod value;
 
 #[cfg(test)]
 mod tests;
 
 use crate::config::expression::Expression;
+use crate::config::labels::Labels;
 use crate::config::limits;
+use crate::mcp::catalogue::Annotations;
+use crate::mcp::catalogue::Catalogue;
+use crate::policy::claims::Claims;
 use crate::policy::expression::evaluate::Evaluation;
 use crate::policy::expression::value::Value;
+use crate::policy::identity::Caller;
 use std::fmt::{self, Display, Formatter};
 use std::hash::Hasher;
 use std::net::IpAddr;
+use std::net::Ipv4Addr;
 
 pub use patterns::Patterns;
+pub use possible::Known;
+pub use possible::Possible;
 
 /// What a call offers to expressions.
 #[derive(Clone, Copy, Debug)]
@@ -31,10 +41,14 @@ pub struct Variables<'a> {
     pub principal: &'a str,
     pub roles: &'a [Box<str>],
     pub tenant: &'a str,
+    pub claims: &'a Claims,
     pub method: &'a str,
     pub server: &'a str,
     /// The tool's own name, without its server's; empty where the call is none of a tool.
     pub tool: &'a str,
+    /// What the server offers, where that is known.
+    pub catalogue: Option<&'a Catalogue>,
+    pub labels: &'a Labels,
     /// `params.name` of the message as the caller wrote it, unescaped. None: it has none.
     pub name: Option<&'a str>,
     /// The address of the peer.
@@ -45,10 +59,38 @@ pub struct Variables<'a> {
     pub body: &'a [u8],
 }
 
+impl<'a> Variables<'a> {
+    /// Those that say something of a caller and of no call; the others may not be asked for ([`Known::Caller`]).
+    pub fn of_caller(caller: &'a Caller) -> Self {
+        Self {
+            principal: &caller.name,
+            roles: &caller.roles,
+            tenant: &caller.tenant,
+            claims: &caller.claims,
+            method: "",
+            server: "",
+            tool: "",
+            catalogue: None,
+            labels: Labels::NONE,
+            name: None,
+            source: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            now: 0,
+            body: b"{}",
+        }
+    }
+
+    /// A tool that the catalogue does not know is what a tool without hints is.
+    fn annotations(&self) -> Annotations {
+        let known = self.catalogue.and_then(|catalogue| catalogue.tools.get(self.tool));
+        known.copied().unwrap_or_default()
+    }
+}
+
 /// One call, for all expressions that are evaluated for it.
 #[derive(Debug)]
 pub struct Scope<'a> {
     variables: Variables<'a>,
+    known: Known,
     patterns: &'a mut Patterns,
     /// None until an expression has asked for them.
     roles: Option<Value<'a>>,
@@ -59,7 +101,21 @@ pub struct Scope<'a> {
 impl<'a> Scope<'a> {
     /// `patterns` is the worker's.
     pub fn new(variables: Variables<'a>, patterns: &'a mut Patterns) -> Self {
-        Self { variables, patterns, roles: None, body: None }
+        Self::partly(variables, patterns, Known::Call)
+    }
+
+    /// Only these of the variables count.
+    pub fn partly(variables: Variables<'a>, patterns: &'a mut Patterns, known: Known) -> Self {
+        Self { variables, known, patterns, roles: None, body: None }
+    }
+
+    /// Another scope with the same patterns.
+    pub fn beside<'s>(&'s mut self, variables: Variables<'s>, known: Known) -> Scope<'s> {
+        Scope::partly(variables, self.patterns, known)
+    }
+
+    pub fn known(&self) -> Known {
+        self.known
     }
 
     fn roles(&mut self) -> Value<'a> {
@@ -103,9 +159,29 @@ pub enum EvaluationError {
 /// # Errors
 /// It cannot be evaluated, or what it yields is no bool.
 pub fn evaluate_condition(expression: &Expression, scope: &mut Scope<'_>) -> Result<bool, EvaluationError> {
-    match Evaluation::new(scope).evaluate(expression.root())? {
-        Value::Bool(holds) => Ok(holds),
-        _ => Err(EvaluationError::Type),
+    match consider(expression, scope)? {
+        Possible::TRUE => Ok(true),
+        Possible::FALSE => Ok(false),
+        // Something that it needs is unknown.
+        _ => Err(EvaluationError::Missing),
+    }
+}
+
+/// What a condition may come to, as far as the scope knows the call: one outcome where it knows all of it.
+///
+/// # Errors
+/// It cannot be evaluated, or what it yields is no bool, whatever is unknown.
+pub fn consider(expression: &Expression, scope: &mut Scope<'_>) -> Result<Possible, EvaluationError> {
+    Evaluation::new(scope).condition(expression.root())
+}
+
+/// The text that an expression makes of a caller alone, outside any call: its tenant. None where it cannot be
+/// evaluated, or its value is no text, or an empty one.
+pub fn of_caller(expression: &Expression, caller: &Caller, patterns: &mut Patterns) -> Option<Box<str>> {
+    let mut scope = Scope::partly(Variables::of_caller(caller), patterns, Known::Caller);
+    match Evaluation::new(&mut scope).value(expression.root()) {
+        Ok(Value::Text(text)) if !text.is_empty() => Some(Box::from(&*text)),
+        _ => None,
     }
 }
 
@@ -120,7 +196,7 @@ pub fn evaluate_key(
     hasher: &mut impl Hasher,
 ) -> Result<(), EvaluationError> {
     let mut evaluation = Evaluation::new(scope);
-    let value = evaluation.evaluate(expression.root())?;
+    let value = evaluation.value(expression.root())?;
     value.feed(hasher, &mut evaluation.steps)
 }
 
@@ -129,7 +205,7 @@ pub fn evaluate_key(
 /// # Errors
 /// It cannot be evaluated.
 pub fn show_key(expression: &Expression, scope: &mut Scope<'_>) -> Result<String, EvaluationError> {
-    Ok(Evaluation::new(scope).evaluate(expression.root())?.to_string())
+    Ok(Evaluation::new(scope).value(expression.root())?.to_string())
 }
 
 /// What an evaluation may still do. One step is a call, an operator, a selection, an element that is visited,

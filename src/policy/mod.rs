@@ -2,8 +2,16 @@
 //!
 //! Not here: sockets, clocks, and who serves the call.
 
+pub mod access;
+pub mod certificate;
+pub mod claims;
+pub mod credential;
 pub mod decide;
 pub mod expression;
+pub mod external;
+pub mod fuzz;
 pub mod identity;
 pub mod kills;
 pub mod limits;
+pub mod resource;
+pub mod token;

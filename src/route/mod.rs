@@ -18,6 +18,7 @@ pub mod load;
 pub mod phase;
 
 use crate::base::clock::Moment;
+use crate::config::traffic::Pool;
 use crate::config::traffic::Traffic;
 use crate::route::balance::Choice;
 use crate::route::balance::Local;
@@ -98,6 +99,23 @@ impl Route<'_> {
             }
         }
         Err(choice.why_none(tried))
+    }
+
+    /// This instance and no other: the session of the call lives on it.
+    pub fn only(&self, index: usize, tried: &mut Tried, now: Moment) -> Result<Pick, NoRoute> {
+        let Self { traffic, cells, .. } = *self;
+        if tried.contains(index) {
+            return Err(NoRoute::AllTried);
+        }
+        let choice = Choice { traffic, cells, passed: *tried, now };
+        let instance = choice.instance(index).filter(|_| choice.is_in_rotation(index));
+        let instance = instance.ok_or(NoRoute::NoneHealthy)?;
+        let entry = enter(instance, cells.counts_flow, now)
+            .map_err(|refused| NoRoute::BreakerOpen { retry_ms: refused.retry_ms })?;
+        tried.insert(index);
+        let in_pool = |pool: &Pool| (pool.first..pool.first + pool.count).contains(&index);
+        let pool = traffic.pools.iter().position(in_pool).unwrap_or(0);
+        Ok(Pick { index, pool, entry })
     }
 }
 

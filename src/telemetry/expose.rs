@@ -86,6 +86,7 @@ const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'stat
 impl Family {
     const fn words(self) -> Words {
         match self {
+            Self::Denied => counter("ringgate_denied_total", &["rule"], "Refusals of each access rule."),
             Self::Limited => counter("ringgate_limited_total", &["limit"], "Refusals of each limit."),
             Self::LimitTableFull => counter(
                 "ringgate_limit_table_full_total",
@@ -121,6 +122,27 @@ impl Family {
                 "ringgate_wasted_seconds_total",
                 &["server"],
                 "Time that servers spent on answers that nobody waited for any more.",
+            ),
+            Self::TlsHandshakes => counter(
+                "ringgate_tls_handshakes_total",
+                &["outcome"],
+                "TLS handshakes with clients: full, resumed or failed.",
+            ),
+            Self::ExternalDecisions => counter(
+                "ringgate_external_decisions_total",
+                &["rule", "outcome"],
+                "Questions to external decision points by rule: `allow`, `deny`, or why there is no answer: `late`, \
+                 `unreachable`, `unreadable`.",
+            ),
+            Self::JwksRefreshes => counter(
+                "ringgate_jwks_refreshes_total",
+                &["issuer", "outcome"],
+                "Fetches of the signing keys of each issuer: `ok`, or `failed` and tried again.",
+            ),
+            Self::Introspections => counter(
+                "ringgate_introspections_total",
+                &["issuer", "outcome"],
+                "Tokens that each issuer was asked for: they were `active`, `inactive`, or asking `failed`.",
             ),
         }
     }

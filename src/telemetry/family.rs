@@ -9,6 +9,8 @@ use std::sync::OnceLock;
 /// What is counted; `expose` says it in words and names the labels in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
+    /// `rule`
+    Denied,
     /// `limit`
     Limited,
     /// None
@@ -25,10 +27,19 @@ pub enum Family {
     Tokens,
     /// `server`; nanoseconds
     Wasted,
+    /// `issuer`, `outcome`
+    JwksRefreshes,
+    /// `issuer`, `outcome`
+    Introspections,
+    /// `rule`, `outcome`
+    ExternalDecisions,
+    /// `outcome`
+    TlsHandshakes,
 }
 
 impl Family {
-    pub const ALL: [Self; Self::Wasted as usize + 1] = [
+    pub const ALL: [Self; Self::TlsHandshakes as usize + 1] = [
+        Self::Denied,
         Self::Limited,
         Self::LimitTableFull,
         Self::CelErrors,
@@ -37,6 +48,10 @@ impl Family {
         Self::Retries,
         Self::Tokens,
         Self::Wasted,
+        Self::JwksRefreshes,
+        Self::Introspections,
+        Self::ExternalDecisions,
+        Self::TlsHandshakes,
     ];
 }
 

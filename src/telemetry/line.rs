@@ -32,6 +32,9 @@ impl Lines {
             out.push(b'"');
         }
         text(out, b",\"principal\":\"", &record.principal);
+        if !record.actor.is_empty() {
+            text(out, b",\"actor\":\"", &record.actor);
+        }
         text(out, b",\"server\":\"", &record.server);
         text(out, b",\"method\":\"", &record.method);
         if !record.target.is_empty() {
@@ -54,6 +57,9 @@ impl Lines {
             out.extend_from_slice(b",\"reason\":\"");
             escape(out, record.reason.as_bytes());
             out.push(b'"');
+        }
+        if !record.rule.is_empty() {
+            text(out, b",\"rule\":\"", &record.rule);
         }
         if record.code != 0 {
             out.extend_from_slice(b",\"code\":");
@@ -180,7 +186,8 @@ mod tests {
         let record = Record {
             at_unix_ms: 1_795_254_715_042,
             trace_id: [0xab; 16],
-            principal: Text::new("agent-7"),
+            principal: Text::new("alice"),
+            actor: Text::new("agent-7"),
             server: Text::new("github"),
             method: Text::new("tools/call"),
             target: Text::new("list_issues"),
@@ -189,6 +196,7 @@ mod tests {
             status: 403,
             code: -33403,
             reason: "forbidden",
+            rule: Text::new("access.a"),
             bytes_in: 300,
             bytes_out: 512,
             total_ns: 1_234_567,
@@ -198,9 +206,9 @@ mod tests {
         };
         let expected = concat!(
             r#"{"ts":"2026-11-21T09:51:55.042Z","traceId":"abababababababababababababababab","#,
-            r#""principal":"agent-7","server":"github","method":"tools/call","tool":"list_issues","#,
+            r#""principal":"alice","actor":"agent-7","server":"github","method":"tools/call","tool":"list_issues","#,
             r#""revision":"2026-07-28","status":403,"outcome":"refused","reason":"forbidden","#,
-            r#""code":-33403,"bytesIn":300,"bytesOut":512,"latencyUs":1235,"upstreamUs":1000,"#,
+            r#""rule":"access.a","code":-33403,"bytesIn":300,"bytesOut":512,"latencyUs":1235,"upstreamUs":1000,"#,
             r#""ownUs":9,"worker":3}"#,
             "\n"
         );

@@ -69,10 +69,12 @@ impl Record {
     /// Empties the record without writing over texts that their lengths already hide.
     pub fn reset(&mut self) {
         self.principal.clear();
+        self.actor.clear();
         self.server.clear();
         self.method.clear();
         self.target.clear();
         self.revision.clear();
+        self.rule.clear();
         self.outcome = Outcome::Ok;
         self.trace_id = [0; 16];
         (self.at_unix_ms, self.status, self.code, self.reason, self.worker) = (0, 0, 0, "", 0);
@@ -87,7 +89,9 @@ pub struct Record {
     /// Milliseconds since the Unix epoch at which the request was whole.
     pub at_unix_ms: u64,
     pub trace_id: [u8; 16],
-    pub principal: Text<64>,
+    pub principal: Text<128>,
+    /// Who acted for the principal (RFC 8693, `act`); empty: it did itself.
+    pub actor: Text<128>,
     pub server: Text<32>,
     /// The JSON-RPC method, or the HTTP method where there is none.
     pub method: Text<48>,
@@ -102,6 +106,8 @@ pub struct Record {
     pub code: i32,
     /// Why the gateway refused or failed the call; empty if it did not.
     pub reason: &'static str,
+    /// The rule that refused it, as a place in the configuration; empty if none did.
+    pub rule: Text<80>,
     pub bytes_in: u64,
     pub bytes_out: u64,
     /// From the whole request to the last byte of the answer.

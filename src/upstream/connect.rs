@@ -4,10 +4,13 @@
 //! begins and shuts it down when the time is over, which ends the wait with an error.
 
 use crate::base::sys;
+use crate::config::limits;
 use crate::config::plan::Endpoint;
 use crate::config::plan::Transport;
 use crate::net::runtime;
 use crate::net::stream::Stream;
+use crate::net::tls::FairSocket;
+use crate::net::tls::Tls;
 use monoio::net::TcpStream;
 use monoio::net::UnixStream;
 use socket2::Domain;
@@ -15,7 +18,6 @@ use socket2::Socket;
 use socket2::Type;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
 use std::os::fd::RawFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -83,9 +85,10 @@ async fn secure(
 ) -> io::Result<Stream> {
     let (Some(name), Some(config)) = (&endpoint.tls_name, tls) else { return Ok(stream) };
     let Some(plain) = stream.into_tcp() else { return Err(io::ErrorKind::Unsupported.into()) };
-    let fd = plain.as_raw_fd();
     let plain = plain.try_into_poll_io().map_err(|(error, _)| error)?;
     let connector = tokio_rustls::TlsConnector::from(Arc::clone(config));
-    let session = connector.connect(name.clone(), plain).await?;
-    Ok(Stream::Tls(Box::new(session), fd))
+    let bounded = |session: &mut rustls::ClientConnection| {
+        session.set_buffer_limit(Some(limits::TLS_BUFFER_BYTES));
+    };
+    Ok(Stream::Tls(Tls::new(connector.connect_with(name.clone(), FairSocket::from(plain), bounded).await?)))
 }

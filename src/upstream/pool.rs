@@ -6,6 +6,7 @@ use crate::base::clock::Moment;
 use crate::base::sys::Queue;
 use crate::config::limits;
 use crate::config::plan::Endpoint;
+use crate::mcp::sealed;
 use crate::net::stream::Stream;
 use std::cell::Cell;
 use std::cell::RefCell;
@@ -15,6 +16,8 @@ use std::sync::Arc;
 
 pub struct Instance {
     pub endpoint: Endpoint,
+    /// What it is called in sealed tokens.
+    pub sealed_name: u32,
     pub tls: Option<Arc<rustls::ClientConfig>>,
     /// Newest last: the one used last is reused first, so that the others can age out.
     idle: RefCell<Vec<Idle>>,
@@ -44,8 +47,11 @@ pub struct Lease {
 
 impl Instance {
     pub fn new(endpoint: Endpoint, tls: Option<Arc<rustls::ClientConfig>>) -> Rc<Self> {
+        // One half says as much about one of a few instances.
+        let sealed_name = u32::try_from(sealed::name_of(&endpoint.label) >> 32).unwrap_or(u32::MAX);
         Rc::new(Self {
             endpoint,
+            sealed_name,
             tls,
             idle: RefCell::default(),
             open: Cell::new(0),
@@ -113,6 +119,10 @@ impl Instance {
 }
 
 impl Lease {
+    pub fn instance(&self) -> &Instance {
+        &self.instance
+    }
+
     /// Keeps the connection for the next call. Only for one whose answer was read exactly to its end and
     /// whose request was sent whole. False: enough are kept, and it was closed.
     pub fn give_back(self, now: Moment) -> bool {

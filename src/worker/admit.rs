@@ -4,6 +4,7 @@
 
 use crate::base::fault::Fault;
 use crate::base::fault::Kind;
+use crate::config::compile_auth;
 use crate::config::plan::ServerId;
 use crate::edge::host;
 use crate::http::fields;
@@ -20,19 +21,26 @@ use crate::mcp::envelope::Call;
 use crate::mcp::envelope::Era;
 use crate::mcp::envelope::HeaderValue;
 use crate::mcp::envelope::McpHeaders;
+use crate::mcp::refusal::Denial;
 use crate::mcp::trace;
+use crate::policy::certificate;
 use crate::policy::identity;
 use crate::policy::identity::Presented;
-use crate::policy::identity::Principal;
+use crate::policy::resource;
 use crate::telemetry::record::Called;
 use crate::worker::Worker;
 use crate::worker::adopted::Adopted;
 use crate::worker::adopted::ServerState;
 use crate::worker::allowance;
+use crate::worker::authenticate;
 use crate::worker::body::Body;
+use crate::worker::callers::Known as KnownCaller;
 use crate::worker::client::Client;
+use crate::worker::pages;
+use crate::worker::pages::Page;
 use crate::worker::state::Exchange;
 use std::net::IpAddr;
+use std::rc::Rc;
 
 /// The way in that a request took.
 pub struct Door {
@@ -45,6 +53,14 @@ impl Door {
         // The id was found in this very plan.
         &adopted.servers[self.server as usize]
     }
+}
+
+/// What a request is for.
+pub enum Entry {
+    Call(Door),
+    /// Somebody comes back from a token service.
+    Callback(RequestHead),
+    Page(RequestHead, Page),
 }
 
 /// What the rest of the exchange must know about the request.
@@ -68,7 +84,7 @@ pub fn enter(
     adopted: &Adopted,
     client: &mut Client,
     exchange: &mut Exchange,
-) -> Result<Door, Fault> {
+) -> Result<Entry, Fault> {
     let Some(head) = exchange.head else {
         return Err(Fault::new(Kind::Malformed, "The request has no head."));
     };
@@ -96,12 +112,20 @@ pub fn enter(
         Single::Twice => return Err(host::TWO_ORIGINS),
     }
     let path = head.path.of(source);
-    let name =
-        path.strip_prefix(b"/mcp/").and_then(|name| std::str::from_utf8(name).ok()).ok_or(NOT_FOUND)?;
+    let path = std::str::from_utf8(path).map_err(|_| NOT_FOUND)?;
+    let Some(name) = path.strip_prefix("/mcp/") else {
+        if path == compile_auth::CALLBACK_PATH && adopted.plan.asks_for_consent() {
+            pages::check(&head)?;
+            return Ok(Entry::Callback(head));
+        }
+        let page = pages::find(&adopted.plan, path).ok_or(NOT_FOUND)?;
+        pages::check(&head)?;
+        return Ok(Entry::Page(head, page));
+    };
     let server = *adopted.plan.by_name.get(name).ok_or(NOT_FOUND)?;
     exchange.record.server.set(name);
     method(&head, source, &exchange.fields)?;
-    Ok(Door { head, server })
+    Ok(Entry::Call(Door { head, server }))
 }
 
 /// The caller's trace, else a new one. A valid `_meta.traceparent` of the body wins over this header later.
@@ -149,23 +173,64 @@ fn method(head: &RequestHead, source: &[u8], fields: &[fields::Field]) -> Result
 /// Who calls.
 ///
 /// # Errors
-/// 401 where a credential is missing, wrong, expired or given twice.
-pub fn identify<'a>(
+/// 401 where a credential is missing, wrong, expired, given twice, or for another endpoint; 404 where the server is
+/// not for the caller's tenant.
+pub async fn identify(
     worker: &Worker,
-    adopted: &'a Adopted,
+    adopted: &Adopted,
     client: &Client,
     exchange: &mut Exchange,
-) -> Result<Principal<'a>, Fault> {
+    door: &Door,
+) -> Result<Rc<KnownCaller>, Fault> {
+    let endpoint = &door.server(adopted).config().name;
+    let known = recognise(worker, adopted, client, exchange, door).await;
+    if known.as_ref().is_err_and(|fault| fault.kind == Kind::Unauthenticated) {
+        let sent = [Known::Authorization, Known::ApiKey];
+        let sent = sent.iter().any(|field| fields::single(&exchange.fields, *field) != Single::Missing);
+        let challenge = resource::challenge(&adopted.plan.identity, endpoint, sent);
+        exchange.deny(Denial { challenge, ..Denial::default() });
+    }
+    let known = known?;
+    if !door.server(adopted).config().is_for_tenant(&known.caller.tenant) {
+        return Err(NOT_FOUND);
+    }
+    exchange.record.principal.set(&known.caller.name);
+    exchange.record.actor.set(&known.caller.actor);
+    exchange.owner = known.owner;
+    exchange.expires = worker.moment_of(known.caller.expires_unix);
+    Ok(known)
+}
+
+async fn recognise(
+    worker: &Worker,
+    adopted: &Adopted,
+    client: &Client,
+    exchange: &mut Exchange,
+    door: &Door,
+) -> Result<Rc<KnownCaller>, Fault> {
     let source = &client.input[client.start..client.end];
     let presented = Presented {
         authorization: header(source, &exchange.fields, Known::Authorization),
         api_key: header(source, &exchange.fields, Known::ApiKey),
+        certificate: client
+            .certificate
+            .as_deref()
+            .zip(adopted.plan.identity.mtls)
+            .and_then(|(certificate, choice)| certificate::principal(certificate, choice)),
+        in_query: identity::has_token(door.head.target.of(source)),
     };
     exchange.callers_ms = allowance::callers_deadline(header(source, &exchange.fields, Known::Deadline))?;
     let now = worker.wall_seconds(worker.coarse_now());
-    let principal = identity::identify(&adopted.plan.identity, &adopted.keys, &presented, now)?;
-    exchange.record.principal.set(principal.name);
-    Ok(principal)
+    let offered = identity::offered(&adopted.plan.identity, &presented)?;
+    // What has expired is asked for anew: what an introspection said is believed for less time than its token lives.
+    let known = worker.callers.find(&offered).filter(|known| now < known.caller.expires_unix);
+    let known = match known {
+        Some(known) if adopted.generation == worker.adopt().generation => known,
+        // Boxed: most callers are known, and each call would have to hold the state of a verification.
+        _ => Box::pin(authenticate::ask(worker, adopted, client.slot, &offered)).await?,
+    };
+    known.caller.stands(&door.server(adopted).config().name, now)?;
+    Ok(known)
 }
 
 /// What the body asks, and whether header and body agree.
@@ -217,7 +282,8 @@ pub fn understand(
         envelope::inspect(scratch, text, &headers)?
     };
     exchange.record.method.set(call.method_text.as_str());
-    exchange.record.target.set(call.target.as_str());
+    // Not its text alone: whether it was cut counts.
+    exchange.record.target = call.target;
     exchange.record.revision.set(call.revision.as_str());
     if let Some(trace_id) = call.trace_id {
         exchange.record.trace_id = trace_id;

@@ -9,10 +9,13 @@ use crate::config::plan::Plan;
 use crate::config::plan::Server;
 use crate::config::plan::Transport;
 use crate::handoff::Addresses;
+use crate::handoff::Catalogues;
 use crate::handoff::Cells;
 use crate::handoff::Shared;
+use crate::mcp::sealed;
 use crate::policy::kills::Kills;
 use crate::policy::limits::rules::Rules;
+use crate::policy::token::TokenKeys;
 use crate::upstream::pool::Instance;
 use crate::worker::passage::Way;
 use std::rc::Rc;
@@ -21,10 +24,14 @@ use std::sync::Arc;
 pub struct Adopted {
     /// At which it was made; raised by control when anything changed.
     pub epoch: u64,
+    /// Another one: callers that were known are not known any more.
+    pub generation: u64,
     pub plan: Arc<Plan>,
     pub keys: Arc<KeyRing>,
     pub addresses: Arc<Addresses>,
     pub kills: Arc<Kills>,
+    pub token_keys: Arc<TokenKeys>,
+    pub catalogues: Arc<Catalogues>,
     /// The limits of the plan, made ready.
     pub rules: Rules,
     /// Same order as `plan.servers`.
@@ -34,6 +41,8 @@ pub struct Adopted {
 pub struct ServerState {
     plan: Arc<Plan>,
     index: usize,
+    /// What it is called in sealed tokens.
+    pub sealed_name: u64,
     /// How its instances are chosen.
     pub way: Rc<Way>,
     pub instances: Vec<Rc<Instance>>,
@@ -67,12 +76,31 @@ impl Adopted {
                     })
                     .collect();
                 let way = Self::way(server, &cells, old);
-                ServerState { plan: Arc::clone(&plan), index, way, instances }
+                let sealed_name = sealed::name_of(&server.name);
+                ServerState { plan: Arc::clone(&plan), index, sealed_name, way, instances }
             })
             .collect();
         let rules = Rules::new(&plan.limits, &shared.limits.keys);
         let (keys, kills) = (shared.keys.load_full(), shared.kills.load_full());
-        Rc::new(Self { epoch, keys, addresses, kills, rules, servers, plan })
+        let (token_keys, catalogues) = (shared.token_keys.load_full(), shared.catalogues.load_full());
+        let same = before.filter(|before| {
+            Arc::ptr_eq(&before.plan, &plan)
+                && Arc::ptr_eq(&before.keys, &keys)
+                && Arc::ptr_eq(&before.token_keys, &token_keys)
+        });
+        let generation = same.map_or(epoch, |before| before.generation);
+        Rc::new(Self {
+            epoch,
+            generation,
+            keys,
+            addresses,
+            kills,
+            token_keys,
+            catalogues,
+            rules,
+            servers,
+            plan,
+        })
     }
 
     /// The same as before where nothing of the server's traffic changed: a round goes on where it was.

@@ -1,7 +1,8 @@
 //! Carrying a call to its server: does the server take it, once more if it failed before it answered, and where.
 //!
 //! Not here: one attempt (`dispatch`) and the answer (`relay`). At most once is the rule: only a call of a tool that
-//! the operator called idempotent is ever sent again, within the server's retry budget.
+//! is called idempotent, by the operator or by itself, is ever sent again, within the server's retry budget, and one that
+//! the server refused to look at without another credential (`credential`).
 
 use crate::base::clock;
 use crate::base::clock::Moment;
@@ -19,6 +20,7 @@ use crate::worker::admit::Door;
 use crate::worker::adopted::Adopted;
 use crate::worker::body::Body;
 use crate::worker::client::Client;
+use crate::worker::credential;
 use crate::worker::dispatch;
 use crate::worker::dispatch::Departure;
 use crate::worker::exchange::After;
@@ -160,7 +162,7 @@ pub async fn carry(
     let Load { door, body, terms } = load;
     let way = Rc::clone(&door.server(&adopted).way);
     let retry = way.traffic.retry;
-    let repeatable = is_repeatable(door.server(&adopted).config(), exchange);
+    let repeatable = is_repeatable(&adopted, door.server(&adopted).config(), exchange);
     way.budget.deposit(&retry);
     let hedged = repeatable && retry.hedge != Hedge::Off;
     exchange.plan = Some(adopted);
@@ -177,7 +179,7 @@ pub async fn carry(
             sent => sent,
         };
         drop(adopted);
-        if !repeatable {
+        if !repeatable && exchange.shown.is_none() {
             // A long answer pins no plan.
             exchange.plan = None;
         }
@@ -186,19 +188,31 @@ pub async fn carry(
             Err(fault) => Err(fault),
         };
         let Err(fault) = result else { return result };
+        if fault.kind == Kind::UpstreamUnauthorized && !exchange.answered {
+            // Boxed: few calls are refused.
+            Box::pin(credential::renew(worker, client.slot, exchange, &way.told, fault)).await?;
+            start_over(client, exchange, &way, Outcome::Neutral);
+            exchange.tried = Default::default();
+            continue;
+        }
         let again =
             repeatable && exchange.repeats < retry.max && failed_unanswered(worker, client, exchange, fault);
         if !again || !spend(worker, &way) {
             return Err(fault);
         }
         exchange.repeats += 1;
-        start_over(client, exchange, &way);
+        start_over(client, exchange, &way, Outcome::Failure);
     }
 }
 
-fn is_repeatable(server: &Server, exchange: &Exchange) -> bool {
-    let tool = exchange.call.as_ref().filter(|call| call.method == Method::ToolsCall);
-    tool.is_some_and(|call| server.is_idempotent(call.target.as_str()))
+fn is_repeatable(adopted: &Adopted, server: &Server, exchange: &Exchange) -> bool {
+    let Some(call) = exchange.call.as_ref().filter(|call| call.method == Method::ToolsCall) else {
+        return false;
+    };
+    let tool = call.target.as_str();
+    server.is_idempotent(tool)
+        || server.needs_hints()
+            && adopted.catalogues.by_server.get(&server.name).is_some_and(|known| known.is_idempotent(tool))
 }
 
 /// Whether the upstream failed before its first answer byte, and somebody still waits.
@@ -214,14 +228,14 @@ fn spend(worker: &Worker, way: &Way) -> bool {
 }
 
 /// Makes everything as it was before the attempt that failed.
-fn start_over(client: &mut Client, exchange: &mut Exchange, way: &Way) {
+fn start_over(client: &mut Client, exchange: &mut Exchange, way: &Way, outcome: Outcome) {
     let now = clock::now();
     if let Some(passage) = exchange.passage.take() {
-        passage.settle(Outcome::Failure, now);
+        passage.settle(outcome, now);
     }
     take_head_back(client, exchange);
     exchange.waited_ns += now.nanos_since(exchange.upstream_began);
-    exchange.upstream_began = Moment::ZERO;
+    (exchange.upstream_began, exchange.upstream_ended) = (Moment::ZERO, Moment::ZERO);
     if way.all_tried(&exchange.tried) {
         // There is nobody else to ask.
         exchange.tried = Default::default();

@@ -139,20 +139,30 @@ async fn more(worker: &Worker, client: &mut Client) -> Result<(), Fault> {
     })
 }
 
-/// Room for `bytes` of input, taken from the worker's budget where it is more than a pooled buffer.
+/// Room for `bytes` of input.
 async fn make_room(worker: &Worker, client: &mut Client, bytes: usize) -> Result<(), Fault> {
-    if bytes > limits::BUFFER_BYTES && bytes > client.reserved {
-        let wanted = bytes - client.reserved;
-        if !worker.budget.take(wanted) {
-            let now = clock::now();
-            worker.watch.enter(client.slot, Phase::Room, now, now.plus_millis(limits::BODY_BUDGET_WAIT_MS));
-            let slot = client.slot;
-            if !worker.budget.wait(wanted, |waker| worker.watch.poll_nudge(slot, waker)).await {
-                return Err(NO_ROOM);
-            }
-        }
-        client.reserved += wanted;
-    }
+    room(worker, client.slot, &mut client.reserved, bytes).await?;
     client.grow(bytes);
+    Ok(())
+}
+
+/// Takes room for `bytes` from the worker's budget where it is more than a pooled buffer. `reserved` is what was taken
+/// before; the caller gives it back.
+///
+/// # Errors
+/// 503 where the budget stays used up.
+pub async fn room(worker: &Worker, slot: usize, reserved: &mut usize, bytes: usize) -> Result<(), Fault> {
+    if bytes <= limits::BUFFER_BYTES || bytes <= *reserved {
+        return Ok(());
+    }
+    let wanted = bytes - *reserved;
+    if !worker.budget.take(wanted) {
+        let now = clock::now();
+        worker.watch.enter(slot, Phase::Room, now, now.plus_millis(limits::BODY_BUDGET_WAIT_MS));
+        if !worker.budget.wait(wanted, |waker| worker.watch.poll_nudge(slot, waker)).await {
+            return Err(NO_ROOM);
+        }
+    }
+    *reserved += wanted;
     Ok(())
 }

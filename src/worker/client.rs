@@ -1,5 +1,8 @@
 //! One client connection: its bytes as they come in, one request after the other.
 //!
+//! A client that begins in HTTP/2 is handed over to `http2`, which serves each stream through a lane: a connection
+//! within the process that is served here like any other.
+//!
 //! Not here: what a request means and what is answered. Between requests a connection holds no buffer: it
 //! waits for readiness, so that an idle one costs its task and nothing else.
 
@@ -9,28 +12,79 @@ use crate::base::clock;
 use crate::base::clock::Moment;
 use crate::base::fault::Fault;
 use crate::base::fault::Kind;
-use crate::base::sys;
 use crate::config::limits;
 use crate::config::plan::Http;
 use crate::edge::accept::Ends;
+use crate::http::http2::Preface;
+use crate::http::http2::preface;
 use crate::http::request;
 use crate::http::request::HeadLimits;
 use crate::http::request::HeadScan;
 use crate::net::stream::Stream;
+use crate::policy::certificate::CertificateIdentity;
 use crate::worker::Worker;
 use crate::worker::exchange;
 use crate::worker::exchange::After;
+use crate::worker::http2;
+use crate::worker::http2::lanes;
+use crate::worker::http2::lanes::Lanes;
 use crate::worker::refuse;
 use crate::worker::state::Exchange;
 use crate::worker::watch::Cause;
 use crate::worker::watch::Phase;
 use std::rc::Rc;
 
+/// What a connection holds of its worker for as long as it is open: a slot of the watch, and its place in the count
+/// of connections. Given up before its descriptor closes and the number is used again.
+pub struct Place {
+    pub worker: Rc<Worker>,
+    pub slot: usize,
+    /// Not the lanes of an HTTP/2 connection, which is one itself.
+    counted: bool,
+}
+
+impl Place {
+    /// For a connection of a client.
+    pub fn new(worker: Rc<Worker>, stream: &Stream) -> Self {
+        worker.metrics().client_connections.add(1);
+        let mut place = Self::uncounted(worker, stream);
+        place.counted = true;
+        place
+    }
+
+    fn uncounted(worker: Rc<Worker>, stream: &Stream) -> Self {
+        let now = clock::now();
+        let idle = worker.adopt().plan.http.idle_timeout_ms;
+        let slot = worker.watch.register(stream.fd(), now, now.plus_millis(idle));
+        Self { worker, slot, counted: false }
+    }
+
+    /// How long it may wait for a request.
+    fn idle_ms(&self) -> u64 {
+        let wanted = self.worker.adopt().plan.http.idle_timeout_ms;
+        if self.counted { wanted } else { lanes::idle_ms(wanted) }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.worker.watch.remove(self.slot);
+        if self.counted {
+            self.worker.metrics().client_connections.sub(1);
+        }
+    }
+}
+
 /// A connection and what was received on it and not used yet.
 pub struct Client {
-    pub stream: Stream,
+    // Before the stream, so that it goes first.
+    place: Place,
     pub slot: usize,
+    pub stream: Stream,
     pub ends: Ends,
+    /// What the client's certificate says; only where the listener asks for one. As long as the connection: a renewed
+    /// one comes with a new connection.
+    pub certificate: Option<Rc<CertificateIdentity>>,
     /// Empty between requests.
     pub input: Buffer,
     /// Where the request at hand begins in `input`.
@@ -44,65 +98,122 @@ pub struct Client {
     /// When the newest of them came.
     pub came: Moment,
     scan: HeadScan,
-    calls: u64,
+    /// At most `limits::CALLS_PER_CONNECTION_MAX`.
+    calls: u32,
     worker: Rc<Worker>,
 }
 
-impl Drop for Client {
-    fn drop(&mut self) {
-        // Before the descriptor closes and its number is used again.
-        self.worker.watch.remove(self.slot);
-        self.release();
-        self.worker.metrics().client_connections.sub(1);
-    }
+/// How the first protocol of a connection ends.
+enum End {
+    Closed,
+    /// It closes, but the client may read its answer first.
+    Lingering,
+    /// The client goes on in HTTP/2.
+    Http2,
 }
 
 /// Serves one connection until it ends.
-pub async fn serve(worker: Rc<Worker>, stream: Stream, ends: Ends) {
-    let now = clock::now();
-    let idle = worker.adopt().plan.http.idle_timeout_ms;
-    let slot = worker.watch.register(stream.fd(), now, now.plus_millis(idle));
-    worker.metrics().client_connections.add(1);
-    let mut client = Client {
-        stream,
-        slot,
-        ends,
-        input: Buffer::default(),
-        start: 0,
-        end: 0,
-        known_host: (0, Vec::new()),
-        reserved: 0,
-        came: Moment::ZERO,
-        scan: HeadScan::default(),
-        calls: 0,
-        worker: Rc::clone(&worker),
-    };
-    while client.first_bytes().await {
-        // On the heap for as long as it lasts, so that an idle connection does not pay for a call's state.
-        let after = Box::pin(one(&worker, &mut client)).await;
-        client.calls += 1;
-        match after {
-            After::Keep if client.calls < limits::CALLS_PER_CONNECTION_MAX => {}
-            After::Keep | After::Close => return,
-            After::Linger => return client.linger().await,
-        }
+pub async fn serve(
+    worker: Rc<Worker>,
+    stream: Stream,
+    ends: Ends,
+    certificate: Option<Rc<CertificateIdentity>>,
+) {
+    let place = Place::new(worker, &stream);
+    let mut client = Client::new(place, stream, ends, certificate);
+    match client.converse().await {
+        End::Closed => {}
+        End::Lingering => client.linger().await,
+        // On the heap, so that the others do not pay for it.
+        End::Http2 => return Box::pin(client.change_to_http2()).await,
     }
+    client.release();
 }
 
-/// Serves one request.
-async fn one(worker: &Rc<Worker>, client: &mut Client) -> After {
+/// Serves one lane of an HTTP/2 connection, like a connection of the same client.
+pub async fn serve_lane(
+    worker: Rc<Worker>,
+    stream: Stream,
+    ends: Ends,
+    certificate: Option<Rc<CertificateIdentity>>,
+) {
+    let place = Place::uncounted(worker, &stream);
+    let mut client = Client::new(place, stream, ends, certificate);
+    // No request of a lane begins like HTTP/2: its path is one.
+    if let End::Lingering = client.converse().await {
+        client.linger().await;
+    }
+    client.release();
+}
+
+/// Serves one request; none where it is none of HTTP/1.1.
+async fn one(worker: &Rc<Worker>, client: &mut Client) -> Option<After> {
     let mut exchange = worker.exchange();
     let adopted = worker.adopt();
     let after = match client.head(&adopted.plan.http, &mut exchange).await {
-        Ok(true) => exchange::run(worker, adopted, client, &mut exchange).await,
-        Ok(false) => After::Close,
-        Err(fault) => refuse::unread(worker, client, &mut exchange, fault).await,
+        Ok(Head::Whole) => Some(exchange::run(worker, adopted, client, &mut exchange).await),
+        Ok(Head::Never) => Some(After::Close),
+        Ok(Head::Http2) => None,
+        Err(fault) => Some(refuse::unread(worker, client, &mut exchange, fault).await),
     };
     worker.give_back(exchange);
     after
 }
 
+/// What comes where a request is awaited.
+enum Head {
+    Whole,
+    /// The client left before.
+    Never,
+    /// The preface of HTTP/2 in its place.
+    Http2,
+}
+
 impl Client {
+    fn new(place: Place, stream: Stream, ends: Ends, certificate: Option<Rc<CertificateIdentity>>) -> Self {
+        Self {
+            slot: place.slot,
+            worker: Rc::clone(&place.worker),
+            place,
+            stream,
+            ends,
+            certificate,
+            input: Buffer::default(),
+            start: 0,
+            end: 0,
+            known_host: (0, Vec::new()),
+            reserved: 0,
+            came: Moment::ZERO,
+            scan: HeadScan::default(),
+            calls: 0,
+        }
+    }
+
+    /// One request after the other.
+    async fn converse(&mut self) -> End {
+        while self.first_bytes().await {
+            let worker = Rc::clone(&self.worker);
+            // On the heap for as long as it lasts, so that an idle connection does not pay for a call's state.
+            let after = Box::pin(one(&worker, self)).await;
+            self.calls += 1;
+            match after {
+                Some(After::Keep) if self.calls < limits::CALLS_PER_CONNECTION_MAX => {}
+                Some(After::Keep | After::Close) => return End::Closed,
+                Some(After::Linger) => return End::Lingering,
+                None => return End::Http2,
+            }
+        }
+        End::Closed
+    }
+
+    /// Goes on in HTTP/2 with what has come of it.
+    async fn change_to_http2(mut self) {
+        let received = self.input[self.start..self.end].to_vec();
+        self.release();
+        let Self { place, stream, ends, certificate, .. } = self;
+        http2::serve(place, stream, Lanes::new(ends, certificate), received).await;
+    }
+
     /// Waits until a request begins, without a buffer; false when none will.
     async fn first_bytes(&mut self) -> bool {
         if self.start < self.end {
@@ -112,7 +223,7 @@ impl Client {
         }
         self.release();
         let now = self.worker.coarse_now();
-        let deadline = now.plus_millis(self.worker.adopt().plan.http.idle_timeout_ms);
+        let deadline = now.plus_millis(self.place.idle_ms());
         self.worker.watch.enter(self.slot, Phase::Idle, now, deadline);
         match self.stream.receive(&self.worker.buffers).await {
             Ok(Some(arrived)) => {
@@ -135,8 +246,8 @@ impl Client {
         let _ = self.stream.settle().await;
     }
 
-    /// Reads and checks a head; false when the client left without having sent one whole.
-    async fn head(&mut self, http: &Http, exchange: &mut Exchange) -> Result<bool, Fault> {
+    /// Reads and checks a head.
+    async fn head(&mut self, http: &Http, exchange: &mut Exchange) -> Result<Head, Fault> {
         self.scan = HeadScan::default();
         let head_limits = HeadLimits {
             head_bytes: http.max_head,
@@ -146,11 +257,19 @@ impl Client {
         let mut deadline = Moment::NEVER;
         loop {
             let received = &self.input[self.start..self.end];
-            if let Some(head) =
-                request::parse_request(received, &mut self.scan, head_limits, &mut exchange.fields)?
-            {
-                exchange.begin(head);
-                return Ok(true);
+            // TLS has agreed on HTTP/1.1 already, or on nothing.
+            let may_change = self.calls == 0 && matches!(self.stream, Stream::Plain(_));
+            match if may_change { preface(received) } else { Preface::No } {
+                Preface::Whole => return Ok(Head::Http2),
+                Preface::Partial => {}
+                Preface::No => {
+                    let fields = &mut exchange.fields;
+                    let parsed = request::parse_request(received, &mut self.scan, head_limits, fields)?;
+                    if let Some(head) = parsed {
+                        exchange.begin(head);
+                        return Ok(Head::Whole);
+                    }
+                }
             }
             let now = clock::now();
             if deadline == Moment::NEVER {
@@ -166,7 +285,7 @@ impl Client {
                         Kind::HeadTimeout,
                         "The request head did not arrive in time; send it at once.",
                     )),
-                    _ => Ok(false),
+                    _ => Ok(Head::Never),
                 };
             }
         }
@@ -231,8 +350,8 @@ impl Client {
 
     /// Reads and throws away what the client still sends, so that closing does not reset the answer that is
     /// on its way to it (RFC 9112 section 9.6).
-    async fn linger(mut self) {
-        sys::shut(self.stream.fd(), sys::Direction::Write);
+    async fn linger(&mut self) {
+        self.stream.end();
         let now = clock::now();
         self.worker.watch.enter(self.slot, Phase::Linger, now, now.plus_millis(limits::LINGER_MS));
         self.release();
@@ -255,14 +374,16 @@ mod tests {
     use crate::worker::start;
 
     /// Bytes of the future that `task` makes.
-    fn future_bytes<A, B, C, Task>(_task: impl FnOnce(A, B, C) -> Task) -> usize {
+    fn future_bytes<A, B, C, D, Task>(_task: impl FnOnce(A, B, C, D) -> Task) -> usize {
         size_of::<Task>()
     }
 
     /// What a connection keeps while it idles, as it is spawned.
     #[test]
     fn an_idle_connection_is_small() {
-        let bytes = future_bytes(|worker, stream, local| start::guard(move || serve(worker, stream, local)));
+        let bytes = future_bytes(|worker, stream, local, certificate| {
+            start::guard(move || serve(worker, stream, local, certificate))
+        });
         assert!(bytes <= 1_536, "{bytes} B");
     }
 }

@@ -7,6 +7,7 @@ use crate::base::clock;
 use crate::base::fault::Fault;
 use crate::base::fault::Kind;
 use crate::config::limits;
+use crate::config::plan::InjectedHeader;
 use crate::config::plan::Transport;
 use crate::http::fields::Field;
 use crate::http::fields::Known;
@@ -29,6 +30,7 @@ use crate::worker::attempt;
 use crate::worker::body::Body;
 use crate::worker::client::Client;
 use crate::worker::passage::Passage;
+use crate::worker::session;
 use crate::worker::state::Exchange;
 use crate::worker::watch::Cause;
 use crate::worker::watch::Phase;
@@ -133,7 +135,12 @@ impl Departure<'_> {
     fn choose(&mut self) -> Result<Rc<Instance>, NoRoute> {
         let server = self.door.server(self.adopted);
         let random = self.worker.random();
-        let pick = server.way.route().choose(&mut self.exchange.tried, random, self.worker.coarse_now())?;
+        let now = self.worker.coarse_now();
+        let route = server.way.route();
+        let pick = match &self.exchange.session {
+            Some(session) => route.only(session.instance, &mut self.exchange.tried, now)?,
+            None => route.choose(&mut self.exchange.tried, random, now)?,
+        };
         // One for each instance of the plan, in its order.
         let instance = server.instances.get(pick.index).map(Rc::clone).ok_or(NoRoute::NoneHealthy)?;
         self.exchange.passage = Some(Passage::new(&server.way, pick));
@@ -166,16 +173,20 @@ impl Departure<'_> {
     /// The head as the upstream gets it, in `exchange.out`.
     fn write_head(&mut self, instance: &Instance) {
         let server = self.door.server(self.adopted);
-        let Exchange { out, fields, call, begun, timeouts, .. } = &mut *self.exchange;
+        let Exchange { out, fields, call, begun, timeouts, shown, session, .. } = &mut *self.exchange;
         let source = &self.client.input[self.client.start..self.client.end];
         let modern = call.is_some_and(|call| call.era == Era::Modern);
         let injected = &server.config().headers;
+        let owned: &[Box<[u8]>] = shown.as_ref().map_or(&[], |shown| &shown.auth.fields);
+        let shown: &[InjectedHeader] = shown.as_ref().map_or(&[], |shown| &shown.credential.fields);
         let options = write::connection_options(source, fields);
         let drops = |field: &Field| {
             write::drops_upstream(field)
-                || (modern && is_legacy_state(field))
+                || session::is_named(field)
+                || (modern && is_event_id(field))
                 || options.names(source, field)
                 || injected.iter().any(|one| one.name.eq_ignore_ascii_case(field.name.of(source)))
+                || owned.iter().any(|name| name.eq_ignore_ascii_case(field.name.of(source)))
         };
         let head = &self.door.head;
         let line = write::RequestLine {
@@ -189,8 +200,10 @@ impl Departure<'_> {
             let deadline = begun.plus_millis(timeouts.total_ms);
             digits.format(deadline.nanos_since(clock::now()) / 1_000_000).as_bytes()
         });
-        let pairs = injected.iter().map(|one| (&*one.name, &*one.value));
+        let pairs = injected.iter().chain(shown).map(|one| (&*one.name, &*one.value));
         let pairs = pairs.chain(left.map(|left| (&b"ringgate-deadline"[..], left)));
+        let session = session.as_ref().map(|session| (&b"Mcp-Session-Id"[..], &*session.name));
+        let pairs = pairs.chain(session);
         let length = (head.method == Method::Post).then_some(self.body.bytes.len() as u64);
         out.clear();
         write::request_head(out, line, source, kept, pairs, length);
@@ -332,9 +345,9 @@ impl Departure<'_> {
     }
 }
 
-/// Modern servers ignore session ids and event ids; ignored means not forwarded.
-fn is_legacy_state(field: &Field) -> bool {
-    matches!(field.known, Known::SessionId | Known::LastEventId)
+/// Modern servers ignore event ids; ignored means not forwarded.
+fn is_event_id(field: &Field) -> bool {
+    field.known == Known::LastEventId
 }
 
 /// What a wait that was ended from outside means for the caller.

@@ -6,16 +6,22 @@
 use crate::base::clock;
 use crate::base::clock::Moment;
 use crate::base::fault::Fault;
+use crate::mcp::envelope::Era;
 use crate::worker::Worker;
 use crate::worker::admit;
+use crate::worker::admit::Entry;
 use crate::worker::adopted::Adopted;
 use crate::worker::allowance;
 use crate::worker::attempt;
 use crate::worker::body;
 use crate::worker::client::Client;
+use crate::worker::credential;
+use crate::worker::pages;
 use crate::worker::permit;
 use crate::worker::refuse;
 use crate::worker::relay;
+use crate::worker::session;
+use crate::worker::sight::Sight;
 use crate::worker::state::Exchange;
 use std::rc::Rc;
 
@@ -60,9 +66,16 @@ async fn attempt(
     exchange: &mut Exchange,
 ) -> Result<After, Fault> {
     // 1 edge: is this our host, our origin, one of our paths?
-    let door = admit::enter(worker, &adopted, client, exchange)?;
+    let door = match admit::enter(worker, &adopted, client, exchange)? {
+        Entry::Call(door) => door,
+        // Boxed: hardly any request is for a document.
+        Entry::Callback(head) => return Box::pin(pages::callback(worker, client, exchange, head)).await,
+        Entry::Page(head, page) => {
+            return Ok(Box::pin(pages::answer(worker, client, exchange, head, page)).await);
+        }
+    };
     // 4 policy: who calls? Before a byte of the body is read for a stranger.
-    let principal = admit::identify(worker, &adopted, client, exchange)?;
+    let caller = admit::identify(worker, &adopted, client, exchange, &door).await?;
     // 2 http: the whole request
     let server = door.server(&adopted).config();
     let total = allowance::of(server, None, exchange.callers_ms).total_ms;
@@ -75,13 +88,17 @@ async fn attempt(
     exchange.record.bytes_in = body.bytes.len() as u64;
     // 3 mcp: what is asked, and do all readers of it agree?
     let intent = admit::understand(worker, client, exchange, &door, &body)?;
+    if intent.era == Era::Legacy {
+        session::recognise(worker, door.server(&adopted), client, exchange, &caller)?;
+    }
     // A GET stream lives as long as both sides keep it.
     exchange.timeouts = allowance::of(server, exchange.call.as_ref(), exchange.callers_ms);
     let total = exchange.begun.plus_millis(exchange.timeouts.total_ms);
     let total = if intent.stream_only { Moment::NEVER } else { total };
-    worker.watch.begin_call(client.slot, total, intent.leaving_cancels);
+    worker.watch.begin_call(client.slot, total.min(exchange.expires), intent.leaving_cancels);
     // 4 policy: may it pass?
-    permit::ask(worker, &adopted, client, exchange, &principal)?;
+    permit::ask(worker, &adopted, client, exchange, &caller).await?;
+    exchange.sight = Sight::of(&adopted, &caller, &server.name, client.ends.peer, exchange);
     // 5 route: does the server take it?
     let server = door.server(&adopted);
     let way = Rc::clone(&server.way);
@@ -89,6 +106,12 @@ async fn attempt(
     if !server.config().faults.is_empty() {
         // Boxed: nobody but a tester has faults.
         Box::pin(attempt::inject(worker, client, exchange, server.config(), &way)).await?;
+    }
+    // 4 policy: what is the server shown of the caller?
+    exchange.injects = !server.config().headers.is_empty();
+    if server.config().auth.is_some() {
+        // Boxed: mostly it is known.
+        Box::pin(credential::obtain(worker, client, exchange, server, &caller)).await?;
     }
     // 5 and 6 route, upstream, http: the request leaves, once, and the answer passes as it comes
     let terms = relay::Terms { comment_ms: adopted.plan.http.stream_comment_ms, intent };

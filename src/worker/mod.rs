@@ -7,18 +7,28 @@ pub mod admit;
 pub mod adopted;
 pub mod allowance;
 pub mod attempt;
+pub mod authenticate;
 pub mod body;
 pub mod budget;
+pub mod callers;
 pub mod client;
+pub mod credential;
+pub mod denial;
 pub mod dispatch;
 pub mod exchange;
+pub mod handshake;
 pub mod hedge;
+pub mod http2;
+pub mod inquiry;
 pub mod outlook;
+pub mod pages;
 pub mod passage;
 pub mod permit;
 pub mod post;
 pub mod refuse;
 pub mod relay;
+pub mod session;
+pub mod sight;
 pub mod start;
 pub mod state;
 pub mod watch;
@@ -48,7 +58,10 @@ use crate::upstream::pool::Instance;
 use crate::worker::adopted::Adopted;
 use crate::worker::adopted::ServerState;
 use crate::worker::budget::Budget;
+use crate::worker::callers::Callers;
+use crate::worker::handshake::Handshakes;
 use crate::worker::post::Questions;
+use crate::worker::sight::Sightings;
 use crate::worker::state::Exchange;
 use crate::worker::watch::Subject;
 use crate::worker::watch::Watch;
@@ -70,6 +83,9 @@ pub struct Worker {
     pub scratch: RefCell<Scratch>,
     pub budget: Budget,
     pub questions: Questions,
+    pub callers: Callers,
+    pub sightings: Sightings,
+    pub handshakes: Handshakes,
     pub ticker: Ticker,
     /// Patterns that expressions of rules learn at run time.
     pub patterns: RefCell<Patterns>,
@@ -125,6 +141,9 @@ impl Worker {
             scratch: RefCell::new(Scratch::new()),
             budget: Budget::default(),
             questions: Questions::default(),
+            callers: Callers::default(),
+            sightings: Sightings::default(),
+            handshakes: Handshakes::default(),
             adopted: RefCell::new(adopted),
             seen: Cell::new(seen),
             tally: RefCell::new(tally),
@@ -151,9 +170,13 @@ impl Worker {
             self.seen.set(epoch);
             let newer = Adopted::new(&self.shared, epoch, Some(&self.adopted.borrow()));
             let before = self.adopted.replace(newer);
-            let kills = Rc::clone(&self.adopted.borrow());
-            if !Arc::ptr_eq(&before.kills, &kills.kills) {
-                self.cut_killed(&kills.kills);
+            let newest = Rc::clone(&self.adopted.borrow());
+            if before.generation != newest.generation {
+                self.callers.forget();
+                self.sightings.forget();
+            }
+            if !Arc::ptr_eq(&before.kills, &newest.kills) {
+                self.cut_killed(&newest.kills);
             }
         }
         Rc::clone(&self.adopted.borrow())
@@ -166,8 +189,7 @@ impl Worker {
             let tool = kill.name.split_once('.').map(|parts| self.subjects.hash_one(parts));
             self.watch.kill(|subject| match kill.kind {
                 kills::Kind::All => true,
-                // There is one tenant, and it has no name.
-                kills::Kind::Tenant => false,
+                kills::Kind::Tenant => subject.tenant == Some(name),
                 kills::Kind::Principal => subject.principal == name,
                 kills::Kind::Server => subject.server == name,
                 kills::Kind::Tool => Some(subject.tool) == tool,
@@ -178,7 +200,8 @@ impl Worker {
     /// Whom a call concerns.
     pub fn subject(&self, asked: &Asked<'_>) -> Subject {
         Subject {
-            principal: self.subjects.hash_one(asked.principal),
+            principal: self.subjects.hash_one(&*asked.caller.name),
+            tenant: (!asked.caller.tenant.is_empty()).then(|| self.subjects.hash_one(&*asked.caller.tenant)),
             server: self.subjects.hash_one(asked.server),
             tool: self.subjects.hash_one((asked.server, asked.target)),
         }
@@ -255,6 +278,14 @@ impl Worker {
 
     pub fn wall_millis(&self, now: Moment) -> u64 {
         (self.wall_offset_ns.get() + now.as_nanos()) / 1_000_000
+    }
+
+    /// When the wall clock will show this many seconds since the Unix epoch; `u64::MAX` is never.
+    pub fn moment_of(&self, unix_seconds: u64) -> Moment {
+        match unix_seconds.checked_mul(1_000_000_000) {
+            Some(nanos) => Moment::from_nanos(nanos.saturating_sub(self.wall_offset_ns.get())),
+            None => Moment::NEVER,
+        }
     }
 
     fn set_wall(&self) {
@@ -367,9 +398,10 @@ fn outcome(exchange: &Exchange) -> Outcome {
         return match fault.kind {
             Kind::ClientGone => Outcome::Cancelled,
             _ if exchange.answered => Outcome::Cut,
-            Kind::UpstreamUnavailable | Kind::UpstreamTimeout | Kind::UpstreamProtocol => {
-                Outcome::UpstreamFailed
-            }
+            Kind::UpstreamUnavailable
+            | Kind::UpstreamTimeout
+            | Kind::UpstreamProtocol
+            | Kind::UpstreamUnauthorized => Outcome::UpstreamFailed,
             _ => Outcome::Refused,
         };
     }

@@ -3,6 +3,7 @@
 //! Not here: choosing (`route`) and sending (`dispatch`). Whatever becomes of a call, its passage is settled once:
 //! at the latest where it is dropped, and then it says nothing about the server.
 
+use crate::base::bound::Bound;
 use crate::base::clock;
 use crate::base::clock::Moment;
 use crate::base::fault::Kind;
@@ -23,6 +24,7 @@ use crate::route::latency::Latencies;
 use crate::telemetry::family::Family;
 use crate::telemetry::family::Place;
 use crate::telemetry::metrics::WorkerMetrics;
+use crate::worker::credential::Told;
 use crate::worker::state::Exchange;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -40,6 +42,8 @@ pub struct Way {
     places: Box<[Cell<Option<Place>>]>,
     /// Calls that an injected fault could have met.
     seen: Cell<u64>,
+    /// Trouble with its credentials.
+    pub told: Told,
 }
 
 impl Way {
@@ -53,6 +57,7 @@ impl Way {
             latencies: Latencies::default(),
             places: server.instances.iter().map(|_| Cell::new(None)).collect(),
             seen: Cell::new(0),
+            told: Told::default(),
         })
     }
 
@@ -250,6 +255,10 @@ impl Drop for Stay {
 /// `-32603` are failures; errors of tools, 4xx and our own refusals are not, nor what a caller did.
 pub fn verdict(exchange: &Exchange) -> Outcome {
     const INTERNAL_ERROR: i32 = -32603;
+    // A list that is too long for us to look at is answered all the same.
+    if exchange.fault.is_some_and(|fault| fault.bound == Some(Bound::HeldAnswer)) {
+        return Outcome::Neutral;
+    }
     match exchange.fault.map(|fault| fault.kind) {
         // A caller that waits for a millisecond proves nothing about the server.
         Some(Kind::UpstreamTimeout) if exchange.callers_ms.is_some() => Outcome::Neutral,

@@ -1,17 +1,24 @@
 //! May the call pass? Puts the question to `policy::decide`, and the answer into the exchange.
 //!
-//! Not here: the rules. A call that is let through carries what it owes its limits; a refused one carries what its
+//! Not here: the rules. Of a batch every message is asked about. A call that is let through carries what it owes its limits; a refused one carries what its
 //! rule has to say.
 
 use crate::base::clock::Moment;
 use crate::base::fault::Fault;
 use crate::base::fault::Kind;
+use crate::base::text::Text;
+use crate::config::access::Access;
+use crate::config::access::AccessRule;
 use crate::config::limit::Count;
 use crate::config::limit::Limit;
 use crate::config::limit::RateLimitHeaders;
 use crate::mcp::arguments;
+use crate::mcp::envelope;
+use crate::mcp::envelope::Era;
 use crate::mcp::envelope::Method;
-use crate::mcp::refusal::Denial;
+use crate::mcp::target;
+use crate::mcp::target::Targets;
+use crate::policy::access::Told;
 use crate::policy::decide;
 use crate::policy::decide::Admission;
 use crate::policy::decide::Asked;
@@ -19,27 +26,24 @@ use crate::policy::decide::Desk;
 use crate::policy::decide::Refused;
 use crate::policy::decide::Seen;
 use crate::policy::decide::Trail;
-use crate::policy::identity::Principal;
 use crate::policy::limits::fields;
 use crate::policy::limits::gate::Receipt;
 use crate::policy::limits::gate::When;
-use crate::policy::limits::terms::Verdict;
 use crate::telemetry::family::Family;
 use crate::telemetry::metrics::WorkerMetrics;
 use crate::telemetry::record::Called;
 use crate::worker::Worker;
 use crate::worker::adopted::Adopted;
+use crate::worker::callers::Known;
 use crate::worker::client::Client;
-use crate::worker::dispatch::KILLED;
+use crate::worker::denial;
+use crate::worker::inquiry;
+use crate::worker::inquiry::Findings;
+use crate::worker::inquiry::Open;
 use crate::worker::state::Exchange;
 
-const LIMITED: Fault = Fault::new(Kind::RateLimited, "A limit is used up; wait and retry.");
-const UNCOUNTED: Fault =
-    Fault::new(Kind::Overloaded, "The gateway has no room to count more callers; retry later.");
-const TOO_MANY: Fault = Fault::new(
-    Kind::Overloaded,
-    "More limits match this call than the gateway checks; tell the operator to name fewer for one tool.",
-);
+const TORN: Fault =
+    Fault::new(Kind::InvalidRequest, "The batch cannot be read. Send each message in a body of its own.");
 
 /// What happens to a call on its way through the rules, as counters.
 struct Counted<'a>(&'a WorkerMetrics);
@@ -52,22 +56,47 @@ impl Trail for Counted<'_> {
             Seen::Uncounted => self.0.count(Family::LimitTableFull, &[], 1),
         }
     }
+
+    fn told(&mut self, rule: &AccessRule, told: Told) {
+        if let Told::Failed(_) = told {
+            self.0.count(Family::CelErrors, &[&format!("access.{}", rule.name)], 1);
+        }
+    }
 }
 
 /// Decides, and charges the limits that the call meets.
 ///
 /// # Errors
-/// 403 for what an operator has stopped, 429 where a limit has no room, 503 where it cannot be counted.
-pub fn ask(
+/// -32602 for what the caller may not see, 403 for what it or anybody may not call, 429 where a limit has no room, 503
+/// where it cannot be counted.
+pub async fn ask(
     worker: &Worker,
     adopted: &Adopted,
     client: &Client,
     exchange: &mut Exchange,
-    principal: &Principal<'_>,
+    known: &Known,
 ) -> Result<(), Fault> {
+    let mut findings = Findings::default();
+    // Ends: each round finds out one thing more, of those that the rules name.
+    while let Some(open) = decide(worker, adopted, client, exchange, (known, &findings))? {
+        // Boxed: few calls wait for anything.
+        Box::pin(inquiry::pursue(worker, client.slot, open, &mut findings)).await;
+    }
+    Ok(())
+}
+
+/// What has to be found out first, if anything has.
+fn decide(
+    worker: &Worker,
+    adopted: &Adopted,
+    client: &Client,
+    exchange: &mut Exchange,
+    (known, findings): (&Known, &Findings),
+) -> Result<Option<Open>, Fault> {
     // Kills are the newest ones: a body may take longer than a switch.
     let newest = worker.adopt();
     let desk = Desk {
+        access: &adopted.plan.access,
         limits: &adopted.plan.limits,
         rules: &adopted.rules,
         counters: &worker.shared.limits,
@@ -75,18 +104,27 @@ pub fn ask(
         patterns: &worker.patterns,
     };
     let when = When { moment: exchange.begun, unix_ns: worker.wall_millis(exchange.begun) * 1_000_000 };
-    let record = &exchange.record;
+    let (record, server) = (&exchange.record, exchange.record.server.as_str());
+    let body = client.input.get(exchange.body.clone()).unwrap_or_default();
+    let (method, beginning) =
+        exchange.call.as_ref().map_or((Method::None, &Text::EMPTY), |call| (call.method, &call.target));
+    let targets = targets(desk.access, method, beginning, body)?;
     let asked = Asked {
-        principal: principal.name,
-        roles: principal.roles,
-        tenant: "",
-        server: record.server.as_str(),
-        method: exchange.call.map_or(Method::None, |call| call.method),
+        caller: &known.caller,
+        standing: &known.standing,
+        server,
+        // What is new on the server is in the newest one.
+        labels: adopted.plan.labels_of(server),
+        catalogue: newest.catalogues.by_server.get(server).map(|known| &**known),
+        method,
         method_text: record.method.as_str(),
-        target: record.target.as_str(),
+        target: name(&targets, beginning),
+        targets: targets.all(),
         source: client.ends.peer,
-        body: client.input.get(exchange.body.clone()).unwrap_or_default(),
+        body,
         when,
+        number: 0,
+        answers: &findings.answers,
     };
     let metrics = worker.metrics();
     let style = adopted.plan.limits.headers;
@@ -96,29 +134,75 @@ pub fn ask(
         decided.map(|()| exchange.receipts.extend(admission.receipts()))
     } else {
         let mut hearing = Hearing { desk, admission: &mut admission, metrics };
-        hearing.each(asked, &exchange.batch, &mut exchange.receipts)
+        hearing.each(asked, &messages(desk.access, &exchange.batch, body)?, &mut exchange.receipts)
     };
     match decided {
         Ok(()) => {
             worker.watch.concerns(client.slot, worker.subject(&asked));
-            if exchange.receipts.iter().any(Receipt::is_debt) {
-                let told = arguments::look(asked.body);
-                let trusted = || adopted.plan.limits.usage_from.iter().any(|name| **name == *principal.name);
+            if exchange.owes_tokens() {
+                let told = arguments::look(body);
+                let trusted =
+                    || adopted.plan.limits.usage_from.iter().any(|name| **name == *known.caller.name);
                 exchange.tokens_in = fields::estimate(told.bytes);
                 exchange.tokens_exact = told.tokens.filter(|_| trusted());
             }
             note(&admission, style, exchange.tokens_in, &mut exchange.own_lines);
-            Ok(())
+            Ok(None)
         }
+        Err(Refused::Undecided { rule, external, question }) => {
+            Ok(Some(Open::ruling(rule, external, question)))
+        }
+        Err(Refused::Absent) if !findings.is_relisted => Ok(Some(Open::Catalogue(asked.server.into()))),
         Err(refused) => {
-            let (fault, denial) = denial(&refused, metrics);
+            let endpoint = (&adopted.plan.identity, asked.server);
+            let (fault, denial) = denial::of(&refused, endpoint, metrics);
             if let Refused::Limited(limit, verdict) = refused {
                 fields::write(&mut exchange.own_lines, style, limit, verdict);
             }
+            let era = exchange.call.map_or(Era::Legacy, |call| call.era);
+            let fault = denial::in_words_of(era, method, fault);
             exchange.deny(denial);
             Err(fault)
         }
     }
+}
+
+/// What a message names. Where it cannot be told, that matters only to access rules.
+fn targets<'m, const N: usize>(
+    access: &Access,
+    method: Method,
+    known: &'m Text<N>,
+    message: &'m [u8],
+) -> Result<Targets<'m>, Fault> {
+    match target::read(method, known, message) {
+        Err(fault) if !access.rules.is_empty() => Err(fault),
+        read => Ok(read.unwrap_or(Targets::None)),
+    }
+}
+
+/// The whole name, where the beginning is not all of it.
+fn name<'m, const N: usize>(targets: &'m Targets<'_>, known: &'m Text<N>) -> &'m str {
+    if let Targets::One(target) = targets { &target.name } else { known.as_str() }
+}
+
+/// One message of a batch.
+struct Message<'b> {
+    called: &'b Called,
+    method: Method,
+    targets: Targets<'b>,
+    body: &'b [u8],
+}
+
+fn messages<'b>(access: &Access, batch: &'b [Called], body: &'b [u8]) -> Result<Vec<Message<'b>>, Fault> {
+    let message = |(called, body): (&'b Called, &'b [u8])| {
+        let method = Method::from_text(called.method.as_str());
+        let targets = targets(access, method, &called.target, body)?;
+        Ok(Message { called, method, targets, body })
+    };
+    let messages: Vec<_> =
+        batch.iter().zip(envelope::elements(body)).map(message).collect::<Result<_, _>>()?;
+    // The same body was read before; a message that is not seen must not pass.
+    if messages.len() == batch.len() { Ok(messages) } else { Err(TORN) }
 }
 
 /// A decision over the calls of one batch.
@@ -134,13 +218,19 @@ impl<'a> Hearing<'_, 'a> {
     fn each(
         &mut self,
         asked: Asked<'_>,
-        batch: &[Called],
+        batch: &[Message<'_>],
         receipts: &mut Vec<Receipt>,
     ) -> Result<(), Refused<'a>> {
-        for called in batch {
-            let method_text = called.method.as_str();
-            let target = called.target.as_str();
-            let asked = Asked { method: Method::from_text(method_text), method_text, target, ..asked };
+        for (number, Message { called, method, targets, body }) in batch.iter().enumerate() {
+            let asked = Asked {
+                method: *method,
+                method_text: called.method.as_str(),
+                target: name(targets, &called.target),
+                targets: targets.all(),
+                body,
+                number,
+                ..asked
+            };
             let decided = decide::decide(self.desk, &asked, self.admission, &mut Counted(self.metrics));
             if let Err(refused) = decided {
                 self.desk.counters.give_back(receipts, asked.when.moment);
@@ -165,27 +255,6 @@ fn note(admission: &Admission<'_>, style: RateLimitHeaders, tokens_in: u64, line
     }
     if let Some((_, item)) = admission.limits().find(|(limit, _)| limit.count == Count::Tokens) {
         fields::write_tokens(lines, tokens_in, item.verdict);
-    }
-}
-
-/// What a refusal says on the wire.
-fn denial(refused: &Refused<'_>, metrics: &WorkerMetrics) -> (Fault, Denial) {
-    let rule = refused.rule();
-    match refused {
-        Refused::Killed(_) => (KILLED, Denial { rule, ..Denial::default() }),
-        Refused::Limited(limit, Verdict::Exhausted { retry_ns, reset_ns }) => {
-            metrics.count(Family::Limited, &[&limit.name], 1);
-            let wait_ns = if *retry_ns == u64::MAX { *reset_ns } else { *retry_ns };
-            let seconds = fields::seconds(wait_ns);
-            let message = format!("The limit `{}` is used up; wait {seconds} s and retry.", limit.name);
-            let retry_ms = Some(wait_ns.div_ceil(1_000_000));
-            (LIMITED, Denial { message, rule, retry_ms, status: None })
-        }
-        Refused::Limited(..) => {
-            metrics.count(Family::LimitTableFull, &[], 1);
-            (UNCOUNTED, Denial { rule, ..Denial::default() })
-        }
-        Refused::TooManyLimits => (TOO_MANY, Denial { rule, ..Denial::default() }),
     }
 }
 

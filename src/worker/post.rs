@@ -3,6 +3,7 @@
 //! Not here: what control does to find an answer.
 
 use crate::base::bound::Bound;
+use crate::handoff::Answer;
 use crate::handoff::Asked;
 use crate::handoff::Letter;
 use crate::handoff::Question;
@@ -25,7 +26,7 @@ pub struct Questions {
 
 #[derive(Default)]
 struct Open {
-    answered: bool,
+    answer: Option<Answer>,
     waker: Option<Waker>,
 }
 
@@ -52,7 +53,7 @@ pub async fn listen(worker: Rc<Worker>, bell: UnixStream) {
 
 fn open(worker: &Worker, letter: Letter) {
     match letter {
-        Letter::Answered { ticket, .. } => worker.questions.answer(ticket),
+        Letter::Answered { ticket, answer } => worker.questions.answer(ticket, answer),
         Letter::Ping { ticket, reply: Some(sender) } => {
             let answer = Letter::Ping { ticket, reply: None };
             if worker.shared.posts.get(sender).is_some_and(|post| post.mailbox.post(answer).is_err()) {
@@ -64,10 +65,10 @@ fn open(worker: &Worker, letter: Letter) {
 }
 
 impl Questions {
-    fn answer(&self, ticket: u64) {
+    fn answer(&self, ticket: u64, answer: Answer) {
         let Ok(key) = usize::try_from(ticket) else { return };
         if let Some(open) = self.open.borrow_mut().get_mut(key) {
-            open.answered = true;
+            open.answer = Some(answer);
             if let Some(waker) = open.waker.take() {
                 waker.wake();
             }
@@ -76,8 +77,7 @@ impl Questions {
 }
 
 impl Worker {
-    /// Asks control for the addresses of a name; none where it knows none, the queue is full, or the deadline
-    /// of the slot's phase passes. Only the asking task waits.
+    /// Asks control for the addresses of a name; none where it knows none.
     pub async fn ask_addresses(
         &self,
         host: &str,
@@ -85,12 +85,17 @@ impl Worker {
         key: &str,
         slot: usize,
     ) -> Option<Arc<[SocketAddr]>> {
+        let what = Asked::Resolve { host: host.into(), port, key: key.into() };
+        self.ask(what, slot).await?;
+        let addresses = self.shared.addresses.load();
+        addresses.by_name.get(key).map(Arc::clone)
+    }
+
+    /// Puts a question to control. None where the queue is full, or the deadline of the slot's phase passes before
+    /// the answer. Only the asking task waits.
+    pub async fn ask(&self, what: Asked, slot: usize) -> Option<Answer> {
         let ticket = self.questions.open.borrow_mut().insert(Open::default());
-        let question = Question {
-            worker: self.index,
-            ticket: ticket as u64,
-            what: Asked::Resolve { host: host.into(), port, key: key.into() },
-        };
+        let question = Question { worker: self.index, ticket: ticket as u64, what };
         if self.shared.ask(question).is_err() {
             self.questions.open.borrow_mut().remove(ticket);
             self.metrics().hit(Bound::QuestionRing);
@@ -99,7 +104,7 @@ impl Worker {
         std::future::poll_fn(|cx| {
             let mut open = self.questions.open.borrow_mut();
             match open.get_mut(ticket) {
-                Some(open) if open.answered => Poll::Ready(()),
+                Some(open) if open.answer.is_some() => Poll::Ready(()),
                 _ if self.watch.poll_nudge(slot, cx.waker()) => Poll::Ready(()),
                 Some(open) => {
                     open.waker = Some(cx.waker().clone());
@@ -109,8 +114,6 @@ impl Worker {
             }
         })
         .await;
-        self.questions.open.borrow_mut().try_remove(ticket);
-        let addresses = self.shared.addresses.load();
-        addresses.by_name.get(key).map(Arc::clone)
+        self.questions.open.borrow_mut().try_remove(ticket)?.answer
     }
 }

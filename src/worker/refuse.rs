@@ -60,6 +60,9 @@ pub async fn answer(worker: &Worker, client: &mut Client, exchange: &mut Exchang
     exchange.record.status = wire.status;
     exchange.record.code = wire.code;
     exchange.record.reason = fault.wire().reason;
+    if let Some(denial) = &exchange.denial {
+        exchange.record.rule.set(&denial.rule);
+    }
     take_small_body(worker, client, exchange, closes).await;
     let rest = unread_rest(client, exchange);
     let keep = !closes
@@ -172,7 +175,13 @@ fn write_head(exchange: &mut Exchange, fault: Fault, length: usize, close: bool)
     }
     match fault.kind {
         Kind::MethodNotAllowed => out.extend_from_slice(b"Allow: GET, POST, DELETE\r\n"),
-        Kind::Unauthenticated => out.extend_from_slice(b"WWW-Authenticate: Bearer realm=\"ringgate\"\r\n"),
+        Kind::Unauthenticated | Kind::InsufficientScope => {
+            let challenge = exchange.denial.as_ref().map_or("", |denial| &denial.challenge);
+            let challenge = if challenge.is_empty() { "Bearer realm=\"ringgate\"" } else { challenge };
+            out.extend_from_slice(b"WWW-Authenticate: ");
+            out.extend_from_slice(challenge.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
         _ => {}
     }
     if wire.retry_ms > 0 {

@@ -1,9 +1,11 @@
-//! The answer, as it comes: its head is checked and rewritten, its bytes pass untouched (scan mode).
+//! The answer, as it comes: its head is checked and rewritten, its bytes pass untouched (scan mode), or is held
+//! (`hold`).
 //!
 //! Not here: what the answer means beyond the few facts that the scanner picks out as the bytes pass. The
-//! two other modes of design (rewrite, hold) have their place in `flow`, between reading and writing.
+//! third mode of design (rewrite) has its place in `flow`, between reading and writing.
 
 mod flow;
+mod hold;
 
 use crate::base::bound::Bound;
 use crate::base::buffer::Buffer;
@@ -16,7 +18,6 @@ use crate::config::limits;
 use crate::http::chunked::Decoder;
 use crate::http::chunked::Side;
 use crate::http::fields::Field;
-use crate::http::fields::Known;
 use crate::http::request::HeadLimits;
 use crate::http::request::HeadScan;
 use crate::http::request::Method;
@@ -41,9 +42,12 @@ use crate::worker::admit::Intent;
 use crate::worker::attempt;
 use crate::worker::body::CHUNK_LIMITS;
 use crate::worker::client::Client;
+use crate::worker::credential;
 use crate::worker::dispatch::Dispatched;
 use crate::worker::exchange::After;
 use crate::worker::outlook;
+use crate::worker::relay::hold::Hold;
+use crate::worker::session;
 use crate::worker::state::Exchange;
 use crate::worker::watch::Phase;
 use std::rc::Rc;
@@ -95,6 +99,11 @@ struct Relay<'a> {
     boundary: Option<EventBoundary>,
     /// Only where tokens are counted and framing is not.
     data: Option<DataBytes>,
+    hold: Hold,
+    /// Something of a stream may not pass: it ends with our word.
+    unfit: bool,
+    /// What is taken of the worker's budget for what is held.
+    reserved: usize,
     /// Empty while nothing has come.
     buffer: Buffer,
     /// Bytes that came and were not looked at yet.
@@ -134,6 +143,9 @@ pub async fn answer(
         scan: AnswerScan::new(Form::Opaque),
         boundary: None,
         data: None,
+        hold: Hold::Off,
+        unfit: false,
+        reserved: 0,
         buffer: Buffer::default(),
         at: 0,
         end: 0,
@@ -145,7 +157,7 @@ pub async fn answer(
     };
     let outcome = relay.whole(&request).await;
     if let Err(fault) = outcome
-        && fault.kind == Kind::Killed
+        && (relay.unfit || fault.kind == Kind::Killed)
     {
         relay.last_word(fault);
     }
@@ -160,10 +172,18 @@ struct Ended {
 
 impl Relay<'_> {
     async fn whole(&mut self, request: &RequestHead) -> Result<Ended, Fault> {
-        let head = self.head(request.method == Method::Head).await?;
+        let mut head = self.head(request.method == Method::Head).await?;
         self.exchange.upstream_ended = self.came;
+        let source = &self.buffer[self.at..self.end];
+        if let Some(fault) = credential::refused(self.exchange, head.status, source) {
+            return Err(fault);
+        }
         self.exchange.plan = None;
         self.begin(request, &head)?;
+        if matches!(self.hold, Hold::Whole) {
+            // Boxed: few answers are lists.
+            Box::pin(self.hold(&mut head)).await?;
+        }
         let done = self.first_piece(request, &head).await?;
         if !done {
             self.streaming_since = clock::now();
@@ -240,7 +260,12 @@ impl Relay<'_> {
         }
         self.exchange.record.status = head.status;
         outlook::heed(self.worker, self.exchange, head.status, &self.buffer[self.at..self.end]);
-        let form = BodyForm::relaying(head.framing, request.version);
+        self.hold = self.hold_of(head)?;
+        let form = match &self.hold {
+            // How long it will be is not known.
+            Hold::Events(_) => BodyForm::relaying(AnswerFraming::Chunked, request.version),
+            Hold::Off | Hold::Whole => BodyForm::relaying(head.framing, request.version),
+        };
         self.rest = match head.framing {
             AnswerFraming::None => Rest::Bytes(0),
             AnswerFraming::Length(length) => Rest::Bytes(length),
@@ -264,6 +289,7 @@ impl Relay<'_> {
             let total = self.exchange.begun.plus_millis(self.exchange.timeouts.stream_total_ms);
             let Intent { stream_only, leaving_cancels, .. } = self.terms.intent;
             let total = if stream_only { Moment::NEVER } else { total };
+            let total = total.min(self.exchange.expires);
             self.worker.watch.begin_call(self.client.slot, total, leaving_cancels);
         }
         Ok(())
@@ -282,12 +308,12 @@ impl Relay<'_> {
         self.exchange.waited_ns += came.nanos_since(self.exchange.upstream_began);
         let own = came.nanos_since(self.exchange.begun).saturating_sub(self.exchange.waited_ns);
         let source = &self.buffer[self.at..body];
-        let modern = self.terms.intent.era == Era::Modern;
+        if self.terms.intent.era == Era::Legacy {
+            session::seal(self.worker, self.exchange, source, self.lease.instance())?;
+        }
         let options = write::connection_options(source, &self.exchange.answer_fields);
         let drops = |field: &Field| {
-            write::drops_downstream(field)
-                || (modern && field.known == Known::SessionId)
-                || options.names(source, field)
+            write::drops_downstream(field) || session::is_named(field) || options.names(source, field)
         };
         let kept = self.exchange.answer_fields.iter().filter(|field| !drops(field));
         self.closing = !request.keep_alive || self.form == BodyForm::UntilClose || self.worker.is_draining();
@@ -323,8 +349,21 @@ impl Relay<'_> {
     /// Gives back what was borrowed and says what becomes of the client's connection.
     fn finish(self, outcome: Result<Ended, Fault>, sent_whole: bool) -> Result<After, Fault> {
         let Self {
-            worker, client, exchange, lease, scan, buffer, closing, streaming_since, discarding, ..
+            worker,
+            client,
+            exchange,
+            lease,
+            scan,
+            buffer,
+            closing,
+            streaming_since,
+            discarding,
+            reserved,
+            ..
         } = self;
+        if reserved > 0 {
+            worker.budget.give_back(reserved);
+        }
         if !buffer.is_empty() {
             worker.buffers.give_back(buffer);
         }

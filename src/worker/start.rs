@@ -16,6 +16,7 @@ use crate::net::runtime;
 use crate::net::runtime::Driver;
 use crate::worker::Worker;
 use crate::worker::client;
+use crate::worker::handshake;
 use crate::worker::post;
 use monoio::net::TcpListener;
 use monoio::net::UnixStream as RuntimeUnixStream;
@@ -93,11 +94,11 @@ async fn serve(seat: Seat, shared: Arc<Shared>) -> io::Result<()> {
         }));
     }
     let mut open = Vec::new();
-    for bound in seat.listeners {
+    for (index, bound) in seat.listeners.into_iter().enumerate() {
         let listener = Rc::new(listen::adopt(bound)?);
         open.push(listener.as_raw_fd());
         let worker = Rc::clone(&worker);
-        monoio::spawn(guard(move || accept_on(worker, listener)));
+        monoio::spawn(guard(move || accept_on(worker, listener, index)));
     }
     let listening = Rc::clone(&worker);
     monoio::spawn(guard(move || post::listen(listening, bell)));
@@ -119,7 +120,8 @@ async fn serve(seat: Seat, shared: Arc<Shared>) -> io::Result<()> {
     }
 }
 
-async fn accept_on(worker: Rc<Worker>, listener: Rc<TcpListener>) {
+/// `index`: which of the plan's listeners it is. A reload keeps their order.
+async fn accept_on(worker: Rc<Worker>, listener: Rc<TcpListener>, index: usize) {
     let over = || matches!(worker.shared.phase(), Phase::Draining | Phase::Stopping);
     let tell = |event| match event {
         Event::Connection(stream, ends) => {
@@ -129,8 +131,12 @@ async fn accept_on(worker: Rc<Worker>, listener: Rc<TcpListener>) {
                 return;
             }
             worker.wake_up();
+            let tls = worker.adopt().plan.listeners.get(index).and_then(|listener| listener.tls.clone());
             let worker = Rc::clone(&worker);
-            monoio::spawn(guard(move || client::serve(worker, stream, ends)));
+            match tls {
+                None => monoio::spawn(guard(move || client::serve(worker, stream, ends, None))),
+                Some(tls) => monoio::spawn(guard(move || handshake::serve(worker, stream, ends, tls))),
+            };
         }
         Event::Failed(_) => worker.metrics().hit(Bound::AcceptErrors),
     };

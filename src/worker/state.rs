@@ -15,8 +15,11 @@ use crate::route::balance::Tried;
 use crate::telemetry::record::Called;
 use crate::telemetry::record::Record;
 use crate::worker::adopted::Adopted;
+use crate::worker::credential::Shown;
 use crate::worker::passage::Passage;
 use crate::worker::passage::Stay;
+use crate::worker::session::Session;
+use crate::worker::sight::Sight;
 use std::ops::Range;
 use std::rc::Rc;
 
@@ -59,6 +62,12 @@ pub struct Exchange {
     pub stay: Option<Stay>,
     /// The plan of the call, for another attempt; given up with the head of the answer, so that long ones pin none.
     pub plan: Option<Rc<Adopted>>,
+    /// What the server is shown of the caller, where it is shown anything.
+    pub shown: Option<Shown>,
+    /// The caller can be asked to open a page: only looked at where a server needs its consent.
+    pub opens_urls: bool,
+    /// The server gets fields of the configuration, among which may be a credential.
+    pub injects: bool,
     /// Attempts after the first.
     pub repeats: u8,
     /// The caller's id, kept while a stream is relayed: its last message may have to be ours.
@@ -69,10 +78,18 @@ pub struct Exchange {
     pub lent: Option<Range<usize>>,
     /// An answer that is to be cut after its head, because the operator wants to see what that does.
     pub cut_answer: bool,
+    /// What its caller may see of the answer; none: all of it.
+    pub sight: Option<Sight>,
     /// How long the call may take.
     pub timeouts: Timeouts,
     /// The caller's own deadline, in milliseconds, is what ends it.
     pub callers_ms: Option<u64>,
+    /// Whose sessions the caller may use.
+    pub owner: [u8; 16],
+    /// The session that the call is part of.
+    pub session: Option<Session>,
+    /// When the caller's credential is worth nothing any more: no stream outlives it.
+    pub expires: Moment,
     /// When the request was whole.
     pub begun: Moment,
     /// Time of this call that was spent waiting for others.
@@ -124,13 +141,20 @@ impl Exchange {
         self.passage = None;
         self.stay = None;
         self.plan = None;
+        self.shown = None;
+        self.opens_urls = false;
+        self.injects = false;
         self.repeats = 0;
         self.stream_id.clear();
         self.tried = Tried::default();
         self.lent = None;
         self.cut_answer = false;
+        self.sight = None;
         self.timeouts = Timeouts::default();
         self.callers_ms = None;
+        self.owner = [0; 16];
+        self.session = None;
+        self.expires = Moment::NEVER;
         self.begun = Moment::ZERO;
         self.waited_ns = 0;
         self.upstream_began = Moment::ZERO;

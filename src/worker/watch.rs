@@ -20,6 +20,8 @@ use std::task::Waker;
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
+    /// A TLS handshake.
+    Handshake,
     /// The next request; nothing of it has come.
     Idle,
     /// The rest of a head.
@@ -38,6 +40,9 @@ pub enum Phase {
     Client,
     /// The rest of what a client sends on a connection that is being closed.
     Linger,
+    /// Something of an HTTP/2 connection, whose socket other streams use too: the waiting task is told that the
+    /// time is over, or that a drain has begun, and does what follows.
+    Shared,
 }
 
 impl Phase {
@@ -72,6 +77,8 @@ const NONE: RawFd = -1;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Subject {
     pub principal: u64,
+    /// None: there is one tenant, and it has no name.
+    pub tenant: Option<u64>,
     pub server: u64,
     /// Of `server.tool`.
     pub tool: u64,
@@ -95,6 +102,8 @@ struct Slot {
     waited: bool,
     /// Whether `client` is in the epoll set.
     watched: bool,
+    /// Whether the waiting task was told of a drain.
+    told: bool,
     client_left: bool,
     /// Revision 2026-07-28: a closed connection is a cancelled call. Older ones: it is not.
     leaving_cancels: bool,
@@ -140,6 +149,7 @@ impl Watch {
             cause: None,
             waited: false,
             watched: false,
+            told: false,
             client_left: false,
             leaving_cancels: true,
             subject: None,
@@ -175,6 +185,11 @@ impl Watch {
     /// The call was let in: a kill of its subject ends it from now on.
     pub fn concerns(&self, key: usize, subject: Subject) {
         self.with(key, |slot| slot.subject = Some(subject));
+    }
+
+    /// Ends the phase of a connection before its time.
+    pub fn end(&self, key: usize, cause: Cause) {
+        self.with(key, |slot| slot.end(cause, Direction::Both));
     }
 
     /// Ends every call whose subject is killed.
@@ -214,7 +229,7 @@ impl Watch {
         self.with(key, |slot| slot.cause).flatten()
     }
 
-    /// Forgets that an instance did not take a connection in time: the next one has its own time.
+    /// Forgets that a time was over: what comes next has its own, such as a connection to the next instance.
     pub fn forgive(&self, key: usize) {
         self.with(key, |slot| slot.cause = None);
     }
@@ -231,6 +246,15 @@ impl Watch {
                 slot.waker = Some(waker.clone());
             }
             nudged
+        })
+        .unwrap_or(true)
+    }
+
+    /// Waits for the end of the phase alone.
+    pub fn poll_over(&self, key: usize, waker: &Waker) -> bool {
+        self.with(key, |slot| {
+            slot.waker = Some(waker.clone());
+            slot.cause.is_some()
         })
         .unwrap_or(true)
     }
@@ -292,6 +316,9 @@ impl Slot {
             self.nudge_at = Moment::NEVER;
             self.nudge();
         }
+        if self.phase == Phase::Shared && draining.is_some() && !std::mem::replace(&mut self.told, true) {
+            self.nudge();
+        }
         let idle_in_drain = self.phase == Phase::Idle
             && draining.is_some_and(|began| now >= began.max(self.since).plus_millis(DRAIN_IDLE_MS));
         if now >= self.total {
@@ -299,6 +326,7 @@ impl Slot {
         } else if now >= self.deadline || idle_in_drain {
             match self.phase {
                 Phase::Idle | Phase::Linger => self.end(Cause::ClientIdle, Direction::Both),
+                Phase::Handshake => self.end(Cause::HeadTimeout, Direction::Both),
                 Phase::Head => self.end(Cause::HeadTimeout, Direction::Read),
                 Phase::Body => self.end(Cause::BodyTimeout, Direction::Read),
                 Phase::Room => self.end(Cause::RoomTimeout, Direction::Both),
@@ -306,6 +334,7 @@ impl Slot {
                 Phase::FirstByte => self.end(Cause::FirstByteTimeout, Direction::Both),
                 Phase::Relay => self.end(Cause::RelayTimeout, Direction::Both),
                 Phase::Client => self.end(Cause::ClientStalled, Direction::Both),
+                Phase::Shared => self.end(Cause::ClientIdle, Direction::Both),
             }
         }
     }
@@ -317,7 +346,10 @@ impl Slot {
             self.cause = Some(cause);
         }
         match self.phase {
-            Phase::Idle | Phase::Head | Phase::Body | Phase::Linger => sys::shut(self.client, how),
+            Phase::Shared if cause != Cause::Stopping => {}
+            Phase::Handshake | Phase::Idle | Phase::Head | Phase::Body | Phase::Linger | Phase::Shared => {
+                sys::shut(self.client, how);
+            }
             Phase::Client => {
                 sys::abort(self.client);
                 self.shut_upstream();
@@ -372,6 +404,7 @@ mod tests {
     fn each_phase_ends_with_its_own_cause_and_not_before() {
         let table = [
             (Phase::Idle, Cause::ClientIdle),
+            (Phase::Handshake, Cause::HeadTimeout),
             (Phase::Head, Cause::HeadTimeout),
             (Phase::Body, Cause::BodyTimeout),
             (Phase::Room, Cause::RoomTimeout),
@@ -380,6 +413,7 @@ mod tests {
             (Phase::Relay, Cause::RelayTimeout),
             (Phase::Client, Cause::ClientStalled),
             (Phase::Linger, Cause::ClientIdle),
+            (Phase::Shared, Cause::ClientIdle),
         ];
         for (phase, cause) in table {
             let b = bench();
@@ -455,6 +489,26 @@ mod tests {
         assert_eq!(b.watch.cause(b.key), None);
         b.watch.tick(at(DRAIN_IDLE_MS));
         assert_eq!(b.watch.cause(b.key), Some(Cause::ClientIdle));
+    }
+
+    /// Other streams use the socket: nothing is shut but when all is.
+    #[test]
+    fn who_shares_a_socket_is_told_and_not_cut() {
+        let b = bench();
+        let waker = Waker::noop();
+        b.watch.enter(b.key, Phase::Shared, at(0), at(500));
+        b.watch.tick(at(10));
+        assert!(!b.watch.poll_nudge(b.key, waker));
+        b.watch.drain(at(20));
+        b.watch.tick(at(20));
+        assert!(b.watch.poll_nudge(b.key, waker), "not told of the drain");
+        b.watch.tick(at(30));
+        assert!(!b.watch.poll_nudge(b.key, waker), "told twice");
+        b.watch.tick(at(500));
+        assert!(b.watch.poll_nudge(b.key, waker), "not told that the time is over");
+        assert_eq!(sys::queue(b.client.as_raw_fd()), sys::Queue::Empty);
+        b.watch.stop();
+        assert_eq!(sys::queue(b.client.as_raw_fd()), sys::Queue::Closed);
     }
 
     #[test]

@@ -189,12 +189,12 @@ fn host_is_one_authority_or_refused() {
 
 #[test]
 fn other_protocols_are_turned_away() {
-    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\0\0\0\0\0\0";
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n\0\0\0\0\0\0\0\0\0";
     const HELLO: &[u8] =
         b"\x16\x03\x01\x00\xc8\x01\x00\x00\xc4\x03\x03aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
     let rows = &[
         Row("TLS", HELLO, &[400, 0]),
-        Row("HTTP/2 preface", PREFACE, &[400, 405, 505, 0]),
+        Row("nearly the preface of HTTP/2", PREFACE, &[400, 405, 505, 0]),
         Row(
             "CONNECT",
             b"CONNECT 127.0.0.1:22 HTTP/1.1\r\nHost: 127.0.0.1:22\r\n\r\n",

@@ -298,7 +298,7 @@ fn limit_logical_call_in_batches() {
         let gw = run.gateway().limit("name: all, key: gateway, rate: 8/hour").to("up", &up).run();
         let batch = || {
             let calls = [(); 3].map(|()| Call::tool(gw.address, Era::Legacy, "up", "echo"));
-            let raw = calls[0].raw().without("mcp-protocol-version").field("Mcp-Session-Id: s-1");
+            let raw = calls[0].raw().without("mcp-protocol-version");
             let body = calls.iter().map(Call::body).collect::<Vec<_>>().join(",");
             let answer = gw.client().talk(&raw.body(format!("[{body}]")).bytes()).unwrap();
             let came = calls.iter().filter(|call| up.mentions(&call.token) > 0).count();

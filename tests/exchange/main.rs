@@ -2,7 +2,8 @@
 //! bear the name of a feature are that feature's proof; each runs on both drivers, and in both eras
 //! where it can be.
 //!
-//! `RINGGATE_TEST_DRIVER=uring|epoll` picks one driver, `RINGGATE_TEST_FULL=1` the full sizes.
+//! `RINGGATE_TEST_DRIVER=uring|epoll` picks one driver, `RINGGATE_TEST_FULL=1` the full sizes,
+//! `RINGGATE_TEST_BINARY` another build of the gateway.
 //!
 //! Not here: the pure parts (unit tests beside the code) and real peers (tests/peers).
 
@@ -15,15 +16,34 @@
     reason = "tests measure real time, share records between plain threads and fail by panicking"
 )]
 
+// Where `crate::…` of the policies leads.
+use ringgate::config;
+use ringgate::mcp;
+use ringgate::policy;
+
+#[path = "../policies/mod.rs"]
+#[expect(
+    dead_code,
+    clippy::cast_possible_truncation,
+    reason = "here they are put to the gateway, and not to the library; small numbers are drawn"
+)]
+mod policies;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod access;
 mod cancel;
 mod connection;
+mod credentials;
 mod drain;
 mod faults;
+mod filtered;
+mod filtered_policies;
 mod framing;
 mod headers;
+mod http2;
+mod http2_floods;
+mod http2_malformed;
 mod json;
 mod kill_switch;
 mod lab;
@@ -36,7 +56,11 @@ mod limits_rates;
 mod limits_together;
 mod limits_tokens;
 mod memory;
+mod mtls;
 mod names;
+mod oauth;
+mod oidc;
+mod opa;
 mod pool;
 mod reload;
 mod review;
@@ -55,4 +79,7 @@ mod secrets;
 mod sessions;
 mod startup;
 mod streaming;
+mod tls;
+mod tls_handshakes;
 mod upstream_limit;
+mod user_oauth;

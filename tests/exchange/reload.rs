@@ -187,16 +187,29 @@ fn held(release: &'static AtomicBool) -> Script {
 
 /// What the clients under load share.
 #[derive(Default)]
-struct Load {
-    stop: AtomicBool,
-    calls: AtomicUsize,
-    failures: Mutex<Vec<String>>,
+pub struct Load {
+    pub stop: AtomicBool,
+    pub calls: AtomicUsize,
+    pub failures: Mutex<Vec<String>>,
 }
 
 impl Load {
-    fn run(&self, gw: &Gateway) {
+    /// Over one connection.
+    pub fn run(&self, gw: &Gateway) {
+        self.run_over(gw, false);
+    }
+
+    /// Each call over a connection of its own.
+    pub fn run_anew(&self, gw: &Gateway) {
+        self.run_over(gw, true);
+    }
+
+    fn run_over(&self, gw: &Gateway, anew: bool) {
         let mut client = gw.client();
         while !self.stop.load(SeqCst) {
+            if anew {
+                client = gw.client();
+            }
             let call = gw.modern("up", "echo");
             client.send(&call.raw().bytes());
             match client.try_answer() {

@@ -6,6 +6,7 @@ use crate::support::Gate;
 use crate::support::conduct::Dial;
 use crate::support::conduct::delayed;
 use crate::support::conduct::obedient;
+use crate::support::eventually;
 use crate::support::everywhere;
 use crate::support::gateway::Gateway;
 use crate::support::line::Line;
@@ -16,6 +17,7 @@ use crate::support::size;
 use crate::support::upstream::Next;
 use crate::support::upstream::Upstream;
 use crate::support::upstream::upstream;
+use serde_json::json;
 use std::collections::HashMap;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -87,6 +89,45 @@ fn retry_of_an_idempotent_tool() {
             let again = sick.count("tools/call") - 30;
             assert!((1..=4).contains(&again), "{again} attempts at the sick one");
             assert_eq!(retries(&gw), again as f64);
+        }
+    });
+}
+
+/// A tool that calls itself idempotent, in the list of its server, is sent again; not where the operator wrote no
+/// `retry`, and then nobody asks the server for its list.
+#[test]
+fn retry_by_idempotent_hint() {
+    everywhere(|run| {
+        let build = |script: script::Script| {
+            let hinted = json!({"name": "save", "annotations": {"idempotentHint": true}});
+            let other = json!({"name": "charge", "annotations": {"idempotentHint": false}});
+            let list = script::script(move |connection, request| {
+                let page = json!({"resultType": "complete", "tools": [hinted, other]});
+                script::send(connection, &script::plain(200, &script::result(request, &page)))
+            });
+            let up = upstream().on("save", script.clone()).on("charge", script).tool("echo");
+            up.method("tools/list", list).run()
+        };
+        for (line, again) in [(ONE_IN_TEN, true), ("balance: roundRobin", false), ("retry: {max: 0}", false)]
+        {
+            let (sick, well) = (build(script::hang_up()), build(script::echo()));
+            let lines = [line, "breaker: off"];
+            let gw = run.gateway().workers(1).over("up", &[&sick, &well], &lines).run();
+            let listed = || sick.count("tools/list") + well.count("tools/list");
+            save(&mut gw.line("up", "echo"), 100);
+            if again {
+                let mut caller = gw.line("up", "save");
+                eventually("the list of the server counts", || {
+                    caller.call("1");
+                    retries(&gw) > 0.0
+                });
+            }
+            let failed = |tool| {
+                let mut caller = gw.line("up", tool);
+                (0..10).filter(|_| caller.call("1").status == 502).count()
+            };
+            assert_eq!((failed("save"), failed("charge")), (if again { 0 } else { 5 }, 5), "{line}");
+            assert_eq!((retries(&gw) > 0.0, listed() > 0), (again, again), "{line}");
         }
     });
 }

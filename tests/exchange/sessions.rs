@@ -6,6 +6,7 @@
 use crate::support::Era;
 use crate::support::Gate;
 use crate::support::Run;
+use crate::support::call::Call;
 use crate::support::call::Raw;
 use crate::support::drivers;
 use crate::support::eventually;
@@ -53,19 +54,108 @@ fn server_url() {
     });
 }
 
+/// The client holds a sealed name of the session, the server its own.
 #[test]
-fn a_session_passes_untouched() {
+fn a_session_is_sealed() {
     legacy(|run| {
         let up = upstream().tool("echo").run();
         let gw = run.gateway().to("up", &up).run();
         let call = gw.call("up", "echo").in_session();
         let session = call.session.clone().expect("no session id");
+        assert!(!session.contains("session-1") && session.bytes().all(|byte| byte.is_ascii_graphic()));
+        assert!(session.len() <= 131, "longer than a session of one server may be: {session}");
         assert_eq!(call.clone().send().status, 200);
-        assert_eq!(up.once(&call.token).head.field("mcp-session-id"), Some(session.as_str()));
+        assert_eq!(up.once(&call.token).head.field("mcp-session-id"), Some("session-1"));
         let delete = bare(&gw, "DELETE");
         assert_eq!(gw.client().talk(&delete.bytes()).unwrap().status, 200);
         let deleted = up.requests().into_iter().find(|request| request.method() == "DELETE").unwrap();
         assert!(deleted.head.field("mcp-session-id").is_some() && deleted.body.is_empty());
+    });
+}
+
+/// Hardening, "a session of route A replayed on route B" and "session hijack": every use of a session but its own is
+/// answered as one of a session that never was, and reaches nobody.
+#[test]
+fn sessions_belong_to_their_principal_and_their_server() {
+    legacy(|run| {
+        let (one, two) = (upstream().tool("echo").run(), upstream().tool("echo").run());
+        let gw = run.gateway().agents(&["alice", "bob"]).to("one", &one).to("two", &two).run();
+        let call = |agent: &str, server: &str| gw.keyed(agent, gw.call(server, "echo"));
+        let session = call("alice", "one").in_session().session.expect("a session");
+        let mut flipped = session.clone().into_bytes();
+        let last = flipped.len() - 1;
+        flipped[last] = if flipped[last] == b'A' { b'B' } else { b'A' };
+        let flipped = String::from_utf8(flipped).unwrap();
+        let unknown = |call: Call| {
+            let token = call.token.clone();
+            let answer = call.try_send().unwrap();
+            assert_eq!((answer.status, answer.code()), (404, -33404), "{answer:?}");
+            assert_eq!(one.mentions(&token) + two.mentions(&token), 0);
+            let mut said = answer.json();
+            said["error"]["data"]["traceId"].take();
+            said
+        };
+        let with =
+            |agent, server, session: &str| Call { session: Some(session.into()), ..call(agent, server) };
+        let never_was = unknown(with("alice", "one", "nobody-knows-it"));
+        for (agent, server, session) in [
+            ("bob", "one", &session),
+            ("alice", "two", &session),
+            ("bob", "two", &session),
+            ("alice", "one", &flipped),
+            ("alice", "one", &session[..last].to_owned()),
+            ("alice", "one", &"session-1".to_owned()),
+        ] {
+            assert_eq!(unknown(with(agent, server, session)), never_was, "{agent} {server}");
+        }
+        assert_eq!(with("alice", "one", &session).send().status, 200);
+        for method in ["GET", "DELETE"] {
+            let raw = with("bob", "one", &session).raw().line(format!("{method} /mcp/one HTTP/1.1")).body("");
+            let raw = raw.without_length().without("content-type");
+            assert_eq!(gw.client().talk(&raw.bytes()).unwrap().status, 404, "{method}");
+        }
+        assert_eq!(one.sessions(), (1, 1), "nobody else ended it");
+    });
+}
+
+/// A session outlives the gateway where its key does, and only there.
+#[test]
+fn sessions_outlive_the_gateway_that_sealed_them() {
+    legacy(|run| {
+        let up = upstream().tool("echo").run();
+        for (state, status) in [
+            ("state: {dir: state}", 200),
+            ("state: {sealKeys: [\"0123456789abcdef0123456789abcdef\"]}", 200),
+            ("", 404),
+        ] {
+            let mut gw = run.gateway().top(state).to("up", &up).run();
+            let session = gw.call("up", "echo").in_session().session;
+            gw.restart(rustix::process::Signal::TERM);
+            let call = Call { session, ..gw.call("up", "echo") };
+            assert_eq!(call.try_send().unwrap().status, status, "{state}");
+        }
+    });
+}
+
+/// A session lives on one instance, and all of its calls go there.
+#[test]
+fn sessions_stay_on_their_instance() {
+    legacy(|run| {
+        let ups: Vec<_> = (0..3).map(|_| upstream().tool("echo").run()).collect();
+        let gw = run.gateway().over("up", &ups.iter().collect::<Vec<_>>(), &[]).run();
+        for _ in 0..6 {
+            let call = gw.call("up", "echo").in_session();
+            for _ in 0..4 {
+                let next = Call { session: call.session.clone(), ..gw.call("up", "echo") };
+                let token = next.token.clone();
+                assert_eq!(next.send().status, 200);
+                let home: Vec<_> = ups.iter().filter(|up| up.mentions(&token) > 0).collect();
+                let [home] = home.as_slice() else { panic!("it went to {} instances", home.len()) };
+                assert_eq!(home.sessions().0, home.sessions().1);
+            }
+        }
+        let opened: usize = ups.iter().map(|up| up.sessions().0).sum();
+        assert_eq!(opened, 6);
     });
 }
 
@@ -195,15 +285,16 @@ fn batches_belong_to_one_revision() {
             [(None, 200), (Some("2025-03-26"), 200), (Some("2025-06-18"), 400), (Some("2025-11-25"), 400)]
         {
             let call = gw.call("up", "echo");
+            let token = call.token.clone();
             let body = format!("[{},{}]", call.body(), call.clone().id("2").body());
-            let raw = call.raw().without("mcp-protocol-version").field("Mcp-Session-Id: s-1").body(body);
+            let raw = call.raw().without("mcp-protocol-version").body(body);
             let raw =
                 version.map_or(raw.clone(), |version| raw.field(format!("MCP-Protocol-Version: {version}")));
             let answer = gw.client().talk(&raw.bytes()).unwrap();
             assert_eq!(answer.status, status, "{version:?}: {answer:?}");
             match status {
-                200 => assert!(up.once(&call.token).body == raw.body),
-                _ => assert_eq!((answer.code(), up.mentions(&call.token)), (-32600, 0)),
+                200 => assert!(up.once(&token).body == raw.body),
+                _ => assert_eq!((answer.code(), up.mentions(&token)), (-32600, 0)),
             }
         }
     });
@@ -296,7 +387,7 @@ fn notifications_are_accepted_without_a_body() {
         let up = upstream().run();
         let gw = run.gateway().to("up", &up).run();
         for era in [Era::Modern, Era::Legacy] {
-            let call = crate::support::call::Call { era, ..gw.request("up", "notifications/progress") };
+            let call = Call { era, ..gw.request("up", "notifications/progress") };
             let body = call.body().replace("\"id\":1,", "");
             let answer = gw.client().talk(&call.raw().body(body.clone()).bytes()).unwrap();
             assert_eq!((answer.status, answer.body.len()), (202, 0), "{era:?}: {answer:?}");

@@ -129,7 +129,7 @@ fn large_results_grow_no_memory() {
 }
 
 /// Writes until the gateway takes no more for 300 ms; how much it took.
-fn flood() -> (Script, mpsc::Receiver<usize>) {
+pub fn flood() -> (Script, mpsc::Receiver<usize>) {
     let (sender, taken) = mpsc::sync_channel(100);
     let script = script::script(move |connection, _| {
         connection.tcp.set_write_timeout(Some(Duration::from_millis(300))).unwrap();

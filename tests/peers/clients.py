@@ -213,9 +213,8 @@ def titled(steps, modern, sessions):
     return chosen
 
 
-def play(client, url, steps, key=None):
+def play(client, url, steps, env=None):
     """The outcomes by place and step, or a sentence that says why there are none."""
-    env = {"PEERS_KEY": key} if key else None
     done = harness.run(*CLIENTS[client], url, json.dumps(steps), timeout=60, env=env)
     try:
         outcomes = json.loads(done.stdout)
@@ -285,9 +284,9 @@ def server_group(tally, name):
             tally.check(f"{client} -> {name}: era", ("2026-07-28" in found) == modern, found[:200])
 
 
-def add_key(directory):
+def add_key(directory, principal="agent-7", roles="support"):
     keys = pathlib.Path(directory) / "keys.yaml"
-    command = ["key", "add", "--file", keys, "--principal", "agent-7", "--roles", "support"]
+    command = ["key", "add", "--file", keys, "--principal", principal, "--roles", roles]
     done = harness.run(harness.RINGGATE, *command, timeout=20)
     if done.returncode != 0:
         raise harness.StartError(f"key add failed: {done.stderr}")
@@ -307,13 +306,13 @@ def identity_group(tally):
             harness.gateway(harness.upstream_url(port), f'{{apiKeys: {{file: "{keys}"}}}}')
         )
         for client in CLIENTS:
-            outcomes = play(client, url, steps, key)
+            outcomes = play(client, url, steps, {"PEERS_KEY": key})
             text = as_text(outcomes)
             seen = outcomes.get("2 call seen_headers", {}) if isinstance(outcomes, dict) else {}
             tally.check(f"{client} with a key", "ok" in seen and not failed(seen), text[-600:])
             tally.check(f"{client}: the key stays here", "host" in as_text(seen) and "authorization" not in as_text(seen), text[-600:])
             for what, wrong in (("a wrong key", key[:-1] + ("A" if key[-1] != "A" else "B")), ("no key", None)):
-                outcomes = play(client, url, steps, wrong)
+                outcomes = play(client, url, steps, {"PEERS_KEY": wrong} if wrong else None)
                 text = as_text(outcomes)
                 refused = isinstance(outcomes, dict) and "error" in outcomes.get("0 connect", {})
                 tally.check(f"{client} with {what}: error", refused, text[:600])

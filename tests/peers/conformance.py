@@ -2,7 +2,9 @@
 
 The server suite runs against the TypeScript and the Python fixture on every wire; the client suite runs with
 `fixtures/client.mjs`, directly and behind a gateway (`wrap`). A check that passes direct must pass through the
-gateway; one that fails direct may pass. The naive proxy beside it shows whether a loss is the gateway's.
+gateway; one that fails direct may pass. The naive proxy beside it shows whether a loss is the gateway's. The newest
+wire of each era runs again behind a gateway that takes the tokens of a real provider and has access rules; the naive
+proxy adds the token, which the suite cannot send.
 
 Not here: what the suite checks.
 """
@@ -15,6 +17,7 @@ import re
 import tempfile
 
 import harness
+import identity
 
 # What the TypeScript fixture reaches direct: (scenarios, passed, failed). Less means that the fixture or the suite
 # has changed, and that the comparison would be against a weaker baseline.
@@ -25,6 +28,7 @@ DIRECT = {
     "2025-03-26": (1, 3, 0),
 }
 WIRES = list(DIRECT)
+NEWEST = ["2025-11-25", "2026-07-28"]
 CLIENT_SCENARIOS = {
     "2025-11-25": [
         "initialize",
@@ -225,6 +229,30 @@ def server_runs(kind):
     return runs
 
 
+def with_identity(wire):
+    """The direct run, and one through a gateway where nobody is anonymous."""
+    with fixture("typescript", wire) as port, harness.provider() as provider:
+        upstream = harness.upstream_url(port)
+        direct = server_suite(upstream.replace("127.0.0.1", "localhost"), wire)
+        with identity.guarded(upstream, identity.Provider(provider)) as url:
+            token = identity.Provider(provider).token(url, "+".join(identity.SCOPES))
+            with harness.naive(url.replace("127.0.0.1", "localhost"), token) as injecting:
+                through = server_suite(injecting, wire)
+            refused = server_suite(url.replace("127.0.0.1", "localhost"), wire)
+    return direct, through, refused
+
+
+def identity_runs(tally, comparison):
+    for wire in NEWEST:
+        direct, through, refused = with_identity(wire)
+        group = f"identity/typescript/{wire}"
+        check_baseline(tally, group, direct, DIRECT[wire])
+        comparison.add(group, direct, None, through)
+        # Without the token nearly nothing passes; else the run above would show nothing.
+        most_fail = refused.counts["SUCCESS"] < direct.counts["SUCCESS"] / 2
+        tally.check(f"{group}: without a token", most_fail, refused.score)
+
+
 def main():
     tally = harness.Tally("conformance")
     comparison = Comparison(tally)
@@ -233,6 +261,7 @@ def main():
             for group, wire, direct, naive, through in runs:
                 check_baseline(tally, group, direct, DIRECT[wire])
                 comparison.add(group, direct, naive, through)
+    identity_runs(tally, comparison)
     for wire, scenarios in CLIENT_SCENARIOS.items():
         direct = client_suite(f"{harness.NODE} {harness.HERE}/fixtures/client.mjs", wire)
         through = client_suite(f"{harness.HERE}/wrap", wire)

@@ -1,11 +1,13 @@
 // The control: the least that can be called a proxy. `naive.mjs UPSTREAM_URL` serves it as /mcp/up on a free port.
-// Where it loses a check too, the suite has changed, not the gateway.
+// Where it loses a check too, the suite has changed, not the gateway. PEERS_KEY, where set, is added as a bearer token,
+// for clients that cannot send one.
 import { createServer, request } from 'node:http';
 
 const upstream = new URL(process.argv[2]);
+const more = process.env.PEERS_KEY ? { authorization: `Bearer ${process.env.PEERS_KEY}` } : {};
 const server = createServer((req, res) => {
   const path = upstream.pathname;
-  const onward = request(upstream, { method: req.method, path, headers: req.headers }, answer => {
+  const onward = request(upstream, { method: req.method, path, headers: { ...req.headers, ...more } }, answer => {
     res.writeHead(answer.statusCode, answer.rawHeaders);
     res.flushHeaders();
     answer.pipe(res);

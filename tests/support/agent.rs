@@ -17,11 +17,21 @@ use std::time::Instant;
 impl Builder {
     /// Lets these principals in, each with a key of its own, and nobody else.
     #[must_use]
-    pub fn agents(mut self, principals: &[&str]) -> Self {
+    pub fn agents(self, principals: &[&str]) -> Self {
+        let without = principals.iter().map(|principal| (*principal, "")).collect::<Vec<_>>();
+        self.agents_with_roles(&without)
+    }
+
+    /// The same, each with roles (names between commas, or none).
+    #[must_use]
+    pub fn agents_with_roles(mut self, agents: &[(&str, &str)]) -> Self {
         let file = self.folder.path().join("keys.yaml");
-        for principal in principals {
+        for (principal, roles) in agents {
             let mut command = Command::new(binary());
             command.args(["key", "add", "--principal", principal, "--file"]).arg(&file);
+            if !roles.is_empty() {
+                command.args(["--roles", roles]);
+            }
             let output = command.output().unwrap();
             assert!(output.status.success(), "{output:?}");
             let text = String::from_utf8(output.stdout).unwrap();

@@ -6,6 +6,7 @@ use super::Era;
 use super::client::Answer;
 use super::client::Broken;
 use super::client::Client;
+use super::tls::Secure;
 use std::net::SocketAddr;
 
 pub const MODERN: &str = "2026-07-28";
@@ -112,6 +113,8 @@ pub struct Call {
     /// Found in the body and in `X-Call`, and nowhere else in this process.
     pub token: String,
     pub session: Option<String>,
+    /// How its connections shake hands; none: they are plain.
+    pub via: Option<Secure>,
 }
 
 impl Call {
@@ -130,6 +133,7 @@ impl Call {
             fields: Vec::new(),
             token: super::token(),
             session: None,
+            via: None,
         }
     }
 
@@ -234,6 +238,15 @@ impl Call {
         }
     }
 
+    /// A connection of its own.
+    #[track_caller]
+    pub fn connect(&self) -> Client {
+        match &self.via {
+            Some(secure) => secure.connect(self.address),
+            None => Client::connect(self.address),
+        }
+    }
+
     /// In the older era: opens a session first, on a connection of its own, with the same fields.
     #[must_use]
     pub fn in_session(mut self) -> Self {
@@ -260,14 +273,14 @@ impl Call {
                 Err(answer) => return *answer,
             }
         }
-        Client::connect(self.address).talk(&self.raw().bytes())
+        self.connect().talk(&self.raw().bytes())
     }
 
     /// Sends the request; the answer is the test's to read.
     #[track_caller]
     pub fn open(self) -> Client {
         let call = self.in_session();
-        let mut client = Client::connect(call.address);
+        let mut client = call.connect();
         assert!(client.send(&call.raw().bytes()));
         client
     }
@@ -285,7 +298,7 @@ fn initialize(like: &Call) -> Result<Option<String>, Box<Result<Answer, Broken>>
         ),
         ..Call::new(like.address, Era::Legacy, "", "initialize")
     };
-    let mut client = Client::connect(like.address);
+    let mut client = like.connect();
     client.send(&first.raw().without("mcp-protocol-version").bytes());
     let answer = client.try_answer();
     let session = match &answer {

@@ -4,6 +4,7 @@
 //! Not here: MCP. `call` makes the bytes.
 
 use super::PATIENCE;
+use super::tls::Session;
 use super::wire::Body;
 use super::wire::Head;
 use serde_json::Value;
@@ -103,8 +104,39 @@ pub enum Broken {
     Malformed(String),
 }
 
+/// What carries the bytes.
+pub enum Link {
+    Plain(TcpStream),
+    Secure(Session),
+}
+
+impl Link {
+    pub fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Secure(session) => session.tcp(),
+        }
+    }
+
+    pub fn write_all(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        match self {
+            Self::Plain(stream) => stream.write_all(bytes),
+            Self::Secure(session) => session.write_all(bytes).and_then(|()| session.flush()),
+        }
+    }
+}
+
+impl Read for Link {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Self::Plain(stream) => uninterrupted(|| stream.read(into)),
+            Self::Secure(session) => uninterrupted(|| session.read(into)),
+        }
+    }
+}
+
 pub struct Client {
-    stream: TcpStream,
+    link: Link,
     buffer: Vec<u8>,
     body: Body,
     /// Methods of requests whose answers are still to come, oldest first.
@@ -131,25 +163,46 @@ impl Client {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
-        Self { stream, buffer: Vec::new(), body: Body::Done, methods: Vec::new(), partial: Vec::new() }
+        Self::linked(Link::Plain(stream))
+    }
+
+    pub fn secured(session: Session) -> Self {
+        Self::linked(Link::Secure(session))
+    }
+
+    fn linked(link: Link) -> Self {
+        Self { link, buffer: Vec::new(), body: Body::Done, methods: Vec::new(), partial: Vec::new() }
+    }
+
+    /// The TLS session.
+    pub fn session(&mut self) -> &mut Session {
+        match &mut self.link {
+            Link::Plain(_) => panic!("no TLS here"),
+            Link::Secure(session) => session,
+        }
     }
 
     /// Sends the bytes; false where the gateway closed before it took them all.
     pub fn send(&mut self, bytes: &[u8]) -> bool {
         let method = bytes.trim_ascii_start().split(|&b| b == b' ').next().unwrap_or_default();
         self.methods.push(String::from_utf8_lossy(method).into_owned());
-        self.stream.write_all(bytes).is_ok()
+        self.link.write_all(bytes).is_ok()
     }
 
     /// Sends more of a request that `send` began.
     pub fn send_more(&mut self, bytes: &[u8]) -> bool {
-        self.stream.write_all(bytes).is_ok()
+        self.link.write_all(bytes).is_ok()
     }
 
-    /// Sends from a thread of its own, so that an early answer is read while the request still leaves.
+    /// Sends from a thread of its own, so that an early answer is read while the request still leaves; over TLS, whose
+    /// session is one, before it reads.
     pub fn talk(&mut self, bytes: &[u8]) -> Result<Answer, Broken> {
+        let Link::Plain(stream) = &self.link else {
+            self.send(bytes);
+            return self.try_answer();
+        };
         self.methods.push("POST".into());
-        let mut writer = self.stream.try_clone().unwrap();
+        let mut writer = stream.try_clone().unwrap();
         std::thread::scope(|scope| {
             scope.spawn(move || writer.write_all(bytes));
             self.try_answer()
@@ -157,17 +210,17 @@ impl Client {
     }
 
     pub fn half_close(&self) {
-        self.stream.shutdown(Shutdown::Write).unwrap();
+        self.link.tcp().shutdown(Shutdown::Write).unwrap();
     }
 
     /// Leaves with a reset instead of a FIN.
     pub fn reset(self) {
         let linger = Some(Duration::ZERO);
-        socket2::SockRef::from(&self.stream).set_linger(linger).unwrap();
+        socket2::SockRef::from(self.link.tcp()).set_linger(linger).unwrap();
     }
 
     pub fn stream(&self) -> &TcpStream {
-        &self.stream
+        self.link.tcp()
     }
 
     /// The next whole answer.
@@ -287,9 +340,10 @@ impl Client {
 
     /// Whether nothing has come and the connection is open. Only for after an event that excludes both.
     pub fn is_quiet(&mut self) -> bool {
-        self.stream.set_nonblocking(true).unwrap();
-        let quiet = matches!(self.stream.peek(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock);
-        self.stream.set_nonblocking(false).unwrap();
+        let stream = self.link.tcp();
+        stream.set_nonblocking(true).unwrap();
+        let quiet = matches!(stream.peek(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock);
+        stream.set_nonblocking(false).unwrap();
         quiet && self.buffer.is_empty()
     }
 
@@ -308,7 +362,7 @@ impl Client {
 
     fn read(&mut self) -> Result<usize, Broken> {
         let mut bytes = [0; 64 * 1024];
-        match uninterrupted(|| self.stream.read(&mut bytes)) {
+        match self.link.read(&mut bytes) {
             Ok(count) => {
                 self.buffer.extend_from_slice(&bytes[..count]);
                 Ok(count)
@@ -316,7 +370,7 @@ impl Client {
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
                 Err(Broken::Silent)
             }
-            Err(error) if error.kind() == ErrorKind::ConnectionReset => Err(Broken::Reset(Vec::new())),
+            Err(error) if is_reset(error.kind()) => Err(Broken::Reset(Vec::new())),
             Err(error) => panic!("read: {error}"),
         }
     }
@@ -324,6 +378,11 @@ impl Client {
     fn shown(&self) -> String {
         String::from_utf8_lossy(&self.buffer[..self.buffer.len().min(200)]).into_owned()
     }
+}
+
+/// Over TLS an end that was not announced may be anybody's (RFC 8446 section 6.1), and a read may have to write first.
+fn is_reset(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof)
 }
 
 /// A signal, or a machine that was stopped for a moment, ends a read that means nothing.

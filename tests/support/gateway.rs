@@ -11,6 +11,7 @@ use super::client::Answer;
 use super::client::Client;
 use super::line::Line;
 use super::process;
+use super::tls::Secure;
 use super::upstream::Upstream;
 use std::fmt::Write;
 use std::io::BufRead;
@@ -23,12 +24,15 @@ use std::process::Child;
 use std::process::Command;
 use std::process::Stdio;
 use std::sync::Arc;
+use std::sync::LazyLock;
 use std::sync::Mutex;
 use std::sync::mpsc;
 use std::time::Instant;
 
+/// The gateway's program: the one that cargo built beside the tests, or the one that `RINGGATE_TEST_BINARY` names.
 pub fn binary() -> &'static str {
-    env!("CARGO_BIN_EXE_ringgate")
+    static NAMED: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("RINGGATE_TEST_BINARY").ok());
+    NAMED.as_deref().unwrap_or(env!("CARGO_BIN_EXE_ringgate"))
 }
 
 /// A config in parts, with a folder for its files.
@@ -36,14 +40,21 @@ pub struct Builder {
     run: Run,
     pub folder: Folder,
     listen: String,
+    /// A further listener.
+    listen_too: Option<String>,
     workers: usize,
     http: Vec<String>,
     top: Vec<String>,
+    access: Vec<String>,
     limits: Vec<String>,
     servers: Vec<(String, Vec<String>)>,
     /// Principals and their API keys.
     pub(super) keys: Vec<(String, String)>,
     flags: Vec<String>,
+    /// `tls` of the listener.
+    pub(super) tls: Option<String>,
+    /// How clients shake hands.
+    pub(super) via: Option<Secure>,
 }
 
 /// `[{url: …}, …]`, as `instances` takes it.
@@ -58,13 +69,17 @@ impl Builder {
             run,
             folder: Folder::new(),
             listen: "127.0.0.1:0".into(),
+            listen_too: None,
             workers: 2,
             http: Vec::new(),
             top: Vec::new(),
+            access: Vec::new(),
             limits: Vec::new(),
             servers: Vec::new(),
             keys: Vec::new(),
             flags: Vec::new(),
+            tls: None,
+            via: None,
         }
     }
 
@@ -114,6 +129,13 @@ impl Builder {
         self
     }
 
+    /// One access rule, as a flow map without its braces.
+    #[must_use]
+    pub fn access(mut self, rule: &str) -> Self {
+        self.access.push(rule.into());
+        self
+    }
+
     /// One limit, as a flow map without its braces.
     #[must_use]
     pub fn limit(mut self, limit: &str) -> Self {
@@ -133,6 +155,13 @@ impl Builder {
         self
     }
 
+    /// A further listener, as the config takes it.
+    #[must_use]
+    pub fn listen_too(mut self, listener: &str) -> Self {
+        self.listen_too = Some(listener.into());
+        self
+    }
+
     pub fn era(&self) -> Era {
         self.run.era
     }
@@ -145,12 +174,23 @@ impl Builder {
     }
 
     pub fn yaml(&self) -> String {
-        let mut yaml = format!("listen: \"{}\"\nworkers: {}\n", self.listen, self.workers);
+        let listener = match &self.tls {
+            None => format!("\"{}\"", self.listen),
+            Some(tls) => format!("{{address: \"{}\", tls: {tls}}}", self.listen),
+        };
+        let mut yaml = match &self.listen_too {
+            None => format!("listen: {listener}\n"),
+            Some(more) => format!("listen:\n  - {listener}\n  - {more}\n"),
+        };
+        writeln!(yaml, "workers: {}", self.workers).unwrap();
         if !self.top.iter().any(|line| line.starts_with("admin:")) {
             yaml.push_str("admin: {address: \"127.0.0.1:0\"}\n");
         }
         for line in &self.top {
             writeln!(yaml, "{line}").unwrap();
+        }
+        if !self.access.is_empty() {
+            writeln!(yaml, "access:\n  - {{{}}}", self.access.join("}\n  - {")).unwrap();
         }
         if !self.limits.is_empty() {
             writeln!(yaml, "limits:\n  - {{{}}}", self.limits.join("}\n  - {")).unwrap();
@@ -272,11 +312,7 @@ impl Gateway {
 
     /// `listening on ADDRESS:PORT` comes first; the line of the admin listener says `admin`.
     fn learn(&mut self, line: &str) {
-        let address = line.split_whitespace().find_map(|word| {
-            let word = word.trim_start_matches("http://").trim_end_matches(['/', ',', '.']);
-            word.parse::<SocketAddr>().ok()
-        });
-        match address {
+        match address_in(line) {
             Some(address) if line.starts_with("listening on ") && self.address.port() == 0 => {
                 self.address = address;
             }
@@ -285,9 +321,23 @@ impl Gateway {
         }
     }
 
+    /// Of every listener, in the order of the config.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let lines = self.stdout();
+        lines
+            .iter()
+            .filter(|line| line.starts_with("listening on "))
+            .filter_map(|line| address_in(line))
+            .collect()
+    }
+
     /// A tools/call in the era of this run.
     pub fn call(&self, server: &str, tool: &str) -> Call {
-        Call::tool(self.address, self.builder.run.era, server, tool)
+        self.secured(Call::tool(self.address, self.builder.run.era, server, tool))
+    }
+
+    fn secured(&self, call: Call) -> Call {
+        Call { via: self.builder.via.clone(), ..call }
     }
 
     /// Calls of one tool in the era of this run, over a connection of their own.
@@ -297,16 +347,16 @@ impl Gateway {
 
     /// Any other request in the era of this run.
     pub fn request(&self, server: &str, method: &str) -> Call {
-        Call::new(self.address, self.builder.run.era, server, method)
+        self.secured(Call::new(self.address, self.builder.run.era, server, method))
     }
 
     /// A call of 2026-07-28, whatever the run.
     pub fn modern(&self, server: &str, tool: &str) -> Call {
-        Call::tool(self.address, Era::Modern, server, tool)
+        self.secured(Call::tool(self.address, Era::Modern, server, tool))
     }
 
     pub fn client(&self) -> Client {
-        Client::connect(self.address)
+        self.modern("", "").connect()
     }
 
     /// GET on the admin listener.
@@ -395,6 +445,13 @@ impl Drop for Gateway {
         assert!(running || self.ended, "the gateway ended by itself:\n{stderr}");
         assert!(!stderr.contains("panicked at"), "the gateway panicked:\n{stderr}");
     }
+}
+
+fn address_in(line: &str) -> Option<SocketAddr> {
+    line.split_whitespace().find_map(|word| {
+        let word = word.trim_start_matches("http://").trim_end_matches(['/', ',', '.']);
+        word.parse::<SocketAddr>().ok()
+    })
 }
 
 fn gather(mut from: impl Read + Send + 'static) -> Arc<Mutex<String>> {

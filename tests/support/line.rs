@@ -38,7 +38,7 @@ impl Line {
 
     /// Makes this very call. A connection that is over is replaced before the next one.
     pub fn make(&mut self, call: &Call) -> Result<Answer, Broken> {
-        let mut client = self.client.take().unwrap_or_else(|| Client::connect(self.like.address));
+        let mut client = self.client.take().unwrap_or_else(|| self.like.connect());
         if !client.send(&call.raw().bytes()) {
             return Err(Broken::Closed);
         }

@@ -19,6 +19,8 @@ pub mod call;
 pub mod client;
 pub mod conduct;
 pub mod gateway;
+pub mod http2;
+pub mod issuer;
 pub mod line;
 pub mod operator;
 pub mod process;

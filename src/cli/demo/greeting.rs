@@ -27,6 +27,8 @@ impl Greeting {
             Caller { target: "/mcp/operations".to_owned(), key: Some(self.keys.operations.clone()) };
         let status = Call::tool("order_status", json!({ "order_id": "FO-1002" }));
         let backup = Call::tool("run_backup", json!({ "database": "orders" })).with_progress(1);
+        let refund = Call::tool("issue_refund", json!({ "order_id": "FO-1002", "amount_cents": 60_000 }));
+        let outsider = Caller { target: operations.target.clone(), ..shop.clone() };
         let report = Call::tool("export_report", json!({ "bytes": 1_000 }));
         // The answers' heads too.
         let with_head = |request: &_| calls::curl(&base, request).replacen("-sSN", "-sSNi", 1);
@@ -57,6 +59,13 @@ Open a session as an older client does (revision {legacy}; the answer's Mcp-Sess
 
 {initialize}
 
+List the tools of `operations` as the support agent, who does not see `run_backup`, and asks in vain for a refund of
+600.00, which the rule `large-refunds` leaves to the other agent:
+
+{tools}
+
+{refund}
+
 Ask for a report, four times in a row: the limit `reports` lets three pass and refuses the fourth with 429. RateLimit
 and Retry-After tell a client how long to wait; the other agent has no such limit:
 
@@ -77,6 +86,8 @@ Ctrl-C ends the demo and removes its files.
             status = calls::curl(&base, &shop.modern(1, &status)),
             backup = calls::curl(&base, &operations.modern(2, &backup)),
             initialize = with_head(&operations.initialize(3)),
+            tools = calls::curl(&base, &outsider.modern(5, &Call::plain("tools/list"))),
+            refund = with_head(&shop.modern(6, &refund)),
             report = with_head(&shop.modern(4, &report)),
             explain = self.explain(),
             limited = format_args!("curl -s {admin}/metrics | grep -E 'ringgate_(limited|upstream_requests|breaker_state)'"),

@@ -123,6 +123,11 @@ mcpServers:
     breaker: {{perTool: true, open: 10s}}
 identity:
   apiKeys: {{file: keys.yaml}}
+access:
+  # Nobody but the operations desk sees that there are backups.
+  - {{name: backups, deny: [operations.run_backup], when: '!(\"operations\" in roles)'}}
+  # Everybody sees that there are refunds; large ones are for the desk.
+  - {{name: large-refunds, deny: [shop.issue_refund], when: 'args.amount_cents > 50000 && !(\"operations\" in roles)'}}
 limits:
   # Each agent has its own pace: 30 calls at once, then ten a second.
   - {{name: per-agent, key: principal, rate: 10/s, burst: 30}}

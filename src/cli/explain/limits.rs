@@ -2,11 +2,13 @@
 //!
 //! Not here: the decision itself (policy).
 
+use crate::config::access::AccessRule;
 use crate::config::limit::Count;
 use crate::config::limit::KeyPart;
 use crate::config::limit::Limit;
 use crate::config::limit::Rate;
 use crate::config::units;
+use crate::policy::access::Told;
 use crate::policy::decide::Admission;
 use crate::policy::decide::Asked;
 use crate::policy::decide::Desk;
@@ -20,11 +22,18 @@ use jiff::Timestamp;
 use serde::Serialize;
 use std::fmt::{self, Display, Formatter};
 
-/// Why limits did not count the call, by their names.
+/// What was heard while it was decided.
 #[derive(Default)]
-pub(super) struct Sightings(Vec<(String, String)>);
+pub(super) struct Sightings {
+    /// Why limits did not count the call, by their names.
+    limits: Vec<(String, String)>,
+    /// What access rules said, by their names.
+    access: Vec<(String, Told)>,
+}
 
 impl Trail for Sightings {
+    const ALL: bool = true;
+
     fn seen(&mut self, limit: &Limit, seen: Seen<'_>) {
         let why = match seen {
             Seen::OtherMethod => "it is for other methods".into(),
@@ -34,13 +43,21 @@ impl Trail for Sightings {
             Seen::Failed(error) => format!("its expression cannot be evaluated: {error}"),
             Seen::Uncounted => "not counted: `limitTable` is full".into(),
         };
-        self.0.push((limit.name.to_string(), why));
+        self.limits.push((limit.name.to_string(), why));
+    }
+
+    fn told(&mut self, rule: &AccessRule, told: Told) {
+        self.access.push((rule.name.to_string(), told));
     }
 }
 
 impl Sightings {
     fn of(&self, limit: &Limit) -> Option<&str> {
-        self.0.iter().find(|(name, _)| **name == *limit.name).map(|(_, why)| why.as_str())
+        self.limits.iter().find(|(name, _)| **name == *limit.name).map(|(_, why)| why.as_str())
+    }
+
+    pub(super) fn told(&self, rule: &AccessRule) -> Option<Told> {
+        self.access.iter().find(|(name, _)| **name == *rule.name).map(|(_, told)| *told)
     }
 }
 
@@ -73,13 +90,16 @@ pub(super) fn buckets(
     const NOT_ASKED: &str = "not asked";
     let mut patterns = desk.patterns.borrow_mut();
     let mut scope = Scope::new(asked.variables(), &mut patterns);
-    let is_killed = matches!(decided, Err(Refused::Killed(_)));
+    let before = matches!(
+        decided,
+        Err(Refused::Killed(_) | Refused::Hidden(_) | Refused::Forbidden(_) | Refused::MissingScopes { .. })
+    );
     // Limits that stand after the one that refuses are not asked.
     let mut refused = matches!(decided, Err(Refused::TooManyLimits));
     let bucket = |limit: &Limit| {
         let (key, says) = if let Some(why) = sightings.of(limit) {
             (None, why.to_owned())
-        } else if is_killed {
+        } else if before {
             (None, NOT_ASKED.into())
         } else {
             let verdict = verdict(limit, decided);
@@ -111,7 +131,7 @@ fn verdict(limit: &Limit, decided: &Result<Admission<'_>, Refused<'_>>) -> Optio
 /// Who shares the bucket.
 fn key(limit: &Limit, asked: &Asked<'_>, scope: &mut Scope<'_>) -> String {
     let part = |part: &KeyPart| match part {
-        KeyPart::Principal => format!("principal={}", asked.principal),
+        KeyPart::Principal => format!("principal={}", asked.caller.name),
         KeyPart::Tenant => "tenant".into(),
         KeyPart::Server => format!("server={}", asked.server),
         KeyPart::Tool => format!("tool={}.{}", asked.server, asked.target),

@@ -116,7 +116,9 @@ fn timeout(server: &Server, subject: &Subject) -> String {
 fn retry(server: &Server, subject: &Subject) -> String {
     let retry = server.traffic.retry;
     if !subject.tool().is_some_and(|tool| server.is_idempotent(tool)) {
-        return "once it is sent, never again: `idempotent` does not name it".into();
+        let unless =
+            if server.needs_hints() { ", unless the server lists it with `idempotentHint`" } else { "" };
+        return format!("once it is sent, never again: `idempotent` does not name it{unless}");
     }
     let hedge = match retry.hedge {
         Hedge::Off => String::new(),

@@ -4,15 +4,19 @@
 
 use crate::config::pattern::Named;
 use crate::config::problem::quoted;
+use crate::mcp::catalogue::Annotations;
 use crate::mcp::envelope::Method;
+use crate::policy::claims::Claims;
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
 
 /// A tool, prompt or resource of one server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Subject {
-    named: Named,
+    pub(super) named: Named,
     pub(super) server: String,
     /// As the server knows it.
     pub(super) name: String,
@@ -52,9 +56,31 @@ impl Subject {
     }
 }
 
-/// Refuses what is no JSON object.
+/// The claims of a token, as its issuer would write them.
+pub(super) fn claims(text: &str) -> Result<Claims, String> {
+    serde_json::from_str(text).map(Claims).map_err(|error| format!("no JSON object: {error}"))
+}
+
+/// Hints by their names in `ToolAnnotations`; what is not said has the specification's default.
+pub(super) fn annotations(text: &str) -> Result<Annotations, String> {
+    let written: Map<String, Value> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let mut annotations = Annotations::default();
+    for (name, value) in &written {
+        let hint = match name.as_str() {
+            "readOnlyHint" => &mut annotations.read_only,
+            "destructiveHint" => &mut annotations.destructive,
+            "idempotentHint" => &mut annotations.idempotent,
+            "openWorldHint" => &mut annotations.open_world,
+            _ => return Err(format!("{} is no hint of a tool", quoted(name))),
+        };
+        *hint = value.as_bool().ok_or_else(|| format!("{} is true or false", quoted(name)))?;
+    }
+    Ok(annotations)
+}
+
+/// Refuses what is no JSON object. Its values stay as they were typed: what `1e400` is, the rules judge.
 pub(super) fn arguments(text: &str) -> Result<String, String> {
-    let checked: Result<Map<String, Value>, _> = serde_json::from_str(text);
+    let checked: Result<BTreeMap<String, &RawValue>, _> = serde_json::from_str(text);
     checked.map(|_| text.to_owned()).map_err(|error| format!("no JSON object: {error}"))
 }
 
@@ -93,7 +119,9 @@ mod tests {
 
     #[test]
     fn arguments_are_an_object() {
-        assert_eq!(arguments(r#"{"a":1,"a":2}"#).as_deref(), Ok(r#"{"a":1,"a":2}"#));
+        for good in [r#"{"a":1,"a":2}"#, r#"{"a":1e400}"#, r#"{"a":["\ud800"]}"#] {
+            assert_eq!(arguments(good).as_deref(), Ok(good));
+        }
         for bad in ["", "1", "[]", "{", "{}{}"] {
             assert!(arguments(bad).is_err(), "{bad}");
         }

@@ -162,9 +162,28 @@ impl<'t> Checker<'t> {
         if let Some((_, variable)) = signature::PATHS.iter().find(|(known, _)| *known == path) {
             return Ok((self.variable(*variable), Type::Text));
         }
+        self.hint(tree, select)?;
         let operand = self.map_with_fields(&select.operand)?;
         let kind = if path == "jwt.sub" { Type::Text } else { Type::Dyn };
         Ok((Node::Field(operand, select.field.as_str().into()), kind))
+    }
+
+    /// Which hints there are is known: another one would be false for every tool.
+    fn hint(&self, tree: &IdedExpr, select: &SelectExpr) -> Result<(), Flaw> {
+        let is_local = |(local, _): &(&str, Type)| *local == "annotations";
+        if path(&select.operand.expr).as_deref() != Some("annotations")
+            || self.locals.iter().any(is_local)
+            || signature::HINTS.contains(&select.field.as_str())
+        {
+            return Ok(());
+        }
+        let cure = match nearest(&select.field, signature::HINTS) {
+            Some(near) => format!("Did you mean `{near}`?"),
+            None => format!("Known are {}.", signature::HINTS.join(", ")),
+        };
+        // Behind the dot.
+        let at = self.place(tree) + 1;
+        Err(self.flaw(at, format!("{} is no hint of a tool", quoted(&select.field)), cure))
     }
 
     fn map_with_fields(&mut self, tree: &'t IdedExpr) -> Result<Box<Node>, Flaw> {
@@ -261,6 +280,7 @@ impl<'t> Checker<'t> {
             let cure = "Write `has(args.name)`.";
             return Err(self.flaw(self.start(argument), "`has` asks for a field", cure));
         };
+        self.hint(argument, select)?;
         let operand = self.map_with_fields(&select.operand)?;
         Ok((Node::HasField(operand, select.field.as_str().into()), Type::Bool))
     }

@@ -72,6 +72,9 @@ pub(super) const PATHS: &[(&str, Variable)] = &[
     ("mcp.tool.name", Variable::Tool),
 ];
 
+/// Fields of `annotations` (2026-07-28, `ToolAnnotations`); others are nobody's.
+pub(super) const HINTS: [&str; 4] = ["readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint"];
+
 const ALL: &[Type] = &[
     Type::Bool,
     Type::Double,

@@ -23,7 +23,7 @@ fn good_conditions_are_taken() {
         r#"args.amount > 1000 && !("finance" in roles)"#,
         r#"mcp.tool.name == "echo" && jwt.sub == "ada""#,
         r#"tenant == principal || server.startsWith("db") || source.endsWith(".1")"#,
-        r#"has(args.a.b) && args["a"]["b"][0] == null && size(labels) == 0 && meta.x == annotations.x"#,
+        r#"has(args.a.b) && args["a"]["b"][0] == null && size(labels) == 0 && meta.x == annotations.openWorldHint"#,
         r#"now.getHours("Europe/Berlin") in [9, 10] && now.getDayOfWeek() < 6 && now.getHours("+02:00") > 1"#,
         r#"now - timestamp("2026-01-01T00:00:00Z") > duration("1h30m") && duration(args.wait).getSeconds() < 5"#,
         "now + duration(\"1s\") > timestamp(args.at) // the end",

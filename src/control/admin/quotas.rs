@@ -45,7 +45,7 @@ pub(super) fn answer(state: &State, below: &str, request: &Request<Incoming>) ->
 fn quota(state: &State, limit: &Limit, principal: &str) -> Option<Value> {
     let counters = &state.shared.limits;
     let wanted = limit.quota.as_ref()?;
-    let key = rules::key_of_principal(limit, &counters.keys, principal)?;
+    let key = rules::key_of_principal(limit, &counters.keys, "", principal)?;
     let unix_ns = clock::unix_nanos();
     let window = calendar::window(wanted, unix_ns / 1_000_000);
     let quota = Quota { count: wanted.count, ends_ns: window.end_ms.saturating_mul(1_000_000) };
@@ -149,7 +149,7 @@ mod tests {
         let admin = Admin::with(limits).await;
         let plan = admin.state.plan();
         let counters = &admin.state.shared.limits;
-        let key = rules::key_of_principal(&plan.limits.list[0], &counters.keys, "a/7").expect("a key");
+        let key = rules::key_of_principal(&plan.limits.list[0], &counters.keys, "", "a/7").expect("a key");
         let window = calendar::window(
             plan.limits.list[0].quota.as_ref().expect("one"),
             clock::unix_nanos() / 1_000_000,

@@ -1,9 +1,10 @@
-//! One connection to an instance, as probes use it: a request at a time, anew where the last one is of no use.
+//! One connection to an instance, as control uses it: a request at a time, anew where the last one is of no use.
 //!
 //! Not here: what is asked (`dialogue`) and how long it may take: whoever waits may stop at any time.
 
 use crate::config::limits;
 use crate::config::plan::Endpoint;
+use crate::config::plan::InjectedHeader;
 use crate::config::plan::Server;
 use crate::config::plan::Transport;
 use crate::mcp::answer::AnswerFacts;
@@ -29,13 +30,15 @@ use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 
-/// An instance as a probe sees it.
+/// An instance as control sees it.
 #[derive(Clone, Copy)]
-pub(super) struct Target<'a> {
-    pub(super) server: &'a Server,
-    pub(super) endpoint: &'a Endpoint,
+pub(in crate::control) struct Target<'a> {
+    pub(in crate::control) server: &'a Server,
+    pub(in crate::control) endpoint: &'a Endpoint,
     /// Of the endpoint's name, if it has one.
-    pub(super) addresses: &'a [SocketAddr],
+    pub(in crate::control) addresses: &'a [SocketAddr],
+    /// What it is shown beside the configured fields.
+    pub(in crate::control) shown: &'a [InjectedHeader],
 }
 
 pub(super) struct Link<'a> {
@@ -52,7 +55,7 @@ struct Open {
 
 /// Head and connection of an answer whose body is to be read.
 pub(super) struct Begun {
-    pub(super) head: hyper::http::response::Parts,
+    pub(super) head: http::response::Parts,
     body: Incoming,
     open: Open,
 }
@@ -110,6 +113,36 @@ impl<'a> Link<'a> {
         Ok(Said { facts: scan.facts(), body: seen })
     }
 
+    /// Reads the message of an answer whole, in an event stream too, where it is no longer than that.
+    pub(super) async fn read_whole(&mut self, begun: Begun, bytes_max: usize) -> io::Result<Vec<u8>> {
+        let Begun { head, mut body, open } = begun;
+        let form = form(&head);
+        let (mut seen, mut event_at) = (Vec::new(), 0);
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(io::Error::other)?;
+            let Some(data) = frame.data_ref() else { continue };
+            if seen.len() + data.len() > bytes_max {
+                return Err(io::Error::other("it is too long"));
+            }
+            seen.extend_from_slice(data);
+            while form == Form::EventStream
+                && let Some(event) = seen.get(event_at..).and_then(next_event)
+            {
+                event_at += event.len();
+                let message = data_of(event);
+                if is_answer(&message) {
+                    // The stream may go on: its connection is not used again.
+                    return Ok(message);
+                }
+            }
+        }
+        if form == Form::EventStream {
+            return Err(io::Error::other("the stream ended without it"));
+        }
+        self.open = Some(open);
+        Ok(seen)
+    }
+
     async fn connect(&self) -> io::Result<Open> {
         let stream: Box<dyn Stream> = match &self.target.endpoint.transport {
             Transport::Unix(path) => Box::new(UnixStream::connect(path).await?),
@@ -135,7 +168,27 @@ impl<'a> Link<'a> {
     }
 }
 
-fn form(head: &hyper::http::response::Parts) -> Form {
+/// The event at the front with the empty line after it, if it is whole.
+fn next_event(bytes: &[u8]) -> Option<&[u8]> {
+    let ends = [&b"\n\n"[..], b"\r\n\r\n"];
+    let ends = ends.into_iter().filter_map(|end| Some(memchr::memmem::find(bytes, end)? + end.len()));
+    bytes.get(..ends.min()?)
+}
+
+/// The data of an event, its lines joined as the specification of event streams says.
+fn data_of(event: &[u8]) -> Vec<u8> {
+    let lines = event.split(|byte| *byte == b'\n').filter_map(|line| line.strip_prefix(b"data:"));
+    let lines: Vec<&[u8]> = lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line)).collect();
+    lines.join(&b'\n')
+}
+
+fn is_answer(message: &[u8]) -> bool {
+    let mut scan = AnswerScan::new(Form::Json);
+    scan.feed(message);
+    scan.facts().has_result || scan.facts().error_code.is_some()
+}
+
+fn form(head: &http::response::Parts) -> Form {
     let kind = head.headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
     let is = |name: &[u8]| kind.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
     if is(b"application/json") {

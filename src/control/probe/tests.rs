@@ -439,7 +439,7 @@ async fn an_interval_is_kept_whatever_it_was_before() {
 }
 
 /// A server that proves to be `name`, and what a client of its own authority needs to see that.
-fn tls_of(name: &str) -> (Arc<rustls::ServerConfig>, Arc<rustls::ClientConfig>) {
+pub(in crate::control) fn tls_of(name: &str) -> (Arc<rustls::ServerConfig>, Arc<rustls::ClientConfig>) {
     let authority_key = rcgen::KeyPair::generate().expect("a key");
     let mut params = rcgen::CertificateParams::default();
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -456,7 +456,7 @@ fn tls_of(name: &str) -> (Arc<rustls::ServerConfig>, Arc<rustls::ClientConfig>) 
         .with_single_cert(vec![certificate.der().clone()], secret)
         .expect("a certificate");
     let roots = tls::roots_of_pem(authority.pem().as_bytes()).expect("an authority");
-    (Arc::new(server), tls::client(roots).expect("a client"))
+    (Arc::new(server), tls::client(roots, None).expect("a client"))
 }
 
 #[tokio::test]

@@ -22,6 +22,12 @@ impl Keys {
         hasher.finish()
     }
 
+    /// Two tenants may have principals of one name.
+    pub fn principal(&self, tenant: &str, principal: &str) -> u64 {
+        let principal = self.text(principal);
+        if tenant.is_empty() { principal } else { join(self.text(tenant), principal) }
+    }
+
     /// Two servers may have tools of one name.
     pub fn tool(&self, server: &str, tool: &str) -> u64 {
         join(self.text(server), self.text(tool))

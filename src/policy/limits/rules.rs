@@ -6,8 +6,7 @@ use crate::config::limit::Count;
 use crate::config::limit::KeyPart;
 use crate::config::limit::Limit;
 use crate::config::limit::Limits;
-use crate::config::pattern::Named;
-use crate::mcp::envelope::Method;
+use crate::config::pattern::ToolPattern;
 use crate::policy::decide::Asked;
 use crate::policy::decide::Desk;
 use crate::policy::decide::Seen;
@@ -46,29 +45,27 @@ impl Rules {
         };
         Self(limits.list.iter().map(rule).collect())
     }
+}
 
-    /// The limits that a call meets, in the order of the file.
-    pub fn meet<'a>(
-        &'a self,
-        desk: Desk<'a>,
-        asked: &Asked<'_>,
-        trail: &mut impl Trail,
-        mut each: impl FnMut(&'a Limit, Item<'a>),
-    ) {
-        let Desk { limits, counters, .. } = desk;
-        let mut patterns = desk.patterns.borrow_mut();
-        let mut scope = Scope::new(asked.variables(), &mut patterns);
-        let mut parts = Parts { hashes: &counters.keys, asked, principal: None, server: None, tool: None };
-        for (limit, rule) in limits.list.iter().zip(&self.0) {
-            if let Some(why) = elsewhere(limit, asked) {
-                trail.seen(limit, why);
-                continue;
-            }
-            match meets(limit, rule.seed, &mut parts, &mut scope) {
-                Ok(Some(key)) => each(limit, rule.item(limit, counters, key, asked)),
-                Ok(None) => trail.seen(limit, Seen::No),
-                Err(error) => trail.seen(limit, Seen::Failed(&error)),
-            }
+/// The limits that a call meets, in the order of the file.
+pub fn meet<'a>(
+    desk: Desk<'a>,
+    asked: &Asked<'_>,
+    scope: &mut Scope<'_>,
+    trail: &mut impl Trail,
+    mut each: impl FnMut(&'a Limit, Item<'a>),
+) {
+    let Desk { limits, rules, counters, .. } = desk;
+    let mut parts = Parts { hashes: &counters.keys, asked, principal: None, server: None, tool: None };
+    for (limit, rule) in limits.list.iter().zip(&rules.0) {
+        if let Some(why) = elsewhere(limit, asked) {
+            trail.seen(limit, why);
+            continue;
+        }
+        match meets(limit, rule.seed, &mut parts, scope) {
+            Ok(Some(key)) => each(limit, rule.item(limit, counters, key, asked)),
+            Ok(None) => trail.seen(limit, Seen::No),
+            Err(error) => trail.seen(limit, Seen::Failed(&error)),
         }
     }
 }
@@ -97,8 +94,10 @@ impl Rule {
 fn elsewhere(limit: &Limit, asked: &Asked<'_>) -> Option<Seen<'static>> {
     let server = || limit.servers.iter().any(|name| **name == *asked.server);
     let tool = || {
-        let Some(named) = named(asked.method) else { return false };
-        limit.tools.iter().any(|tool| tool.matches(named, asked.server, asked.target))
+        let is_one = |tool: &ToolPattern| {
+            asked.targets.iter().any(|target| tool.matches(target.named, asked.server, &target.name))
+        };
+        limit.tools.iter().any(is_one)
     };
     if !limit.methods.iter().any(|method| method.matches(asked.method_text)) {
         Some(Seen::OtherMethod)
@@ -108,18 +107,6 @@ fn elsewhere(limit: &Limit, asked: &Asked<'_>) -> Option<Seen<'static>> {
         Some(Seen::OtherTool)
     } else {
         None
-    }
-}
-
-/// What the target of a method names.
-const fn named(method: Method) -> Option<Named> {
-    match method {
-        Method::ToolsCall => Some(Named::Tool),
-        Method::PromptsGet => Some(Named::Prompt),
-        Method::ResourcesRead | Method::ResourcesSubscribe | Method::ResourcesUnsubscribe => {
-            Some(Named::Resource)
-        }
-        _ => None,
     }
 }
 
@@ -135,7 +122,7 @@ struct Parts<'a> {
 impl Parts<'_> {
     fn principal(&mut self) -> u64 {
         let Self { hashes, asked, .. } = *self;
-        *self.principal.get_or_insert_with(|| hashes.text(asked.principal))
+        *self.principal.get_or_insert_with(|| hashes.principal(&asked.caller.tenant, &asked.caller.name))
     }
 
     fn server(&mut self) -> u64 {
@@ -165,7 +152,7 @@ fn meets(
     for part in &limit.key {
         let part = match part {
             KeyPart::Principal => parts.principal(),
-            KeyPart::Tenant => parts.hashes.text(parts.asked.tenant),
+            KeyPart::Tenant => parts.hashes.text(&parts.asked.caller.tenant),
             KeyPart::Server => parts.server(),
             KeyPart::Tool => parts.tool(),
             KeyPart::Source => parts.hashes.address(parts.asked.source),
@@ -183,7 +170,7 @@ fn meets(
 }
 
 /// The key of a principal's quota, where nothing but the principal makes it: what the admin API looks up.
-pub fn key_of_principal(limit: &Limit, hashes: &Keys, principal: &str) -> Option<u64> {
+pub fn key_of_principal(limit: &Limit, hashes: &Keys, tenant: &str, principal: &str) -> Option<u64> {
     let alone = matches!(limit.key.as_slice(), [KeyPart::Principal]);
-    alone.then(|| keys::join(hashes.text(&limit.name), hashes.text(principal)).max(1))
+    alone.then(|| keys::join(hashes.text(&limit.name), hashes.principal(tenant, principal)).max(1))
 }

@@ -21,6 +21,7 @@ use crate::worker::relay::LEFT;
 use crate::worker::relay::NO_ANSWER;
 use crate::worker::relay::Relay;
 use crate::worker::relay::Rest;
+use crate::worker::relay::hold::Hold;
 use crate::worker::watch::Cause;
 use crate::worker::watch::Phase;
 use std::future::Future;
@@ -28,6 +29,9 @@ use std::io;
 use std::ops::Range;
 use std::pin::pin;
 use std::task::Poll;
+
+/// Room for the line before a chunk.
+pub(super) const CHUNK_PREFIX_BYTES: usize = 18;
 
 impl Relay<'_> {
     /// What follows the first piece, to the end of the answer.
@@ -39,7 +43,9 @@ impl Relay<'_> {
     /// One read and the write that follows from it; true when the answer is complete.
     async fn step(&mut self) -> Result<bool, Fault> {
         let long = matches!(self.rest, Rest::Bytes(left) if left > limits::BUFFER_BYTES as u64);
-        if self.boundary.is_none() && long {
+        // A TLS session holds as much again, so a small one has to do.
+        let large = long && self.boundary.is_none() && !matches!(self.client.stream, Stream::Tls(_));
+        if large {
             self.at = limits::HEADROOM_BYTES;
             self.end = limits::HEADROOM_BYTES;
             if self.buffer.len() < limits::RELAY_BUFFER_BYTES {
@@ -105,17 +111,31 @@ impl Relay<'_> {
 
     /// Whether something of ours may stand here: inside an event nothing may.
     fn may_speak(&self) -> bool {
-        !self.discarding && self.boundary.as_ref().is_some_and(EventBoundary::at_boundary)
+        // Where events are held, none has passed in part.
+        let between = matches!(self.hold, Hold::Events(_));
+        !self.discarding && (between || self.boundary.as_ref().is_some_and(EventBoundary::at_boundary))
     }
 
     /// Text of ours, framed to stand between two events.
     fn framed(&self, text: &[u8]) -> Vec<u8> {
-        if self.form != BodyForm::Chunked {
-            return text.to_vec();
+        let mut framed = [&[0; CHUNK_PREFIX_BYTES], text].concat();
+        let begin = self.frame_behind(CHUNK_PREFIX_BYTES, &mut framed);
+        framed.split_off(begin)
+    }
+
+    /// Frames what stands behind the first `front` bytes, which are free; where it begins now.
+    pub(super) fn frame_behind(&self, front: usize, text: &mut Vec<u8>) -> usize {
+        let length = text.len() - front;
+        if self.form != BodyForm::Chunked || length == 0 {
+            return front;
         }
-        let mut prefix = [0; 18];
-        let length = write::chunk_prefix(&mut prefix, text.len());
-        [&prefix[18 - length..], text, b"\r\n"].concat()
+        let mut prefix = [0; CHUNK_PREFIX_BYTES];
+        let length = write::chunk_prefix(&mut prefix, length);
+        // Callers leave room for a whole prefix.
+        let begin = front - length;
+        text[begin..front].copy_from_slice(&prefix[CHUNK_PREFIX_BYTES - length..]);
+        text.extend_from_slice(b"\r\n");
+        begin
     }
 
     /// The refusal as the stream's last message; where none may stand, the stream is cut visibly.
@@ -139,6 +159,17 @@ impl Relay<'_> {
 
     /// Takes the next payload out of what came: where it lies, and whether it is the last.
     pub(super) fn take(&mut self) -> Result<(Range<usize>, bool), Fault> {
+        let (piece, done) = self.decode()?;
+        if !matches!(self.hold, Hold::Events(_)) {
+            let buffer = std::mem::take(&mut self.buffer);
+            self.note(&buffer[piece.clone()]);
+            self.buffer = buffer;
+        }
+        Ok((piece, done))
+    }
+
+    /// The same, unseen.
+    pub(super) fn decode(&mut self) -> Result<(Range<usize>, bool), Fault> {
         let came = self.at..self.end;
         let (payload, used, done) = match &mut self.rest {
             Rest::Bytes(left) => {
@@ -154,7 +185,11 @@ impl Relay<'_> {
         };
         let piece = came.start..came.start + payload;
         self.at = came.start + used;
-        let bytes = &self.buffer[piece.clone()];
+        Ok((piece, done))
+    }
+
+    /// Notes what passes.
+    pub(super) fn note(&mut self, bytes: &[u8]) {
         self.scan.feed(bytes);
         if let Some(boundary) = &mut self.boundary {
             boundary.feed(bytes);
@@ -166,11 +201,14 @@ impl Relay<'_> {
             }
             None => self.exchange.payload_bytes += bytes.len() as u64,
         }
-        Ok((piece, done))
     }
 
     /// Frames a piece in place and writes it: the head before it where it is the first.
     pub(super) async fn put(&mut self, piece: Range<usize>, done: bool, first: bool) -> Result<(), Fault> {
+        if matches!(self.hold, Hold::Events(_)) {
+            // Boxed: most answers are not held.
+            return Box::pin(self.put_events(piece, done, first)).await;
+        }
         let (mut begin, mut end) = (piece.start, piece.end);
         // What follows the payload is framing of ours; bytes behind a finished answer belong to nobody.
         if self.form == BodyForm::Chunked {
@@ -223,7 +261,8 @@ impl Relay<'_> {
         self.enter(Phase::Client);
         // An answer in one piece needs no look at how it leaves: it fits the socket's buffer, and the next use
         // of the connection tells what became of it.
-        let (written, buffer) = if first && done && !self.closing {
+        let short = range.len() <= limits::RELAY_BUFFER_BYTES;
+        let (written, buffer) = if first && done && short && !self.closing {
             self.client.stream.write_behind(buffer, begin..range.end).await
         } else {
             self.client.stream.write(buffer, begin..range.end).await
@@ -239,7 +278,7 @@ impl Relay<'_> {
     }
 
     /// Writes to the client; a client that takes nothing more stops the reading with it (back-pressure).
-    async fn deliver(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+    pub(super) async fn deliver(&mut self, bytes: &[u8]) -> Result<(), Fault> {
         if self.discarding {
             self.discarded += bytes.len() as u64;
             let over = self.discarded > limits::ABANDONED_ANSWER_BYTES_MAX;

@@ -2,15 +2,18 @@
 
     python.py MODE URL STEPS
 
-MODE is auto or legacy; STEPS is the JSON that clients.py makes. PEERS_KEY, where set, is sent as a bearer token;
-PEERS_PROBE_MS bounds every request, the probe for the server's era among them.
+MODE is auto or legacy; STEPS is the JSON that the groups make. PEERS_KEY, where set, is sent as a bearer token;
+PEERS_OAUTH, JSON with issuer, user and withhold, makes the client authorize itself where it is asked to; PEERS_CA, an
+authority's certificate, makes it speak HTTP/2 over TLS; PEERS_PROBE_MS bounds every request, the probe for the server's
+era among them.
 
-Not here: what is right; clients.py compares.
+Not here: what is right; the groups compare.
 """
 
 import asyncio
 import json
 import os
+import ssl
 import sys
 
 import httpx2
@@ -18,6 +21,8 @@ import mcp_types as types
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
+
+from oauth import Human, browse
 
 MODERN = "2026-07-28"
 # The client's own default is 1 MiB, which the large results pass.
@@ -61,15 +66,21 @@ class Peer:
         self.notified = {}
         key = os.environ.get("PEERS_KEY")
         self.headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self.oauth = json.loads(os.environ.get("PEERS_OAUTH", "null"))
+        self.human = self.oauth and Human(self.oauth["user"], self.oauth["withhold"])
 
     async def on_response(self, response):
         method = response.request.method
         self.statuses.setdefault(method, []).append(response.status_code)
+        self.http = response.http_version
         self.session_id = response.headers.get("mcp-session-id", self.session_id)
         if method == "GET":
             self.get_open.set()
 
     async def elicited(self, context, params):
+        if params.mode == "url":
+            await browse(params.url)
+            return types.ElicitResult(action="accept")
         content = {name: fill(schema) for name, schema in params.requested_schema["properties"].items()}
         return types.ElicitResult(action="accept", content=content)
 
@@ -95,8 +106,14 @@ class Peer:
 
     async def play(self, steps):
         outcomes = []
+        authority = os.environ.get("PEERS_CA")
         async with httpx2.AsyncClient(
-            headers=self.headers, event_hooks={"response": [self.on_response]}, timeout=30
+            headers=self.headers,
+            auth=self.human and self.human.auth(self.url),
+            verify=ssl.create_default_context(cafile=authority) if authority else True,
+            http2=bool(authority),
+            event_hooks={"response": [self.on_response]},
+            timeout=30,
         ) as http:
             self.client = Client(
                 streamable_http_client(self.url, http_client=http, max_sse_event_size=MAX_EVENT),
@@ -151,6 +168,8 @@ class Peer:
             "server": plain(self.client.server_info),
             "capabilities": plain(self.client.server_capabilities),
             "instructions": self.client.instructions,
+            # Nothing else shows whether this client got the HTTP that it asked for.
+            **({"http": self.http} if "PEERS_CA" in os.environ else {}),
         }
 
     async def ping(self, step):
@@ -209,6 +228,28 @@ class Peer:
     async def complete(self, step):
         reference = types.PromptReference(type="ref/prompt", name=step["ref"]["name"])
         return plain(await self.client.complete(reference, step["argument"]))
+
+    async def provider(self, step):
+        async with httpx2.AsyncClient() as http:
+            return (await http.post(f"{self.oauth['issuer']}/control/set", json=step["set"])).status_code
+
+    async def expired(self, step):
+        headers = {
+            "accept": "application/json, text/event-stream",
+            "authorization": f"Bearer {self.human.memory.tokens.access_token}",
+        }
+        async with httpx2.AsyncClient() as http:
+            for tries in range(100):
+                ping = {"jsonrpc": "2.0", "id": 1, "method": "ping"}
+                refused = (await http.post(self.url, headers=headers, json=ping)).status_code == 401
+                # This client refreshes by its own clock; a 401 before that makes it ask its human again.
+                if refused and not self.human.flow.context.is_token_valid():
+                    return {"tries": tries}
+                await asyncio.sleep(0.1)
+        raise RuntimeError("the token does not expire")
+
+    async def asked(self, step):
+        return self.human.asked
 
     async def notified_on_listen(self, step):
         # The kinds asked for are those of the TypeScript driver.

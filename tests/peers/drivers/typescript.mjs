@@ -3,23 +3,31 @@
 //   typescript.mjs CLIENT URL STEPS
 //
 // CLIENT is auto or legacy (`@modelcontextprotocol/client` 2) or sdk1 (`@modelcontextprotocol/sdk` 1). STEPS is the
-// JSON that clients.py makes. PEERS_KEY, where set, is sent as a bearer token; PEERS_PROBE_MS bounds the probe for the
-// server's era.
+// JSON that the groups make. PEERS_KEY, where set, is sent as a bearer token; PEERS_OAUTH, JSON with issuer, user and
+// withhold, makes the client authorize itself where it is asked to; PEERS_PROBE_MS bounds the probe for the server's era.
 //
-// Not here: what is right; clients.py compares.
+// Not here: what is right; the groups compare.
+import { browse, Human } from './oauth.mjs';
+
 const [kind, url, stepsJson] = process.argv.slice(2);
 const LOG_LEVEL = 'io.modelcontextprotocol/logLevel';
-const CAPABILITIES = { elicitation: { form: {} }, sampling: {}, roots: {} };
+const CAPABILITIES = { elicitation: { form: {}, url: {} }, sampling: {}, roots: {} };
 
 // What went over the wire that the client's own API does not show.
 const statuses = {};
 async function recordingFetch(input, init) {
   const response = await fetch(input, init);
   (statuses[init?.method ?? 'GET'] ??= []).push(response.status);
+  refused = response.status === 403;
   return response;
 }
+let refused = false;
+const oauth = process.env.PEERS_OAUTH && JSON.parse(process.env.PEERS_OAUTH);
+// Version 1 answers a demand for more scopes with a refresh, which brings none, where it has a refresh token.
+const human = oauth && new Human({ ...oauth, forgetful: kind === 'sdk1' ? () => refused : undefined });
 const options = {
   fetch: recordingFetch,
+  authProvider: human,
   requestInit: process.env.PEERS_KEY ? { headers: { Authorization: `Bearer ${process.env.PEERS_KEY}` } } : undefined,
 };
 
@@ -39,7 +47,8 @@ async function open() {
     const client = new Client({ name: 'peer', version: '1.0.0' }, { capabilities: CAPABILITIES });
     return {
       client,
-      transport: new StreamableHTTPClientTransport(new URL(url), options),
+      newTransport: () => new StreamableHTTPClientTransport(new URL(url), options),
+      finishAuth: (transport, callback) => transport.finishAuth(callback.get('code')),
       answer: (method, handler) => client.setRequestHandler(schemas[method], handler),
       on: (method, handler) => client.setNotificationHandler(schemas[method], handler),
       call: (params, more) => client.callTool(params, undefined, more),
@@ -53,7 +62,8 @@ async function open() {
   });
   return {
     client,
-    transport: new StreamableHTTPClientTransport(new URL(url), options),
+    newTransport: () => new StreamableHTTPClientTransport(new URL(url), options),
+    finishAuth: (transport, callback) => transport.finishAuth(callback),
     answer: (method, handler) => client.setRequestHandler(method, handler),
     on: (method, handler) => client.setNotificationHandler(method, handler),
     call: (params, more) => client.callTool(params, more),
@@ -61,7 +71,20 @@ async function open() {
   };
 }
 
-const { client, transport, answer, on, call, version } = await open();
+const { client, newTransport, finishAuth, answer, on, call, version } = await open();
+let transport = newTransport();
+
+// An SDK that has sent its human to the provider gives up; the caller tries again with what the human brought back.
+async function authorized(attempt, again = attempt) {
+  try {
+    return await attempt();
+  } catch (error) {
+    if (!human?.hasPage) throw error;
+    await finishAuth(transport, await human.walk());
+    return again();
+  }
+}
+const connect = () => client.connect(transport);
 
 function fill(schema) {
   if (schema.default !== undefined) return schema.default;
@@ -73,12 +96,14 @@ function fill(schema) {
   return { email: 'peer@example.com', uri: 'https://example.com/', date: '2026-01-02' }[schema.format] ?? 'peer';
 }
 
-answer('elicitation/create', async ({ params }) => ({
-  action: 'accept',
-  content: Object.fromEntries(
-    Object.entries(params.requestedSchema.properties).map(([name, schema]) => [name, fill(schema)]),
-  ),
-}));
+answer('elicitation/create', async ({ params }) => {
+  if (params.mode === 'url') {
+    await browse(params.url);
+    return { action: 'accept' };
+  }
+  const content = Object.entries(params.requestedSchema.properties).map(([name, schema]) => [name, fill(schema)]);
+  return { action: 'accept', content: Object.fromEntries(content) };
+});
 answer('sampling/createMessage', async ({ params }) => ({
   model: 'peer',
   role: 'assistant',
@@ -166,6 +191,31 @@ const plays = {
     await subscription?.close();
     return [...new Set(seen)];
   },
+  // Steers the provider.
+  provider: async step => {
+    const response = await fetch(`${oauth.issuer}/control/set`, { method: 'POST', body: JSON.stringify(step.set) });
+    return response.status;
+  },
+  // Until the server takes the client's token no more.
+  expired: async () => {
+    const { access_token: token } = human.tokens();
+    for (let tries = 0; tries < 100; tries += 1) {
+      const response = await fetch(url, {
+        method: 'POST',
+        headers: {
+          authorization: `Bearer ${token}`,
+          accept: 'application/json, text/event-stream',
+          'content-type': 'application/json',
+        },
+        body: '{"jsonrpc":"2.0","id":1,"method":"ping"}',
+      });
+      await response.body?.cancel();
+      if (response.status === 401) return { tries };
+      await new Promise(resolve => setTimeout(resolve, 100));
+    }
+    throw new Error('the token does not expire');
+  },
+  asked: () => human.asked,
   // The end of a session, and what the server says of it afterwards.
   terminate: async () => {
     const session = transport.sessionId;
@@ -196,11 +246,14 @@ const describe = error => ({
 
 const outcomes = [];
 try {
-  await client.connect(transport);
+  await authorized(connect, () => {
+    transport = newTransport();
+    return connect();
+  });
   outcomes.push({ step: 'connect', ok: true });
   for (const step of JSON.parse(stepsJson)) {
     try {
-      outcomes.push({ step: step.title, ok: (await plays[step.play](step)) ?? null });
+      outcomes.push({ step: step.title, ok: (await authorized(() => plays[step.play](step))) ?? null });
     } catch (error) {
       outcomes.push({ step: step.title, error: describe(error) });
     }

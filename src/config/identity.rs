@@ -1,0 +1,86 @@
+//! What a plan says about who calls: issuers of tokens, client certificates, tenants, the anonymous principal.
+//!
+//! Not here: reading and checking it (`read_identity`, `compile_identity`), and verifying anything (`policy`).
+
+use crate::config::expression::Expression;
+use std::fmt::{self, Debug, Formatter};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+#[derive(Debug, Default)]
+pub struct Identity {
+    pub api_keys: Option<PathBuf>,
+    /// In the order of the file; no two have the same `issuer`.
+    pub issuers: Vec<Arc<Issuer>>,
+    pub mtls: Option<MtlsPrincipal>,
+    /// The principal of a caller without credentials; None: such a caller is refused.
+    pub anonymous: Option<Arc<str>>,
+    /// The caller's tenant, from its claims and roles; None: there is one tenant.
+    pub tenant: Option<Expression>,
+}
+
+impl Identity {
+    /// Whether callers have to say who they are. Then credentials are looked at, wherever a caller comes from.
+    pub fn is_configured(&self) -> bool {
+        self.api_keys.is_some() || !self.issuers.is_empty() || self.mtls.is_some()
+    }
+}
+
+/// Who signs or vouches for access tokens, and how their claims are read.
+#[derive(Debug)]
+pub struct Issuer {
+    /// Exactly as `iss` says it (RFC 7519 section 4.1.1).
+    pub issuer: Box<str>,
+    /// A token must be for one of these, or for `AUDIENCE/NAME` where it is used at `/mcp/NAME` (RFC 8707).
+    pub audiences: Vec<Box<str>>,
+    pub keys: KeySource,
+    /// For tokens that are no JWT (RFC 7662).
+    pub introspection: Option<Introspection>,
+    /// The claim that names the principal; `sub` where nothing is said.
+    pub principal: ClaimPath,
+    pub roles: Option<ClaimPath>,
+    /// The claim that names who acts for the principal (RFC 8693 section 4.1); `act.sub` where nothing is said.
+    pub act: ClaimPath,
+    /// How long keys are used that could not be fetched again.
+    pub max_stale_ms: u64,
+}
+
+/// Where the keys of an issuer are (RFC 7517).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    Url(Box<str>),
+    File(PathBuf),
+    /// OpenID Connect Discovery 1.0 section 4, then RFC 8414.
+    Discovery,
+    /// Only by introspection.
+    None,
+}
+
+#[derive(Debug)]
+pub struct Introspection {
+    pub url: Box<str>,
+    pub client_id: Box<str>,
+    pub secret: Secret,
+}
+
+/// What of a client certificate is the principal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MtlsPrincipal {
+    /// Its only URI among the subject's alternative names, as SPIFFE has it.
+    SanUri,
+    Subject,
+}
+
+/// The way to a claim, `act.sub`. A claim whose own name has dots is found by its whole name first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimPath(pub Box<str>);
+
+/// A text that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub Box<str>);
+
+impl Debug for Secret {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str("<hidden>")
+    }
+}

@@ -1,0 +1,335 @@
+//! Catalogues of small servers of both eras, well and sick.
+//!
+//! Not here: when to list (`errand`), and what a page says (`mcp::catalogue`).
+
+use super::*;
+use crate::config::access::AccessRule;
+use crate::config::access::Effect;
+use crate::config::plan::Endpoint;
+use crate::config::plan::Transport;
+use crate::control::stub::Stub;
+use crate::control::stub::json;
+use crate::control::stub::with_field;
+use crate::control::tests::state_with;
+use crate::handoff::Letter;
+use serde_json::Value;
+
+const NO_METHOD: &str = r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"no"}}"#;
+const NO_SESSION: &str =
+    r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"Server not initialized"}}"#;
+const EMPTY: &str = r#"{"jsonrpc":"2.0","id":1,"result":{}}"#;
+
+/// A keeper of what this server offers, which has not begun; the server wants its tools' hints heeded.
+fn keeper(addresses: &[&str]) -> CatalogueKeeper {
+    let instances = addresses.iter().map(|address| Endpoint {
+        transport: Transport::Address(address.parse().expect("an address")),
+        target: b"/mcp".to_vec().into(),
+        authority: b"fake".to_vec().into(),
+        tls_name: None,
+        label: format!("http://{address}").as_str().into(),
+    });
+    CatalogueKeeper::new(Arc::new(state_with(1, |plan| {
+        let server = &mut plan.servers[0];
+        server.instances = instances.collect();
+        server.tls = None;
+        server.heeds_hints = true;
+        server.traffic.weights = vec![1; server.instances.len()].into();
+        server.traffic.pools[0].count = server.instances.len();
+    })))
+}
+
+fn of(stub: &Stub) -> CatalogueKeeper {
+    keeper(&[address(stub).as_str()])
+}
+
+fn address(stub: &Stub) -> String {
+    stub.url("").trim_start_matches("http://").to_owned()
+}
+
+fn at(millis: u64) -> Moment {
+    Moment::ZERO.plus_millis(millis)
+}
+
+impl CatalogueKeeper {
+    /// Does what is due at this time, to its end.
+    async fn work(&mut self, now: Moment) {
+        self.turn(now);
+        while let Some(over) = self.listings.join_next().await {
+            self.settle(over.expect("no panic"), now);
+        }
+    }
+
+    /// Lists for the first time.
+    async fn begin(&mut self) {
+        self.follow_plan(at(0));
+        self.work(at(0)).await;
+    }
+
+    /// The tools and prompts that are known, in order; None: it has no catalogue.
+    fn known(&self) -> Option<(Vec<String>, Vec<String>)> {
+        let catalogues = self.state.shared.catalogues.load();
+        let catalogue = catalogues.by_server.get("up")?;
+        let sorted = |names: &mut dyn Iterator<Item = &Box<str>>| {
+            let mut names: Vec<String> = names.map(ToString::to_string).collect();
+            names.sort();
+            names
+        };
+        Some((sorted(&mut catalogue.tools.keys()), sorted(&mut catalogue.prompts.iter())))
+    }
+
+    fn answers(&self) -> Vec<(u64, bool)> {
+        let mailbox = &self.state.shared.posts[0].mailbox;
+        let letters = std::iter::from_fn(|| mailbox.take());
+        let answers = letters.map(|letter| match letter {
+            Letter::Answered { ticket, answer: Answer::Known(known) } => (ticket, known),
+            other => panic!("{other:?}"),
+        });
+        answers.collect()
+    }
+}
+
+/// What of a request is told apart: its HTTP method, its JSON-RPC method and cursor.
+fn told(request: &str) -> (String, Option<String>) {
+    let (head, body) = request.split_once("\r\n\r\n").expect("a head");
+    let message: Value = serde_json::from_str(body).unwrap_or_default();
+    let method = message["method"].as_str().map_or_else(|| head[..6].trim().to_owned(), str::to_owned);
+    (method, message["params"]["cursor"].as_str().map(str::to_owned))
+}
+
+fn methods(stub: &Stub) -> Vec<String> {
+    stub.requests().iter().map(|request| told(request).0).collect()
+}
+
+fn page(tools: &[&str], next: Option<&str>) -> String {
+    let tools: Vec<Value> = tools.iter().map(|name| serde_json::json!({"name": name})).collect();
+    let mut result = serde_json::json!({"tools": tools});
+    if let Some(next) = next {
+        result["nextCursor"] = next.into();
+    }
+    serde_json::json!({"jsonrpc": "2.0", "id": 1, "result": result}).to_string()
+}
+
+/// Two pages of tools and a page of prompts, in the newer era.
+fn modern(request: &str) -> Vec<u8> {
+    let (method, cursor) = told(request);
+    match (method.as_str(), cursor.as_deref()) {
+        ("server/discover", _) => json(200, EMPTY),
+        ("tools/list", None) => json(200, &page(&["a", "b"], Some(""))),
+        ("tools/list", Some("")) => json(200, &page(&["c"], None)),
+        ("prompts/list", None) => {
+            json(200, &page(&[], None).replace("tools", "prompts").replace("[]", r#"[{"name":"p"}]"#))
+        }
+        _ => json(404, NO_METHOD),
+    }
+}
+
+/// The same in the older one, without prompts.
+fn legacy(request: &str) -> Vec<u8> {
+    let in_session =
+        request.contains("mcp-session-id: s1\r\n") && request.contains("mcp-protocol-version: 2025-06-18");
+    match told(request).0.as_str() {
+        "initialize" => {
+            let body = r#"{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-06-18"}}"#;
+            with_field(200, "Content-Type: application/json\r\nMcp-Session-Id: s1", body)
+        }
+        "server/discover" => json(400, NO_SESSION),
+        _ if !in_session => json(404, NO_SESSION),
+        "notifications/initialized" => json(202, ""),
+        "tools/list" => json(200, &page(&["a"], None)),
+        "DELETE" => json(200, ""),
+        _ => json(200, NO_METHOD),
+    }
+}
+
+fn names(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_server_of_the_newer_era_is_listed_page_by_page() {
+    let stub = Stub::start(modern).await;
+    let mut keeper = of(&stub);
+    let epoch = keeper.state.shared.epoch();
+    keeper.begin().await;
+    assert_eq!(keeper.known(), Some((names(&["a", "b", "c"]), names(&["p"]))));
+    assert_eq!(keeper.state.shared.epoch(), epoch + 1);
+    let lists = ["tools/list", "tools/list", "prompts/list"];
+    assert_eq!(methods(&stub), [&["server/discover"][..], &lists].concat());
+    for request in &stub.requests()[1..] {
+        let method = format!("mcp-method: {}\r\n", told(request).0);
+        assert!(
+            request.contains("mcp-protocol-version: 2026-07-28\r\n") && request.contains(&method),
+            "{request}"
+        );
+    }
+    // Its era is known by now.
+    keeper.work(at(limits::CATALOGUE_INTERVAL_MS)).await;
+    assert_eq!(methods(&stub)[4..], lists);
+}
+
+#[tokio::test]
+async fn a_server_of_the_older_era_is_listed_in_a_session_that_is_closed() {
+    let stub = Stub::start(legacy).await;
+    let mut keeper = of(&stub);
+    keeper.begin().await;
+    assert_eq!(keeper.known(), Some((names(&["a"]), Vec::new())));
+    let all = [
+        "server/discover",
+        "initialize",
+        "notifications/initialized",
+        "tools/list",
+        "prompts/list",
+        "DELETE",
+    ];
+    assert_eq!(methods(&stub), all);
+    stub.turn(|request| if told(request).0 == "tools/list" { json(500, "") } else { legacy(request) });
+    keeper.work(at(limits::CATALOGUE_INTERVAL_MS)).await;
+    assert_eq!(methods(&stub)[6..], ["initialize", "notifications/initialized", "tools/list", "DELETE"]);
+    assert_eq!(keeper.known(), Some((names(&["a"]), Vec::new())), "kept");
+    keeper.work(at(limits::CATALOGUE_INTERVAL_MS + limits::CATALOGUE_RETRY_MS)).await;
+    assert_eq!(methods(&stub)[10], "server/discover", "what failed is asked in both eras");
+}
+
+/// A stream may say other things first, and may go on after the answer.
+#[tokio::test]
+async fn lists_come_in_event_streams_too_and_may_be_long() {
+    let stub = Stub::start(|request| {
+        let answer = modern(request);
+        let text = String::from_utf8(answer).expect("text");
+        let (_, body) = text.split_once("\r\n\r\n").expect("a head");
+        let body =
+            body.replace(r#""name":"a""#, &format!(r#""description":"{}","name":"a""#, "x".repeat(300_000)));
+        let other = r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"result":1}}"#;
+        let events =
+            format!(": hello\r\n\r\ndata: {other}\n\nevent: message\r\ndata: {body}\r\n\r\n: more\n\n");
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n";
+        format!("{head}{events}").into_bytes()
+    })
+    .await;
+    let mut keeper = of(&stub);
+    keeper.begin().await;
+    assert_eq!(keeper.known(), Some((names(&["a", "b", "c"]), names(&["p"]))));
+}
+
+#[tokio::test]
+async fn what_is_no_list_is_no_catalogue() {
+    let endless = |request: &str| match told(request).0.as_str() {
+        "tools/list" => json(200, &page(&["a"], Some("again"))),
+        _ => modern(request),
+    };
+    let stub = Stub::start(endless).await;
+    let mut keeper = of(&stub);
+    keeper.begin().await;
+    assert_eq!((keeper.known(), stub.requests().len()), (None, limits::CATALOGUE_PAGES_MAX + 1));
+    let huge = format!("{{\"a\": \"{}\"}}", "x".repeat(limits::CATALOGUE_BYTES_MAX));
+    for answer in [
+        json(401, ""),
+        json(403, NO_METHOD.replace("-32601", "-32000").as_str()),
+        json(500, EMPTY),
+        json(200, ""),
+        json(200, "hello"),
+        json(200, &huge),
+        json(200, &NO_METHOD.replace("-32601", "-32603")),
+        Vec::new(),
+    ] {
+        let shown = String::from_utf8_lossy(&answer).chars().take(120).collect::<String>();
+        let stub = Stub::start(move |request| match told(request).0.as_str() {
+            "tools/list" => answer.clone(),
+            _ => modern(request),
+        })
+        .await;
+        let mut keeper = of(&stub);
+        keeper.begin().await;
+        assert_eq!(keeper.known(), None, "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn another_instance_is_asked_where_one_is_gone() {
+    let stub = Stub::start(modern).await;
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound");
+    let mut keeper = keeper(&[&gone.to_string(), &address(&stub)]);
+    keeper.begin().await;
+    assert_eq!(keeper.known().map(|known| known.0), Some(names(&["a", "b", "c"])));
+}
+
+/// All who ask at a time share a listing, and a second does not cause a second one.
+#[tokio::test]
+async fn who_asks_gets_a_fresh_listing_once_a_second() {
+    let stub = Stub::start(modern).await;
+    let mut keeper = of(&stub);
+    keeper.begin().await;
+    let listings = || methods(&stub).iter().filter(|method| *method == "prompts/list").count();
+    let ask = |keeper: &mut CatalogueKeeper, ticket, now| {
+        keeper.ask(CatalogueAsked { worker: 0, ticket, server: "up".into() }, now);
+    };
+    stub.turn(|request| match told(request).0.as_str() {
+        "tools/list" => json(200, &page(&["d"], None)),
+        _ => modern(request),
+    });
+    (0..20).for_each(|ticket| ask(&mut keeper, ticket, at(5_000)));
+    assert_eq!(keeper.answers(), []);
+    keeper.work(at(5_000)).await;
+    assert_eq!(keeper.answers(), (0..20).map(|ticket| (ticket, true)).collect::<Vec<_>>());
+    assert_eq!((keeper.known().map(|known| known.0), listings()), (Some(names(&["d"])), 2));
+    ask(&mut keeper, 20, at(5_999));
+    assert_eq!(keeper.answers(), [(20, false)], "at once");
+    stub.turn(|_| Vec::new());
+    ask(&mut keeper, 21, at(6_000));
+    keeper.work(at(6_000)).await;
+    assert_eq!(keeper.answers(), [(21, false)], "nothing fresh");
+    assert_eq!(keeper.known().map(|known| known.0), Some(names(&["d"])));
+    keeper.ask(CatalogueAsked { worker: 0, ticket: 22, server: "another".into() }, at(9_000));
+    assert_eq!(keeper.answers(), [(22, false)]);
+}
+
+#[tokio::test]
+async fn only_what_somebody_needs_is_listed() {
+    let stub = Stub::start(modern).await;
+    let needed = |edit: &dyn Fn(&mut Plan)| {
+        let state = state_with(1, |plan| {
+            plan.servers[0].heeds_hints = true;
+            edit(plan);
+        });
+        let plan = state.plan();
+        needs_catalogue(&plan, &plan.servers[0])
+    };
+    assert!(needed(&|_| {}));
+    assert!(!needed(&|plan| plan.servers[0].heeds_hints = false));
+    assert!(!needed(&|plan| plan.servers[0].traffic.retry.max = 0));
+    assert!(!needed(&|plan| plan.servers[0].traffic.retry.budget_permille = 0));
+    assert!(needed(&|plan| {
+        plan.servers[0].heeds_hints = false;
+        plan.access.rules.push(AccessRule {
+            name: "a".into(),
+            roles: Vec::new(),
+            principals: Vec::new(),
+            patterns: Vec::new(),
+            effect: Effect::Deny,
+            when: None,
+        });
+    }));
+    let mut keeper = of(&stub);
+    let plain = state_with(1, |_| {});
+    keeper.state.shared.set_plan(plain.plan());
+    keeper.begin().await;
+    assert!(keeper.desks.is_empty() && keeper.known().is_none(), "a plain config");
+}
+
+/// A server that left the plan, or matters no more, has no catalogue; nothing begins once a drain has.
+#[tokio::test]
+async fn what_is_needed_no_more_is_forgotten() {
+    let stub = Stub::start(modern).await;
+    let mut keeper = of(&stub);
+    keeper.begin().await;
+    assert!(keeper.known().is_some());
+    let other = state_with(1, |_| {});
+    keeper.state.shared.set_plan(other.plan());
+    keeper.follow_plan(at(10));
+    assert!(keeper.known().is_none());
+    let mut keeper = of(&stub);
+    keeper.state.shared.enter(Phase::Draining);
+    let before = stub.requests().len();
+    keeper.begin().await;
+    assert_eq!(stub.requests().len(), before);
+}

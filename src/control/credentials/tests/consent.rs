@@ -1,0 +1,163 @@
+//! Consents on a clock of the test's: links, the way back, renewal, the issuer's metadata, and what is kept.
+//!
+//! Not here: browsers and workers (`tests/exchange/user_oauth.rs`).
+
+use super::*;
+use crate::config::credentials::Consent;
+
+const GIVEN: &str = r#"{"access_token":"a1","refresh_token":"r1","expires_in":3600,"token_type":"Bearer"}"#;
+
+fn terms(stub: &Stub) -> Consent {
+    Consent {
+        service: service(stub),
+        authorize: Some("https://idp.test/authorize".into()),
+        callback: "https://gw.test/oauth/callback".into(),
+        issuer: None,
+    }
+}
+
+fn by(terms: Consent) -> Needed {
+    needed(&auth(Method::UserOauth(terms)), alice())
+}
+
+impl Lab {
+    /// The link that is given instead of a credential.
+    async fn link(&self, needed: &Needed, now: Now) -> (Cause, String) {
+        let trouble = self.obtain(needed, now).await.expect_err("no consent");
+        (trouble.cause, trouble.consent_url.into())
+    }
+
+    async fn back(&self, query: &str, now: Now) -> Result<(), Unwelcome> {
+        self.credentials.accept(&Services { fetcher: &self.fetcher, vault: None }, query, now).await
+    }
+}
+
+fn state_of(link: &str) -> &str {
+    let after = link.split("state=").nth(1).unwrap_or_else(|| panic!("no state in {link}"));
+    after.split('&').next().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_link_is_good_once_and_for_ten_minutes() {
+    let lab = Lab::new(|_| json(200, GIVEN)).await;
+    let needed = by(terms(&lab.stub));
+    let (cause, first) = lab.link(&needed, at(0)).await;
+    assert_eq!(cause, Cause::NoConsent);
+    assert_eq!(lab.link(&needed, at(299)).await.1, first, "while half of its life is left");
+    let (_, second) = lab.link(&needed, at(301)).await;
+    assert_ne!(first, second);
+    let back = |link: &str| format!("code=c&state={}", state_of(link));
+    assert!(lab.back(&back(&first), at(600)).await.is_err(), "too old");
+    assert_eq!(lab.back(&back(&second), at(600)).await, Ok(()));
+    assert!(lab.back(&back(&second), at(600)).await.is_err(), "used");
+    assert_eq!(lab.asked(), 1);
+    assert_eq!(lab.value(&needed, at(600)).await, Ok("Bearer a1".to_owned()));
+}
+
+/// A renewal that gives no new refresh token goes on with the old one; one that is refused asks again.
+#[tokio::test]
+async fn a_consent_is_renewed_until_it_is_taken_back() {
+    let lab = Lab::new(|_| json(200, GIVEN)).await;
+    let needed = by(terms(&lab.stub));
+    let (_, link) = lab.link(&needed, at(0)).await;
+    lab.back(&format!("code=c&state={}", state_of(&link)), at(0)).await.expect("a token");
+    lab.stub.turn(|_| json(200, r#"{"access_token":"a2","expires_in":3600}"#));
+    assert_eq!(lab.value(&needed, at(3_600)).await, Ok("Bearer a2".to_owned()));
+    lab.stub.turn(|_| json(500, ""));
+    assert_eq!(lab.value(&needed, at(7_300)).await, Err(Cause::ServiceDown), "the consent stays");
+    lab.stub.turn(|_| json(400, r#"{"error":"invalid_grant"}"#));
+    let (cause, link) = lab.link(&needed, at(7_302)).await;
+    assert_eq!((cause, link.is_empty()), (Cause::Revoked, false));
+    let asked = lab.stub.requests();
+    assert!(asked[1..].iter().all(|form| form.contains("refresh_token=r1")), "{asked:?}");
+    assert_eq!(lab.link(&needed, at(7_310)).await.0, Cause::NoConsent);
+}
+
+/// The server refuses the first token and the renewed one: the caller is asked once more.
+#[tokio::test]
+async fn what_a_server_refuses_twice_asks_again() {
+    let lab = Lab::new(|_| json(200, GIVEN)).await;
+    let needed = by(terms(&lab.stub));
+    let (_, link) = lab.link(&needed, at(0)).await;
+    lab.back(&format!("code=c&state={}", state_of(&link)), at(0)).await.expect("a token");
+    let first = lab.obtain(&needed, at(1)).await.expect("a token").version;
+    let refused =
+        |version| Needed { refused: Some(version), auth: Arc::clone(&needed.auth), ..by(terms(&lab.stub)) };
+    let second = lab.obtain(&refused(first), at(2)).await.expect("renewed").version;
+    let (cause, link) = lab.link(&refused(second), at(3)).await;
+    assert_eq!((cause, link.is_empty(), lab.asked()), (Cause::Revoked, false, 2));
+    assert_eq!(lab.link(&needed, at(5)).await.0, Cause::NoConsent);
+}
+
+/// Where no endpoints are written the issuer's metadata counts, if it is the issuer's own and knows PKCE.
+#[tokio::test]
+async fn endpoints_are_found_by_the_issuer() {
+    let issuer = Arc::new(Mutex::new(String::new()));
+    let of = |methods: &'static str, named: &'static str| {
+        let issuer = Arc::clone(&issuer);
+        move |request: &str| {
+            let base = issuer.lock().expect("not poisoned").clone();
+            match request.starts_with("GET /.well-known/oauth-authorization-server") {
+                true => json(
+                    200,
+                    &format!(
+                        r#"{{"issuer":"{base}{named}","authorization_endpoint":"https://idp.test/a",
+                         "token_endpoint":"{base}/t","code_challenge_methods_supported":[{methods}],
+                         "authorization_response_iss_parameter_supported":true}}"#
+                    ),
+                ),
+                false if request.starts_with("POST /t ") => json(200, GIVEN),
+                false => json(404, ""),
+            }
+        }
+    };
+    for (methods, named) in [(r#""plain""#, ""), (r#""S256""#, "/other"), ("", "")] {
+        let lab = Lab::new(of(methods, named)).await;
+        *issuer.lock().expect("not poisoned") = lab.stub.url("");
+        let found = Consent { authorize: None, issuer: Some(lab.stub.url("").into()), ..terms(&lab.stub) };
+        assert_eq!(lab.value(&by(found), at(0)).await, Err(Cause::ServiceDown), "{methods} {named}");
+    }
+    let lab = Lab::new(of(r#""plain","S256""#, "")).await;
+    *issuer.lock().expect("not poisoned") = lab.stub.url("");
+    let found = Consent { authorize: None, issuer: Some(lab.stub.url("").into()), ..terms(&lab.stub) };
+    let needed = by(found);
+    let (_, link) = lab.link(&needed, at(0)).await;
+    assert!(link.starts_with("https://idp.test/a?response_type=code"), "{link}");
+    let nameless = format!("code=c&state={}", state_of(&link));
+    assert!(lab.back(&nameless, at(1)).await.is_err(), "it promised to name itself (RFC 9207)");
+    let (_, link) = lab.link(&needed, at(2)).await;
+    let named = fetch_query(&lab.stub.url(""), state_of(&link));
+    assert_eq!(lab.back(&named, at(2)).await, Ok(()));
+    assert_eq!(lab.value(&needed, at(2)).await, Ok("Bearer a1".to_owned()));
+}
+
+fn fetch_query(issuer: &str, state: &str) -> String {
+    crate::control::fetch::query(&[("code", "c"), ("state", state), ("iss", issuer)])
+}
+
+/// What is kept is read again with the key beside it, with no other, and by nobody who looks at the file.
+#[tokio::test]
+async fn consents_outlive_the_process_encrypted() {
+    let folder = Folder::new("consents");
+    let dir = folder.path("state");
+    let mut lab = Lab::new(|_| json(200, GIVEN)).await;
+    let needed = by(terms(&lab.stub));
+    lab.credentials = Credentials::new(Some(&dir));
+    let (_, link) = lab.link(&needed, at(0)).await;
+    lab.back(&format!("code=c&state={}", state_of(&link)), at(0)).await.expect("a token");
+    let read = |name: &str| std::fs::read(dir.join(name)).expect("a file");
+    for secret in ["a1", "r1", "alice", "crm"] {
+        assert!(!String::from_utf8_lossy(&read("consents")).contains(secret), "{secret} can be read");
+    }
+    for name in ["consents", "consents.key"] {
+        use std::os::unix::fs::MetadataExt;
+        assert_eq!(std::fs::metadata(dir.join(name)).expect("a file").mode() & 0o777, 0o600, "{name}");
+    }
+    lab.credentials = Credentials::new(Some(&dir));
+    assert_eq!(lab.value(&needed, at(1)).await, Ok("Bearer a1".to_owned()), "after a restart");
+    let bob = Needed { whom: Whom { principal: "bob".into(), ..alice() }, ..by(terms(&lab.stub)) };
+    assert_eq!(lab.link(&bob, at(1)).await.0, Cause::NoConsent);
+    std::fs::write(dir.join("consents.key"), [7; 32]).expect("written");
+    lab.credentials = Credentials::new(Some(&dir));
+    assert_eq!(lab.link(&needed, at(2)).await.0, Cause::NoConsent, "another key opens nothing");
+}

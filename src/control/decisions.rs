@@ -1,0 +1,203 @@
+//! Decisions of others about calls: Open Policy Agent's data API, `POST URL` with `{"input": …}`.
+//!
+//! Not here: what is asked (the worker writes it), and what follows where nobody answers in time: that is the rule's.
+//! Equal questions that come together are asked once, and an answer stands for as long as the rule says.
+
+#![expect(clippy::disallowed_types, reason = "control only: no worker ever sees these answers")]
+
+use crate::base::clock;
+use crate::base::clock::Moment;
+use crate::base::text::Text;
+use crate::config::limits;
+use crate::control::fetch;
+use crate::control::state::State;
+use crate::handoff::Inquiry;
+use crate::policy::external::Ruling;
+use crate::telemetry::family::Family;
+use aws_lc_rs::digest;
+use serde_json::Value;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+use tokio::sync::OnceCell;
+
+/// An answer that is known or on its way. None: nobody gave one in time.
+type Slot = Arc<OnceCell<Option<Ruling>>>;
+type Question = [u8; 32];
+
+/// What was asked lately, by the question.
+#[derive(Default)]
+pub(crate) struct Decisions(Mutex<HashMap<Question, Known>>);
+
+struct Known {
+    slot: Slot,
+    until: Moment,
+}
+
+/// Asks, or finds out what was answered. None: nobody has answered within the rule's time.
+pub(crate) async fn ask(state: &State, inquiry: Inquiry) -> Option<Ruling> {
+    let question = name(&inquiry);
+    let slot = state.decisions.slot(question, &inquiry, clock::now());
+    let answer = slot.get_or_init(|| put(state, &inquiry)).await.clone();
+    if answer.is_none() {
+        // What failed is asked again.
+        state.decisions.forget(&question, &slot);
+    }
+    answer
+}
+
+async fn put(state: &State, inquiry: &Inquiry) -> Option<Ruling> {
+    let document = format!("{{\"input\":{}}}", inquiry.input);
+    let asking = state.fetcher.send(fetch::post_json(&inquiry.url, document));
+    let asked = tokio::time::timeout(Duration::from_millis(inquiry.timeout_ms), asking).await;
+    let (ruling, outcome) = match asked {
+        Err(_) => (None, "late"),
+        Ok(Err(error)) => {
+            tracing::debug!(rule = &*inquiry.rule, %error, "the external decision point does not answer");
+            (None, "unreachable")
+        }
+        Ok(Ok(answer)) => match read(answer.status, &answer.body) {
+            Some(ruling) if ruling.allow => (Some(ruling), "allow"),
+            Some(ruling) => (Some(ruling), "deny"),
+            None => (None, "unreadable"),
+        },
+    };
+    state.families.count(Family::ExternalDecisions, &[&inquiry.rule, outcome], 1);
+    ruling
+}
+
+/// `{"result": true}` or `{"result": {"allow": …, "reason": …}}`. A policy that is undefined for the input has no
+/// result, and allows nothing.
+fn read(status: u16, body: &[u8]) -> Option<Ruling> {
+    if status != 200 {
+        return None;
+    }
+    let Value::Object(mut answer) = serde_json::from_slice(body).ok()? else { return None };
+    match answer.remove("result") {
+        None => Some(Ruling { allow: false, reason: Box::default() }),
+        Some(Value::Bool(allow)) => Some(Ruling { allow, reason: Box::default() }),
+        Some(Value::Object(result)) => {
+            let allow = result.get("allow")?.as_bool()?;
+            let reason = result.get("reason").and_then(Value::as_str).unwrap_or_default();
+            Some(Ruling { allow, reason: cut(reason).as_str().into() })
+        }
+        Some(_) => None,
+    }
+}
+
+/// A reason stands in a refusal.
+fn cut(reason: &str) -> Text<{ limits::REASON_BYTES_MAX }> {
+    Text::new(reason)
+}
+
+fn name(inquiry: &Inquiry) -> Question {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for part in [&inquiry.url, &*inquiry.input] {
+        context.update(&part.len().to_le_bytes());
+        context.update(part.as_bytes());
+    }
+    let mut name = [0; 32];
+    name.copy_from_slice(context.finish().as_ref());
+    name
+}
+
+impl Decisions {
+    fn slot(&self, question: Question, inquiry: &Inquiry, now: Moment) -> Slot {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.get(&question).filter(|known| now < known.until) {
+            return Arc::clone(&known.slot);
+        }
+        if known.len() >= limits::DECISIONS_MAX {
+            known.retain(|_, known| now < known.until);
+        }
+        if known.len() >= limits::DECISIONS_MAX {
+            known.clear();
+        }
+        // From when it was asked: an answer is no newer than its question.
+        let until = now.plus_millis(inquiry.cache_ms.max(inquiry.timeout_ms));
+        let slot = Slot::default();
+        known.insert(question, Known { slot: Arc::clone(&slot), until });
+        slot
+    }
+
+    fn forget(&self, question: &Question, slot: &Slot) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.get(question).is_some_and(|known| Arc::ptr_eq(&known.slot, slot)) {
+            known.remove(question);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ruling(body: &str) -> Option<(bool, String)> {
+        read(200, body.as_bytes()).map(|ruling| (ruling.allow, ruling.reason.to_string()))
+    }
+
+    #[test]
+    fn answers_are_read_strictly() {
+        assert_eq!(ruling(r#"{"result": true}"#), Some((true, String::new())));
+        assert_eq!(ruling(r#"{"result": false}"#), Some((false, String::new())));
+        assert_eq!(ruling("{}"), Some((false, String::new())), "undefined");
+        let said = ruling(r#"{"result": {"allow": false, "reason": "not on Fridays"}, "decision_id": "1"}"#);
+        assert_eq!(said, Some((false, "not on Fridays".into())));
+        for bad in [
+            "",
+            "true",
+            "[]",
+            r#"{"result": 1}"#,
+            r#"{"result": "true"}"#,
+            r#"{"result": null}"#,
+            r#"{"result": {}}"#,
+            r#"{"result": {"allow": "true"}}"#,
+        ] {
+            assert_eq!(ruling(bad), None, "{bad}");
+        }
+        assert!(read(500, br#"{"result": true}"#).is_none());
+        let long = "ä".repeat(limits::REASON_BYTES_MAX);
+        assert!(
+            ruling(&format!(r#"{{"result": {{"allow": true, "reason": "{long}"}}}}"#)).unwrap().1.len()
+                <= 256
+        );
+    }
+
+    fn inquiry(input: &str, cache_ms: u64) -> Inquiry {
+        Inquiry {
+            rule: "r".into(),
+            url: "http://127.0.0.1:1/".into(),
+            timeout_ms: 5,
+            cache_ms,
+            input: input.into(),
+        }
+    }
+
+    #[test]
+    fn equal_questions_share_an_answer_for_a_time() {
+        let decisions = Decisions::default();
+        let at = |input: &str, millis| {
+            let inquiry = inquiry(input, 1_000);
+            decisions.slot(name(&inquiry), &inquiry, Moment::ZERO.plus_millis(millis))
+        };
+        let first = at("1", 0);
+        assert!(Arc::ptr_eq(&first, &at("1", 999)));
+        assert!(!Arc::ptr_eq(&first, &at("2", 1)));
+        let second = at("1", 1_000);
+        assert!(!Arc::ptr_eq(&first, &second));
+        decisions.forget(&name(&inquiry("1", 0)), &first);
+        assert!(Arc::ptr_eq(&second, &at("1", 1_001)), "a newer one is not forgotten for an older");
+    }
+
+    #[test]
+    fn what_is_remembered_has_a_bound() {
+        let decisions = Decisions::default();
+        for number in 0..=limits::DECISIONS_MAX {
+            let inquiry = inquiry(&number.to_string(), 1_000);
+            decisions.slot(name(&inquiry), &inquiry, Moment::ZERO);
+        }
+        assert_eq!(decisions.0.lock().unwrap().len(), 1);
+    }
+}

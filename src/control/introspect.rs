@@ -1,0 +1,285 @@
+//! What issuers know of tokens that are no JWT (RFC 7662): each token is asked for once at a time, however many calls
+//! carry it.
+//!
+//! Not here: remembering answers (workers do), and checking what they say (`policy::token`).
+
+use crate::config::identity::Introspection;
+use crate::config::identity::Secret;
+use crate::config::limits;
+use crate::control::fetch;
+use crate::control::fetch::Fetched;
+use crate::control::fetch::Fetcher;
+use crate::control::state::State;
+use crate::handoff::Answer;
+use crate::policy::claims::Claims;
+use crate::policy::token::json;
+use crate::telemetry::family::Family;
+use serde_json::Value;
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+/// A token, and whose it is said to be.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Asked {
+    issuer: Box<str>,
+    token: Box<str>,
+}
+
+/// A request that is over.
+struct Over {
+    asked: Asked,
+    /// None: the token is not active. An error is a sentence's end.
+    found: Result<Option<Claims>, String>,
+}
+
+pub(crate) struct Introspector {
+    state: Arc<State>,
+    requests: JoinSet<Over>,
+    permits: Arc<Semaphore>,
+    /// Requests under way, with who waits for them: worker and ticket.
+    under_way: HashMap<Asked, Vec<(usize, u64)>>,
+    /// Issuers whose last request failed, so that it is told once.
+    failing: HashSet<Box<str>>,
+}
+
+impl Introspector {
+    pub(crate) fn new(state: Arc<State>) -> Self {
+        Self {
+            state,
+            requests: JoinSet::new(),
+            permits: Arc::new(Semaphore::new(limits::ANSWERS_MAX)),
+            under_way: HashMap::new(),
+            failing: HashSet::new(),
+        }
+    }
+
+    pub(crate) fn ask(&mut self, worker: usize, ticket: u64, issuer: Box<str>, token: Secret) {
+        let asked = Asked { issuer, token: token.0 };
+        if let Some(waiting) = self.under_way.get_mut(&asked) {
+            if waiting.len() < limits::ANSWERS_MAX {
+                waiting.push((worker, ticket));
+            } else {
+                self.answer(worker, ticket, None);
+            }
+            return;
+        }
+        if self.requests.len() >= limits::QUESTION_RING {
+            self.answer(worker, ticket, None);
+            return;
+        }
+        self.under_way.insert(asked.clone(), vec![(worker, ticket)]);
+        let (state, permits) = (Arc::clone(&self.state), Arc::clone(&self.permits));
+        self.requests.spawn(async move {
+            let _permit = permits.acquire().await;
+            let plan = state.plan();
+            let issuer = plan.identity.issuers.iter().find(|issuer| issuer.issuer == asked.issuer);
+            let found = match issuer.and_then(|issuer| issuer.introspection.as_ref()) {
+                Some(introspection) => introspect(&state.fetcher, introspection, &asked.token).await,
+                None => Ok(None),
+            };
+            Over { asked, found }
+        });
+    }
+
+    /// Answers whoever waited for the next request that is over; None: none is under way.
+    pub(crate) async fn settle_next(&mut self) -> Option<()> {
+        match self.requests.join_next().await? {
+            Ok(over) => self.settle(over),
+            Err(error) => tracing::error!(%error, "a token was not asked for; its call is refused"),
+        }
+        Some(())
+    }
+
+    fn settle(&mut self, Over { asked, found }: Over) {
+        let issuer = &asked.issuer;
+        let outcome = match &found {
+            Ok(Some(_)) => "active",
+            Ok(None) => "inactive",
+            Err(_) => "failed",
+        };
+        self.state.families.count(Family::Introspections, &[issuer, outcome], 1);
+        match &found {
+            Ok(_) => {
+                if self.failing.remove(issuer) {
+                    tracing::info!(issuer = &**issuer, "it answers again what it knows of tokens");
+                }
+            }
+            Err(why) => {
+                if self.failing.insert(issuer.clone()) {
+                    tracing::warn!(
+                        issuer = &**issuer,
+                        why,
+                        "it cannot be asked for tokens: they are refused"
+                    );
+                }
+            }
+        }
+        let claims = found.ok().flatten();
+        for (worker, ticket) in self.under_way.remove(&asked).unwrap_or_default() {
+            self.answer(worker, ticket, claims.clone());
+        }
+    }
+
+    fn answer(&self, worker: usize, ticket: u64, claims: Option<Claims>) {
+        self.state.reply(worker, ticket, Answer::Introspected(claims.map(Box::new)));
+    }
+}
+
+/// RFC 7662 section 2.
+async fn introspect(
+    fetcher: &Fetcher,
+    Introspection { url, client_id, secret }: &Introspection,
+    token: &str,
+) -> Result<Option<Claims>, String> {
+    let form = [("token", token), ("token_type_hint", "access_token")];
+    let request = fetch::post_form(url, &form).basic(client_id, &secret.0);
+    let Fetched { status, body, .. } = fetcher.send(request).await.map_err(|error| error.to_string())?;
+    match status {
+        200 => {}
+        401 | 403 => return Err(format!("it answers {status}: look at `clientId` and `secret`")),
+        _ => return Err(format!("it answers {status}; look at the URL of `introspection`")),
+    }
+    let claims = json::object(&body).ok_or("its answer is no JSON object, or says something twice")?;
+    match claims.get("active") {
+        Some(Value::Bool(true)) => Ok(Some(Claims(claims))),
+        Some(Value::Bool(false)) => Ok(None),
+        _ => Err("its answer does not say whether the token is `active`".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::identity::ClaimPath;
+    use crate::config::identity::Issuer;
+    use crate::config::identity::KeySource;
+    use crate::control::stub::Stub;
+    use crate::control::stub::json;
+    use crate::control::stub::with_field;
+    use crate::control::tests::state_with;
+    use crate::handoff::Letter;
+
+    fn introspector(stub: &Stub) -> Introspector {
+        let introspection = Introspection {
+            url: stub.url("/introspect").into(),
+            client_id: "gate".into(),
+            secret: Secret("way".into()),
+        };
+        let issuer = Issuer {
+            issuer: "one".into(),
+            audiences: Vec::new(),
+            keys: KeySource::None,
+            introspection: Some(introspection),
+            principal: ClaimPath("sub".into()),
+            roles: None,
+            act: ClaimPath("act.sub".into()),
+            max_stale_ms: 0,
+        };
+        Introspector::new(Arc::new(state_with(1, |plan| plan.identity.issuers = vec![Arc::new(issuer)])))
+    }
+
+    impl Introspector {
+        fn wants(&mut self, ticket: u64, issuer: &str, token: &str) {
+            self.ask(0, ticket, issuer.into(), Secret(token.into()));
+        }
+
+        /// The answers to all that was asked, by ticket: the subject of each.
+        async fn answers(&mut self) -> Vec<(u64, Option<String>)> {
+            while self.settle_next().await.is_some() {}
+            let mailbox = &self.state.shared.posts[0].mailbox;
+            let mut answers: Vec<_> = std::iter::from_fn(|| mailbox.take())
+                .map(|letter| match letter {
+                    Letter::Answered { ticket, answer: Answer::Introspected(claims) } => {
+                        let subject =
+                            |claims: Box<Claims>| claims.text(&ClaimPath("sub".into())).map(str::to_owned);
+                        (ticket, claims.and_then(subject))
+                    }
+                    other => panic!("{other:?}"),
+                })
+                .collect();
+            answers.sort();
+            answers
+        }
+
+        fn counted(&self, outcome: &str) -> u64 {
+            let table = self.state.families.table(Family::Introspections);
+            table.sets().filter(|(labels, _)| *labels[1] == *outcome).map(|(_, count)| count).sum()
+        }
+    }
+
+    #[tokio::test]
+    async fn one_request_asks_for_a_token_however_many_wait() {
+        let stub = Stub::start(|request| {
+            let subject = if request.contains("token=t%2B1&") { "alice" } else { "bob" };
+            json(200, &format!("{{\"active\": true, \"sub\": \"{subject}\"}}"))
+        })
+        .await;
+        let mut introspector = introspector(&stub);
+        for ticket in 0..100 {
+            introspector.wants(ticket, "one", if ticket == 50 { "t2" } else { "t+1" });
+        }
+        let answers = introspector.answers().await;
+        assert_eq!(answers.len(), 100);
+        for (ticket, subject) in answers {
+            assert_eq!(subject.as_deref(), Some(if ticket == 50 { "bob" } else { "alice" }), "{ticket}");
+        }
+        assert_eq!((stub.requests().len(), introspector.counted("active")), (2, 2));
+        let requests = stub.requests();
+        // gate:way
+        assert!(requests[0].contains("authorization: Basic Z2F0ZTp3YXk=\r\n"), "{requests:?}");
+        assert!(requests.iter().any(|request| request.ends_with("token=t%2B1&token_type_hint=access_token")));
+        introspector.wants(1, "one", "t+1");
+        assert_eq!(introspector.answers().await, [(1, Some("alice".into()))]);
+        assert_eq!(stub.requests().len(), 3, "nothing is remembered here");
+    }
+
+    #[tokio::test]
+    async fn those_who_wait_have_a_bound() {
+        let stub = Stub::start(|_| json(200, "{\"active\": true, \"sub\": \"alice\"}")).await;
+        let mut introspector = introspector(&stub);
+        for ticket in 0..=limits::ANSWERS_MAX as u64 {
+            introspector.wants(ticket, "one", "t");
+        }
+        let answers = introspector.answers().await;
+        let refused: Vec<u64> =
+            answers.iter().filter(|(_, subject)| subject.is_none()).map(|(ticket, _)| *ticket).collect();
+        assert_eq!(refused, [limits::ANSWERS_MAX as u64]);
+    }
+
+    #[tokio::test]
+    async fn nobody_is_let_in_by_anything_else() {
+        let inactive = "{\"active\": false, \"sub\": \"alice\"}";
+        let huge = format!("{{\"active\": true, \"sub\": \"{}\"}}", "a".repeat(limits::FETCHED_BYTES_MAX));
+        let table = [
+            ("inactive", json(200, inactive)),
+            ("failed", json(200, "{\"active\": \"true\", \"sub\": \"alice\"}")),
+            ("failed", json(200, "{\"active\": 1, \"sub\": \"alice\"}")),
+            ("failed", json(200, "{\"active\": false, \"active\": true, \"sub\": \"alice\"}")),
+            ("failed", json(200, "{\"sub\": \"alice\"}")),
+            ("failed", json(200, "[{\"active\": true, \"sub\": \"alice\"}]")),
+            ("failed", json(200, "")),
+            ("failed", json(401, "{\"active\": true, \"sub\": \"alice\"}")),
+            ("failed", json(500, "{\"active\": true, \"sub\": \"alice\"}")),
+            ("failed", json(201, "{\"active\": true, \"sub\": \"alice\"}")),
+            ("failed", with_field(302, "Location: /", "{\"active\": true, \"sub\": \"alice\"}")),
+            ("failed", json(200, &huge)),
+            ("failed", Vec::new()),
+        ];
+        for (outcome, answer) in table {
+            let shown = String::from_utf8_lossy(&answer).chars().take(200).collect::<String>();
+            let stub = Stub::start(move |_| answer.clone()).await;
+            let mut introspector = introspector(&stub);
+            introspector.wants(1, "one", "t");
+            assert_eq!(introspector.answers().await, [(1, None)], "{shown}");
+            assert_eq!(introspector.counted(outcome), 1, "{shown}");
+        }
+        let stub = Stub::start(|_| json(200, "{\"active\": true, \"sub\": \"alice\"}")).await;
+        let mut introspector = introspector(&stub);
+        introspector.wants(1, "another", "t");
+        assert_eq!(introspector.answers().await, [(1, None)], "not in the plan");
+        assert!(stub.requests().is_empty());
+    }
+}

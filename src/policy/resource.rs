@@ -1,0 +1,170 @@
+//! This gateway as an OAuth 2.1 resource server: its metadata (RFC 9728) and its challenges (RFC 6750 section 3).
+//!
+//! Not here: whether a token is good (`token`), and sending any of it.
+//!
+//! Its name is the first audience that is the URL of an `/mcp`; that of an endpoint is this URL and `/NAME`. Without
+//! such an audience there is no metadata, because nobody knows under which name clients reach the gateway.
+
+use crate::config::access::Effect;
+use crate::config::identity::Identity;
+use crate::config::pattern::ToolPattern;
+use crate::config::plan::Plan;
+use serde_json::json;
+use std::collections::BTreeSet;
+
+/// Where metadata is found, before the path of the resource (RFC 9728 section 3.1).
+pub const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
+/// Where there is nothing to tell.
+const PLAIN: &str = "Bearer realm=\"ringgate\"";
+const PATH: &str = "/mcp";
+/// A refresh token is between the client and its authorization server (MCP 2026-07-28, authorization, "Scopes").
+const NEVER_ASKED_FOR: &str = "offline_access";
+
+/// Scheme and authority of this gateway, as clients know it.
+fn origin(identity: &Identity) -> Option<&str> {
+    let audiences = identity.issuers.iter().flat_map(|issuer| &issuer.audiences);
+    audiences.filter_map(|audience| audience.strip_suffix(PATH)).find(|origin| {
+        let authority = origin.split_once("://").map(|(_, authority)| authority);
+        authority.is_some_and(|authority| !authority.is_empty() && !authority.contains('/'))
+    })
+}
+
+/// The path of an endpoint; `endpoint` is empty for `/mcp` itself.
+fn path(endpoint: &str) -> String {
+    if endpoint.is_empty() { PATH.into() } else { format!("{PATH}/{endpoint}") }
+}
+
+/// The endpoint whose metadata is at a path: a server's name, or nothing for `/mcp`. None: no metadata is there.
+pub fn endpoint(path: &str) -> Option<&str> {
+    match path.strip_prefix(WELL_KNOWN)? {
+        "" | PATH => Some(""),
+        rest => rest.strip_prefix(PATH)?.strip_prefix('/').filter(|name| !name.is_empty()),
+    }
+}
+
+/// The metadata of an endpoint as a JSON document (RFC 9728 section 2). None: nobody's tokens are taken here, there is
+/// no such server, or the gateway does not know its own name.
+pub fn metadata(plan: &Plan, endpoint: &str) -> Option<String> {
+    let origin = origin(&plan.identity)?;
+    if !endpoint.is_empty() && !plan.by_name.contains_key(endpoint) {
+        return None;
+    }
+    let issuers = plan.identity.issuers.iter().map(|issuer| &*issuer.issuer);
+    let servers: Vec<&str> = issuers.filter(|issuer| issuer.starts_with("http")).collect();
+    let mut document = json!({
+        "resource": format!("{origin}{}", path(endpoint)),
+        "authorization_servers": servers,
+        "bearer_methods_supported": ["header"],
+        "resource_name": "Ringgate",
+    });
+    let scopes = scopes(plan, endpoint);
+    if !scopes.is_empty() {
+        document["scopes_supported"] = json!(scopes);
+    }
+    Some(document.to_string())
+}
+
+/// What access rules ask for at an endpoint.
+fn scopes<'a>(plan: &'a Plan, endpoint: &str) -> BTreeSet<&'a str> {
+    let here = |pattern: &ToolPattern| endpoint.is_empty() || pattern.server().matches(endpoint);
+    let rules = plan.access.rules.iter().filter(|rule| rule.patterns.iter().any(here));
+    let scopes = rules.filter_map(|rule| match &rule.effect {
+        Effect::Scopes(scopes) => Some(scopes),
+        _ => None,
+    });
+    scopes.flatten().map(|scope| &**scope).filter(|scope| *scope != NEVER_ASKED_FOR).collect()
+}
+
+/// The value of `WWW-Authenticate` where a credential is missing or not good. `invalid`: one was sent.
+pub fn challenge(identity: &Identity, endpoint: &str, invalid: bool) -> String {
+    if identity.issuers.is_empty() {
+        return PLAIN.into();
+    }
+    let error = if invalid { "error=\"invalid_token\"" } else { "" };
+    let parts = [error.to_owned(), located(identity, endpoint)];
+    let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    if parts.is_empty() { PLAIN.into() } else { format!("Bearer {}", parts.join(", ")) }
+}
+
+/// The value of `WWW-Authenticate` where scopes are missing: all that the operation needs, in one challenge
+/// (MCP 2026-07-28, authorization, "Insufficient Scope").
+pub fn step_up(identity: &Identity, endpoint: &str, scopes: &[&str]) -> String {
+    let scopes: Vec<&str> = scopes.iter().copied().filter(|scope| *scope != NEVER_ASKED_FOR).collect();
+    let scope = format!("Bearer error=\"insufficient_scope\", scope=\"{}\"", scopes.join(" "));
+    let located = located(identity, endpoint);
+    if located.is_empty() { scope } else { format!("{scope}, {located}") }
+}
+
+fn located(identity: &Identity, endpoint: &str) -> String {
+    match origin(identity) {
+        Some(origin) => format!("resource_metadata=\"{origin}{WELL_KNOWN}{}\"", path(endpoint)),
+        None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use serde_json::Value;
+    use std::path::Path;
+
+    fn plan(audiences: &str) -> Plan {
+        let text = format!(
+            "mcpServers: {{crm: {{url: \"http://127.0.0.1:1/mcp\"}}, up: {{url: \"http://127.0.0.1:2/mcp\"}}}}\n\
+             identity: {{jwt: [{{issuer: \"https://idp.test\", audiences: {audiences}}}, \
+             {{issuer: \"spiffe://corp\", audiences: [x], introspection: {{url: \"https://i.test\", clientId: a, \
+             secret: b}}}}]}}\n"
+        );
+        config::load_text(&text, "test.yaml", Path::new("")).expect("a good config").plan
+    }
+
+    #[test]
+    fn metadata_is_where_rfc_9728_puts_it() {
+        for (path, expected) in [
+            (WELL_KNOWN.to_owned(), Some("")),
+            (format!("{WELL_KNOWN}/mcp"), Some("")),
+            (format!("{WELL_KNOWN}/mcp/crm"), Some("crm")),
+            (format!("{WELL_KNOWN}/mcp/"), None),
+            (format!("{WELL_KNOWN}/mcpcrm"), None),
+            (format!("{WELL_KNOWN}x"), None),
+            ("/mcp/crm".to_owned(), None),
+        ] {
+            assert_eq!(endpoint(&path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_document_names_its_own_resource() {
+        let plan = plan("[\"urn:x\", \"https://gw.test:8443/mcp\"]");
+        let document = |endpoint: &str| -> Value {
+            serde_json::from_str(&metadata(&plan, endpoint).expect("a document")).expect("JSON")
+        };
+        assert_eq!(document("crm")["resource"], "https://gw.test:8443/mcp/crm");
+        assert_eq!(document("")["resource"], "https://gw.test:8443/mcp");
+        assert_eq!(document("")["authorization_servers"], json!(["https://idp.test"]));
+        assert_eq!(metadata(&plan, "nobody"), None);
+    }
+
+    #[test]
+    fn challenges_tell_where_the_metadata_is() {
+        let known = plan("[\"https://gw.test/mcp\"]").identity;
+        let at = "resource_metadata=\"https://gw.test/.well-known/oauth-protected-resource/mcp/crm\"";
+        assert_eq!(challenge(&known, "crm", false), format!("Bearer {at}"));
+        assert_eq!(challenge(&known, "crm", true), format!("Bearer error=\"invalid_token\", {at}"));
+        assert_eq!(
+            step_up(&known, "crm", &["a", "offline_access", "b"]),
+            format!("Bearer error=\"insufficient_scope\", scope=\"a b\", {at}")
+        );
+    }
+
+    #[test]
+    fn a_gateway_that_does_not_know_its_name_tells_none() {
+        for audiences in ["[urn:x]", "[\"https://gw.test/other/mcp\"]", "[\"://mcp\", /mcp]"] {
+            let plan = plan(audiences);
+            assert_eq!(metadata(&plan, ""), None, "{audiences}");
+            assert_eq!(challenge(&plan.identity, "crm", false), "Bearer realm=\"ringgate\"");
+        }
+        assert_eq!(challenge(&Identity::default(), "", false), "Bearer realm=\"ringgate\"");
+    }
+}

@@ -1,0 +1,55 @@
+//! Whom the claims of a good token name: principal, roles, scopes, and who acts.
+//!
+//! Not here: whether the token is good (`token`), and the tenant, which an expression makes of all this.
+
+use crate::base::fault::Fault;
+use crate::config::identity::ClaimPath;
+use crate::config::identity::Issuer;
+use crate::config::limits;
+use crate::policy::claims::Claims;
+use crate::policy::identity::Caller;
+use crate::policy::identity::Origin;
+use crate::policy::token::NAMELESS;
+use crate::policy::token::Verified;
+
+/// # Errors
+/// Where the claim of the principal is missing, or it or that of who acts is no name.
+pub(super) fn caller(issuer: &Issuer, verified: Verified) -> Result<Caller, Fault> {
+    let Verified { issuer: index, reach, claims, expires_unix } = verified;
+    let principal = name(&claims, &issuer.principal)?.ok_or(NAMELESS)?.into();
+    Ok(Caller {
+        roles: issuer.roles.as_ref().map(|path| claims.texts(path)).unwrap_or_default(),
+        actor: name(&claims, &issuer.act)?.unwrap_or_default().into(),
+        scopes: scopes(&claims),
+        expires_unix,
+        claims,
+        ..Caller::new(principal, Origin::Token { issuer: index, reach })
+    })
+}
+
+/// `scope` (RFC 8693 section 4.2, RFC 9068 section 2.2.3), or `scp` as Entra ID and Okta have it.
+fn scopes(claims: &Claims) -> Vec<Box<str>> {
+    let claim = if claims.0.contains_key("scope") { "scope" } else { "scp" };
+    claims.texts(&ClaimPath(claim.into()))
+}
+
+/// The name that a claim is, if there is one.
+///
+/// # Errors
+/// Where it is there but is no name: nobody is taken for somebody else because a part was left out.
+fn name<'a>(claims: &'a Claims, path: &ClaimPath) -> Result<Option<&'a str>, Fault> {
+    let Some(value) = claims.get(path) else { return Ok(None) };
+    value.as_str().filter(|name| is_name(name)).map(Some).ok_or(NAMELESS)
+}
+
+/// Wider than the names of a config, because issuers choose them (`auth0|123`, `Zoë`): letters and digits of all
+/// scripts, printable ASCII, spaces within. Nothing that is invisible, or changes how the text around it is shown.
+fn is_name(text: &str) -> bool {
+    is_shown(text) && text.trim_matches(' ').len() == text.len()
+}
+
+/// The same, with spaces at the ends, which the text of a certificate's subject escapes.
+pub(in crate::policy) fn is_shown(text: &str) -> bool {
+    let is_shown = |letter: char| letter == ' ' || letter.is_ascii_graphic() || letter.is_alphanumeric();
+    (1..=limits::PRINCIPAL_BYTES_MAX).contains(&text.len()) && text.chars().all(is_shown)
+}
