@@ -8,6 +8,7 @@
 //! share a key draw nonces at random, and with plain GCM a nonce drawn twice would give the key's secrets away. Kind and
 //! version are associated data, so that a token is never taken for another kind.
 
+use crate::base::base64url;
 use crate::config::limits;
 use aws_lc_rs::aead::AES_256_GCM_SIV;
 use aws_lc_rs::aead::Aad;
@@ -101,7 +102,7 @@ impl SealKeys {
         let mut token = vec![VERSION, *id];
         token.extend_from_slice(&nonce);
         token.append(&mut plain);
-        base64url(&token, out);
+        out.extend_from_slice(base64url::encode(&token).as_bytes());
     }
 
     /// What is in a token, and the server's own name of the session. None: it is none of ours, of another kind, or was
@@ -110,7 +111,7 @@ impl SealKeys {
         if token.len() > limits::SEALED_BYTES_MAX {
             return None;
         }
-        let bytes = from_base64url(token)?;
+        let bytes = base64url::decode(token)?;
         let (head, rest) = bytes.split_at_checked(PREFIX_BYTES)?;
         let (nonce, cipher) = rest.split_first_chunk::<NONCE_LEN>()?;
         let [VERSION, id] = *head else { return None };
@@ -144,62 +145,9 @@ impl std::fmt::Debug for SealKeys {
     }
 }
 
-const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-
-const NO_DIGIT: u8 = u8::MAX;
-/// What each byte stands for.
-const DIGITS: [u8; 256] = {
-    let mut digits = [NO_DIGIT; 256];
-    let mut digit = 0_u8;
-    while (digit as usize) < ALPHABET.len() {
-        digits[ALPHABET[digit as usize] as usize] = digit;
-        digit += 1;
-    }
-    digits
-};
-
-/// RFC 4648 section 5, without padding.
-fn base64url(bytes: &[u8], out: &mut Vec<u8>) {
-    for chunk in bytes.chunks(3) {
-        let word =
-            chunk.iter().fold(0_u32, |word, byte| word << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
-        for place in 0..=chunk.len() {
-            // Six bits.
-            out.push(ALPHABET[(word >> (18 - 6 * place)) as usize & 63]);
-        }
-    }
-}
-
-/// None for what [`base64url`] does not write: other characters, padding, bits that say nothing.
-fn from_base64url(text: &[u8]) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len() * 3 / 4);
-    for chunk in text.chunks(4) {
-        let mut word = 0_u32;
-        for byte in chunk {
-            let digit = DIGITS[usize::from(*byte)];
-            if digit == NO_DIGIT {
-                return None;
-            }
-            word = word << 6 | u32::from(digit);
-        }
-        let (count, spare) = match chunk.len() {
-            4 => (3, 0),
-            3 => (2, 2),
-            2 => (1, 4),
-            _ => return None,
-        };
-        if word & ((1 << spare) - 1) != 0 {
-            return None;
-        }
-        bytes.extend_from_slice(&(word >> spare).to_be_bytes()[4 - count..]);
-    }
-    Some(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
 
     const BOND: Bond = Bond { expires_unix: 7, owner: [3; OWNER_BYTES], server: 9, instance: 11 };
 
@@ -249,23 +197,5 @@ mod tests {
         assert_ne!(owner("", "ab"), owner("a", "b"));
         assert_eq!(owner("a", "b"), owner("a", "b"));
         assert_ne!(name_of("a"), name_of("b"));
-    }
-
-    proptest! {
-        #[test]
-        fn base64url_is_read_as_it_was_written(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
-            let mut text = Vec::new();
-            base64url(&bytes, &mut text);
-            prop_assert_eq!(from_base64url(&text), Some(bytes));
-        }
-
-        #[test]
-        fn only_one_text_stands_for_some_bytes(text in "[A-Za-z0-9_=-]{0,12}") {
-            if let Some(bytes) = from_base64url(text.as_bytes()) {
-                let mut again = Vec::new();
-                base64url(&bytes, &mut again);
-                prop_assert_eq!(again, text.into_bytes());
-            }
-        }
     }
 }

@@ -1,7 +1,7 @@
 //! May the call pass? Puts the question to `policy::decide`, and the answer into the exchange.
 //!
-//! Not here: the rules. Of a batch every message is asked about. A call that is let through carries what it owes its limits; a refused one carries what its
-//! rule has to say.
+//! Not here: the rules. Of a batch every message is asked about. A call that is let through carries what it owes its
+//! limits; a refused one carries what its rule has to say.
 
 use crate::base::clock::Moment;
 use crate::base::fault::Fault;
@@ -113,8 +113,8 @@ fn decide(
         caller: &known.caller,
         standing: &known.standing,
         server,
-        // What is new on the server is in the newest one.
         labels: adopted.plan.labels_of(server),
+        // What is new on the server is in the newest one.
         catalogue: newest.catalogues.by_server.get(server).map(|known| &**known),
         method,
         method_text: record.method.as_str(),
