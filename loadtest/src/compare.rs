@@ -33,7 +33,7 @@ const MAX_OTHERS: f64 = 0.05;
 /// What is compared, how often, and what must come out.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
-    /// relay, nginx, direct, ringgate=PATH, or NAME=COMMAND with {port}, {upstream}, {dir}; several times
+    /// relay, nginx, direct, ringgate=PATH, federated=PATH (ringgate at /mcp), or NAME=COMMAND with {port}, {upstream}, {dir}; several times
     #[arg(long = "target", value_name = "TARGET", required = true)]
     pub(crate) targets: Vec<Spec>,
     /// The target that runs twice, for the null run; the first with a process if nothing is said
@@ -341,7 +341,7 @@ impl Bench<'_> {
             interval_ms: options.interval_ms,
             delay_ms: 0,
             fail: None,
-            tool: "load".to_owned(),
+            tool: target.tool(),
             threads: 1,
             cpu: None,
             key: options.key.clone(),

@@ -26,6 +26,9 @@ use crate::ring;
 const START: Duration = Duration::from_secs(10);
 const NAME: &str = "up";
 
+/// What the names of targets begin with that are ringgate at its one endpoint of all servers.
+const FEDERATED: &str = "federated";
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Kind {
     /// No proxy: what generator and upstream reach alone.
@@ -57,7 +60,9 @@ impl FromStr for Spec {
             ("relay", None) => Kind::Relay,
             ("nginx", None) => Kind::Nginx,
             (_, None) => return Err(format!("`{text}` is none of direct, relay, nginx, NAME=COMMAND")),
-            (name, Some(path)) if name.starts_with("ringgate") && !path.contains(' ') => {
+            (name, Some(path))
+                if (name.starts_with("ringgate") || name.starts_with(FEDERATED)) && !path.contains(' ') =>
+            {
                 Kind::Ringgate(PathBuf::from(path))
             }
             (_, Some(command)) => {
@@ -76,6 +81,11 @@ impl Spec {
     /// The same once more, for the null run.
     pub(crate) fn twin(&self) -> Self {
         Self { label: format!("{}'", self.label), kind: self.kind.clone() }
+    }
+
+    /// Whether calls go to the one endpoint of all servers, their names behind that of the server.
+    pub(crate) fn is_federated(&self) -> bool {
+        self.label.starts_with(FEDERATED)
     }
 
     pub(crate) fn has_process(&self) -> bool {
@@ -186,6 +196,14 @@ pub(crate) struct Running {
     pub(crate) process: Option<Process>,
 }
 
+impl Running {
+    /// What the tool of the mock upstream is called there.
+    pub(crate) fn tool(&self) -> String {
+        let prefix = if self.label.starts_with(FEDERATED) { format!("{NAME}__") } else { String::new() };
+        prefix + "load"
+    }
+}
+
 /// Our own mock upstream, pinned to `cpu`.
 pub(crate) fn start_upstream(cpu: usize, scratch: &Scratch) -> anyhow::Result<(Process, SocketAddr)> {
     let mut command = Command::new(std::env::current_exe()?);
@@ -257,7 +275,10 @@ impl Spec {
                 (process.listens(SocketAddr::from(([127, 0, 0, 1], port)))?, Some(process))
             }
         };
-        let url = format!("http://{address}/mcp/{NAME}");
+        let url = match self.is_federated() {
+            true => format!("http://{address}/mcp"),
+            false => format!("http://{address}/mcp/{NAME}"),
+        };
         Ok(Running { label: self.label.clone(), address, url, process })
     }
 }
