@@ -10,12 +10,15 @@
 //! Not here: a lock, an unbounded queue, a runtime. It does not know what the receiver does.
 
 use crate::base::bound::Bound;
+use crate::base::clock::Moment;
 use crate::config::identity::Secret;
 use crate::config::keys::KeyRing;
 use crate::config::limits;
+use crate::config::plan::EraChoice;
 use crate::config::plan::Plan;
 use crate::config::plan::Server;
 use crate::mcp::catalogue::Catalogue;
+use crate::mcp::envelope::Era;
 use crate::mcp::sealed::SealKeys;
 use crate::policy::claims::Claims;
 use crate::policy::credential::Credential;
@@ -30,6 +33,7 @@ use crate::route::cells::ServerCells;
 use crate::telemetry::metrics::WorkerMetrics;
 use crate::telemetry::record::Record;
 use ahash::HashMap;
+use ahash::HashSet;
 use arc_swap::ArcSwap;
 use crossbeam_queue::ArrayQueue;
 use std::io::Write;
@@ -48,9 +52,133 @@ pub struct Addresses {
 
 /// What servers offer, by the server's name; of those that nobody needs to know about, and that could not be listed,
 /// nothing.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Catalogues {
     pub by_server: HashMap<Arc<str>, Arc<Catalogue>>,
+    /// The eras that servers have shown.
+    pub eras: HashMap<Arc<str>, Eras>,
+    /// Servers that could not be listed the last time, and since when: what is known of them may be old.
+    pub failing: HashMap<Arc<str>, Moment>,
+}
+
+/// Which eras a server speaks: none where nobody has asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Eras {
+    /// It has answered `server/discover`.
+    pub modern: Option<bool>,
+    /// It has answered `initialize`.
+    pub legacy: Option<bool>,
+    /// It has, and without a session: it cannot ask its clients anything in that era.
+    pub is_sessionless: bool,
+}
+
+impl Eras {
+    /// It answers in no way that tells: each client is served in its own.
+    pub const NEITHER: Self = Self { modern: Some(false), legacy: Some(false), is_sessionless: false };
+
+    /// The era in which a client is served: its own, unless the server is known to speak only the other. None: it has to
+    /// be asked.
+    pub const fn way(self, client: Era) -> Option<Era> {
+        let (own, other, other_era) = match client {
+            Era::Modern => (self.modern, self.legacy, Era::Legacy),
+            Era::Legacy => (self.legacy, self.modern, Era::Modern),
+        };
+        match (own, other) {
+            (Some(true), _) | (_, Some(false)) => Some(client),
+            (Some(false), Some(true)) => Some(other_era),
+            _ => None,
+        }
+    }
+
+    /// As a configuration pins them.
+    pub const fn pinned(choice: EraChoice) -> Self {
+        match choice {
+            EraChoice::Auto => Self { modern: None, legacy: None, is_sessionless: false },
+            EraChoice::Modern => Self { modern: Some(true), legacy: Some(false), is_sessionless: false },
+            EraChoice::Legacy => Self { modern: Some(false), legacy: Some(true), is_sessionless: false },
+        }
+    }
+
+    /// It was listed in this era; in the older one only because it has refused the newer.
+    pub const fn learn(&mut self, era: EraChoice) {
+        match era {
+            EraChoice::Auto => {}
+            EraChoice::Modern => self.modern = Some(true),
+            EraChoice::Legacy => (self.modern, self.legacy) = (Some(false), Some(true)),
+        }
+    }
+
+    pub const fn speaks(self, era: Era) -> Option<bool> {
+        match era {
+            Era::Modern => self.modern,
+            Era::Legacy => self.legacy,
+        }
+    }
+}
+
+/// A session of an older revision that the gateway has opened on a server, for one owner. It is closed by control, a
+/// while after its last use.
+#[derive(Debug)]
+pub struct UpstreamSession {
+    /// Tells it from those before it that were opened for the same purpose.
+    pub number: u64,
+    /// As the server calls it; empty: it keeps no sessions.
+    pub name: Box<[u8]>,
+    /// The revision that was agreed on.
+    pub revision: Box<str>,
+    /// Which instance it lives on (`sealed_name` of it).
+    pub instance: u32,
+    /// When it was used last, in nanoseconds of the clock. Written by workers, with each use.
+    pub used_ns: AtomicU64,
+    /// Until when somebody may come back to a question that was put in it: until then it outlives even the process, as
+    /// the sealed state of the question does. The same clock.
+    pub kept_until_ns: AtomicU64,
+}
+
+/// What a session is opened for. Equal ones share one session; different ones never do.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SessionKey {
+    pub server: Arc<str>,
+    /// Whose it is (`mcp::sealed::owner`).
+    pub owner: [u8; 16],
+    /// Of the client's own session; all zero for a client of the newest revision, which has none.
+    pub client: [u8; 8],
+    /// What the client can do (`mcp::crossing::Abilities`), as bits.
+    pub abilities: u8,
+    /// Which of its server's pools it is for, by name; None: the first.
+    pub pool: Option<Box<str>>,
+}
+
+/// What a worker wants control to remember of a session that the gateway holds by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SessionNote {
+    /// It has ended; control closes the sessions on servers that were opened for it.
+    Ended,
+    /// Log messages from this level on, of the eight in the order of RFC 5424: 0 is `debug`.
+    Level(u8),
+    /// It wants to hear of a resource, by its server and the server's own URI; or no more.
+    Subscribed(Arc<str>, Arc<str>),
+    Unsubscribed(Arc<str>, Arc<str>),
+}
+
+/// What is known of sessions beside what is sealed in their names, by their numbers. Bounded: the oldest go first.
+#[derive(Clone, Debug, Default)]
+pub struct SessionNotes {
+    pub ended: HashSet<[u8; 8]>,
+    pub levels: HashMap<[u8; 8], u8>,
+    /// Resources that sessions want to hear of. Another pointer: something changed.
+    pub subscriptions: Arc<HashMap<[u8; 8], Subscriptions>>,
+}
+
+/// Resources, by server and the server's own URI.
+pub type Subscriptions = Vec<(Arc<str>, Arc<str>)>;
+
+/// What a stream of a client wants to hear of.
+#[derive(Clone, Debug, Default)]
+pub struct Interest {
+    pub servers: Vec<Arc<str>>,
+    /// Resources, by server and the server's own URI.
+    pub resources: Vec<(Arc<str>, Arc<str>)>,
 }
 
 /// A plan, and what workers share about its servers: cells that outlive the plan, found by the server's name.
@@ -91,6 +219,7 @@ pub struct Shared {
     pub keys: ArcSwap<KeyRing>,
     pub token_keys: ArcSwap<TokenKeys>,
     pub catalogues: ArcSwap<Catalogues>,
+    pub notes: ArcSwap<SessionNotes>,
     pub addresses: ArcSwap<Addresses>,
     /// Made with each plan; workers adopt both together.
     pub cells: ArcSwap<Cells>,
@@ -107,6 +236,8 @@ pub struct Shared {
     bell: UnixStream,
     bell_end: UnixStream,
     pub posts: Vec<Post>,
+    /// Tells this process from those before it, and from other gateways.
+    pub process: u64,
 }
 
 /// The keys that a plan names, if it names any.
@@ -119,6 +250,13 @@ fn passing_seal_keys() -> std::io::Result<SealKeys> {
     let mut secret = [0; 32];
     let made = aws_lc_rs::rand::fill(&mut secret).ok().and_then(|()| SealKeys::new([&secret[..]]));
     made.ok_or_else(|| std::io::Error::other("the system gives no random bytes"))
+}
+
+fn process_number() -> std::io::Result<u64> {
+    let mut number = [0; 8];
+    let filled = aws_lc_rs::rand::fill(&mut number);
+    filled.map_err(|_| std::io::Error::other("the system gives no random bytes"))?;
+    Ok(u64::from_le_bytes(number))
 }
 
 /// What belongs to one worker and is seen by others.
@@ -173,6 +311,7 @@ impl Shared {
             keys: ArcSwap::from_pointee(keys),
             token_keys: ArcSwap::default(),
             catalogues: ArcSwap::default(),
+            notes: ArcSwap::default(),
             addresses: ArcSwap::from_pointee(addresses),
             kills: ArcSwap::default(),
             seal_keys: ArcSwap::from_pointee(seal_keys),
@@ -182,6 +321,7 @@ impl Shared {
             bell,
             bell_end,
             posts,
+            process: process_number()?,
         };
         Ok((Arc::new(shared), ends))
     }
@@ -275,6 +415,18 @@ pub enum Asked {
     Decide(Box<Inquiry>),
     /// What a server offers, because a caller names something that is not known.
     Catalogue { server: Arc<str> },
+    /// What each of these offers: answered once every one was listed or could not be, within two seconds. From now on
+    /// they are kept listed.
+    Catalogues { servers: Box<[Arc<str>]> },
+    /// Whether a server speaks the era of a client; where it does not, whether it speaks the other.
+    Era { server: Arc<str>, client: Era },
+    /// A session on a server; `not`: the number of one that the server knows no more.
+    Session { key: SessionKey, not: Option<u64>, shown: Option<Arc<Credential>> },
+    /// What is to be remembered of a client's session: answered once every worker can know it.
+    Note { session: [u8; 8], note: SessionNote },
+    /// A stream wants to hear of changes; in place of what it said before. None: it has ended. Answered, if anybody waits,
+    /// once the servers are listened to, or cannot be within a second.
+    Interest { stream: u64, what: Option<Interest> },
     /// What a server is to be shown of a caller.
     Credential(Box<Needed>),
     /// Somebody comes back from a token service with this query: it holds a code.
@@ -306,6 +458,8 @@ pub enum Answer {
     Consent(Result<(), &'static str>),
     /// None: nobody has answered in time.
     Decided(Option<Ruling>),
+    /// None: the server opens none.
+    Session(Option<Arc<UpstreamSession>>),
 }
 
 /// What a mailbox carries.
@@ -315,6 +469,16 @@ pub enum Letter {
     Answered { ticket: u64, answer: Answer },
     /// Another worker asks whether this one still turns; answered by the same letter with `reply: None`.
     Ping { ticket: u64, reply: Option<usize> },
+    /// A resource has changed, by its server and the server's own URI.
+    Updated { server: Arc<str>, uri: Arc<str> },
+    /// A client's answer to a question that a call of this worker has put to it.
+    Reply { session: [u8; 8], question: u64, message: Box<[u8]> },
+    /// Somebody brings the answer to a question of a call that waits at this worker, and wants to hear what comes of it.
+    Listen { number: u64, from: usize, ticket: u64 },
+    /// What came of such a call: a message, or none where it is over.
+    Said { ticket: u64, message: Option<Box<[u8]>> },
+    /// A client wants a call ended that may be one of this worker's: its session, and its id as it was written.
+    Cancel { session: [u8; 8], id: Box<[u8]> },
 }
 
 /// A bounded queue of letters and a descriptor that wakes its reader.

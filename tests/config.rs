@@ -5,6 +5,8 @@
 mod access;
 #[path = "config/credentials.rs"]
 mod credentials;
+#[path = "config/hubs.rs"]
+mod hubs;
 #[path = "config/identity.rs"]
 mod identity;
 #[path = "config/limits.rs"]
@@ -179,7 +181,7 @@ fn agentgateway_1266_no_ignored_key() {
     check(&server("url: \"http://localhost:1/\", »maxBody: 1MiB"), "It belongs under `http`.");
     // Known, later: not "unknown", and never ignored.
     check(&with("»audit: {}"), "`audit` is not available in this version");
-    check(&server("url: \"http://localhost:1/\", »affinity: x"), "not available in this version");
+    check(&server("url: \"http://localhost:1/\", »mirror: x"), "not available in this version");
     // Written twice: which of them counts?
     check(&with("workers: 1\n»workers: 2"), "`workers` stands here a second time. The first one is at 2:1.");
     check(&with("http»:"), "expected keys and values, found nothing");

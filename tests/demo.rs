@@ -248,6 +248,17 @@ fn access_rules_hide_and_refuse() {
         listed += 1;
     }
     assert!(listed > 0);
+    let mut all = 0;
+    for body in answers(&demo.pasted("/mcp'")) {
+        let answer: Value = serde_json::from_slice(&body).unwrap();
+        let tools = answer["result"]["tools"].as_array().unwrap();
+        for name in ["shop__order_status", "operations__list_services"] {
+            assert!(tools.iter().any(|tool| tool["name"] == name), "{answer}");
+        }
+        assert!(tools.iter().all(|tool| tool["name"] != "operations__run_backup"), "{answer}");
+        all += 1;
+    }
+    assert!(all > 0);
     for body in answers(&demo.pasted("60000")) {
         let text = String::from_utf8_lossy(&body).into_owned();
         let answer: Value = serde_json::from_str(text.rsplit("\r\n\r\n").next().unwrap()).unwrap();

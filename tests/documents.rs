@@ -105,15 +105,16 @@ fn the_first_screen_says_what_matters() {
 
 #[test]
 fn configurations_of_the_documents_load() {
-    let [readme, limits, access] = ["README.md", "docs/LIMITS.md", "docs/ACCESS.md"]
-        .map(|path| fs::read_to_string(root().join(path)).unwrap());
+    let [readme, limits, access, federation] =
+        ["README.md", "docs/LIMITS.md", "docs/ACCESS.md", "docs/FEDERATION.md"]
+            .map(|path| fs::read_to_string(root().join(path)).unwrap());
     let base = std::env::temp_dir().join(format!("ringgate-documents-{}", std::process::id()));
     fs::create_dir_all(&base).unwrap();
     fs::write(base.join("keys.yaml"), "keys: []\n").unwrap();
     let from_shell = readme.split("<<'EOF'\n").skip(1).filter_map(|rest| rest.split("EOF").next());
-    let in_yaml = [&readme, &limits, &access].into_iter().flat_map(|text| blocks(text, "yaml"));
+    let in_yaml = [&readme, &limits, &access, &federation].into_iter().flat_map(|text| blocks(text, "yaml"));
     let written: Vec<&str> = in_yaml.chain(from_shell).collect();
-    assert_eq!(written.len(), 6);
+    assert_eq!(written.len(), 7);
     for yaml in written {
         let environment = |_: &str| Some("secret".to_owned());
         let loaded = ringgate::config::load_with(yaml, "a document", &base, &environment);

@@ -16,6 +16,7 @@ const TARGETS: &[Target] = &[
     ("answer_scan", ringgate::mcp::fuzz::answer_scan),
     ("chunked_body", ringgate::http::fuzz::chunked_body),
     ("config_file", ringgate::config::fuzz::config_file),
+    ("crossing", ringgate::mcp::fuzz::crossing),
     ("event_stream", ringgate::http::fuzz::event_stream),
     ("header_against_body", ringgate::mcp::fuzz::header_against_body),
     ("json_envelope", ringgate::mcp::fuzz::json_envelope),

@@ -34,6 +34,13 @@ pub enum Kind {
     HeaderMismatch,
     RevisionUnsupported,
     SessionMissing,
+    /// A method that this endpoint does not have, as 2026-07-28 says it.
+    UnknownMethod,
+    /// The same as the older revisions say it.
+    UnknownMethodLegacy,
+    /// A list cannot go on there.
+    InvalidCursor,
+    InvalidRequestState,
     /// Unknown, expired, or somebody else's.
     SessionNotFound,
     // Identity
@@ -140,6 +147,10 @@ impl Kind {
         Self::HeaderMismatch,
         Self::RevisionUnsupported,
         Self::SessionMissing,
+        Self::UnknownMethod,
+        Self::UnknownMethodLegacy,
+        Self::InvalidCursor,
+        Self::InvalidRequestState,
         Self::SessionNotFound,
         Self::Unauthenticated,
         Self::Unknown,
@@ -177,6 +188,12 @@ impl Kind {
             Self::ParseError => form(400, -32700, "parse_error"),
             Self::InvalidRequest | Self::SessionMissing => form(400, -32600, "invalid_request"),
             Self::InvalidParams => form(400, -32602, "invalid_params"),
+            // 2026-07-28, streamable HTTP, "Sending Messages"; 2025-11-25 says nothing of the status.
+            Self::UnknownMethod => form(404, -32601, "unknown_method"),
+            Self::UnknownMethodLegacy => form(200, -32601, "unknown_method"),
+            // 2026-07-28 and 2025-11-25, pagination, "Error Handling".
+            Self::InvalidCursor => form(200, -32602, "invalid_cursor"),
+            Self::InvalidRequestState => form(400, -32602, "invalid_request_state"),
             Self::HeaderMismatch => form(400, -32020, "header_mismatch"),
             Self::RevisionUnsupported => form(400, -32022, "unsupported_version"),
             Self::SessionNotFound => ours(404, "session_not_found"),

@@ -226,6 +226,7 @@ fn explain<'a>((plan, counters): (&Plan, &Counters), server: &Server, args: &'a 
     let decided = decide::decide(desk, &asked, &mut admission, &mut sightings).map(|()| admission);
     let limits = limits::buckets(desk, &asked, &sightings, &decided);
     let access = access::rules(&plan.access, &sightings);
+    let settings = route::settings(server, subject);
     let decision = Decision::of(decided.as_ref().err());
     let call = Call {
         method: subject.method().as_str(),
@@ -242,7 +243,7 @@ fn explain<'a>((plan, counters): (&Plan, &Counters), server: &Server, args: &'a 
         kills: known_kills,
         access,
         limits,
-        route: route::settings(server, subject),
+        route: route::aim(server, &asked, &patterns).into_iter().chain(settings).collect(),
         decision,
     }
 }

@@ -7,6 +7,7 @@ use crate::config::access::Access;
 use crate::config::address;
 use crate::config::compile_access;
 use crate::config::compile_auth;
+use crate::config::compile_hub;
 use crate::config::compile_identity;
 use crate::config::compile_limit;
 use crate::config::compile_server;
@@ -41,6 +42,8 @@ pub fn plan(reader: &mut Reader<'_>, mut file: File) -> Plan {
     let vault = compile_auth::vault(reader, &file);
     let by_name: HashMap<_, _> =
         servers.iter().zip(0..).map(|(server, id)| (Box::from(&*server.name), id)).collect();
+    let hubs = compile_hub::hubs(reader, &file, &servers);
+    let hub_by_name = hubs.iter().zip(0..).map(|(hub, id)| (Box::from(&*hub.name), id)).collect();
     check_mtls(reader, &file);
     let identity = compile_identity::identity(reader, std::mem::take(&mut file.identity), exposed);
     if identity.tenant.is_none() {
@@ -56,6 +59,8 @@ pub fn plan(reader: &mut Reader<'_>, mut file: File) -> Plan {
         http: http(reader, &file.http),
         servers,
         by_name,
+        hubs,
+        hub_by_name,
         identity,
         access,
         limits,

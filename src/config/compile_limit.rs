@@ -147,7 +147,8 @@ fn methods(written: &file_limit::Limit, tools: &[ToolPattern]) -> Vec<Pattern> {
     names.into_iter().map(Pattern::new).collect()
 }
 
-fn unknown_server(reader: &mut Reader<'_>, text: &Located<String>, name: &str, servers: &[&str]) {
+/// A pattern names a server that there is not.
+pub fn unknown_server(reader: &mut Reader<'_>, text: &Located<String>, name: &str, servers: &[&str]) {
     let cure = match nearest(name, servers.iter().copied()) {
         _ if text.hidden => "Name one of `mcpServers`.".into(),
         Some(server) => format!("Did you mean `{server}`?"),

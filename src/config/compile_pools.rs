@@ -22,7 +22,7 @@ use rustls::pki_types::ServerName;
 /// The pool of a server that names none.
 const ONLY_POOL: &str = "default";
 
-/// The instances of one server, the chosen pool's first.
+/// The instances of one server, the first pool's first.
 pub struct Pools {
     pub urls: Vec<Url>,
     /// One for each url.
@@ -75,7 +75,8 @@ pub fn pools(reader: &mut Reader<'_>, name: &Located<String>, server: &file::Ser
         let name = if server.pools.is_empty() { ONLY_POOL } else { &pool.name.value };
         made.pools.push(Pool { name: name.into(), first, count: made.urls.len() - first });
     }
-    made.failover = failover.map(|_| 1).filter(|at| *at < made.pools.len());
+    // It is the last one.
+    made.failover = failover.and(made.pools.len().checked_sub(1)).filter(|at| *at > 0);
     made
 }
 
@@ -99,7 +100,7 @@ fn failover(reader: &mut Reader<'_>, server: &file::Server) -> Option<usize> {
             reader.problem(text.place, format!("{} is no pool of this server", text.shown()), cure);
         }
         (Some(_), 1) => {
-            let what = format!("{} is the chosen pool itself", text.shown());
+            let what = format!("{} is the only pool", text.shown());
             reader.problem(text.place, what, "Add a second pool.");
         }
         (Some(index), _) => return Some(index),
@@ -107,7 +108,7 @@ fn failover(reader: &mut Reader<'_>, server: &file::Server) -> Option<usize> {
     None
 }
 
-/// The chosen pool, then the one of `failover`.
+/// The first pool, those that `route` and `split` name, then the one of `failover`.
 fn written<'f>(
     reader: &mut Reader<'_>,
     name: &'f Located<String>,
@@ -136,17 +137,33 @@ fn written<'f>(
         reader.problem(text.place, what, "Put this url into a pool.");
     }
     let backup = failover.and_then(|index| server.pools.get(index));
-    let mut others = server.pools.iter().enumerate().filter(|(index, _)| Some(*index) != failover);
-    let chosen = others.next().map(|(_, pool)| pool);
-    // One that is misspelt in `failover` was reported there.
-    if server.failover.is_none() || backup.is_some() {
-        for (_, (name, _)) in others {
-            let what = format!("no call would reach the pool {}", quoted(&name.value));
-            let cure = "Name it in `failover`, or remove it: `split` and `route` come with a later version.";
-            reader.problem(name.place, what, cure);
-        }
+    let others = server.pools.iter().enumerate().filter(|(index, _)| Some(*index) != failover);
+    let others: Vec<_> = others.map(|(_, pool)| pool).collect();
+    unreachable(reader, server, &others);
+    others.into_iter().chain(backup).map(pool).collect()
+}
+
+/// A pool that nothing sends calls to is a mistake. `others`: all but that of `failover`.
+fn unreachable(
+    reader: &mut Reader<'_>,
+    server: &file::Server,
+    others: &[&(Located<String>, file_traffic::Pool)],
+) {
+    let routes = server.route.iter().filter_map(|rule| rule.pool.as_ref());
+    let shares = server.split.iter().flat_map(|split| split.value.iter().map(|(name, _)| name));
+    let named: Vec<&str> =
+        routes.chain(shares).chain(&server.failover).map(|name| name.value.as_str()).collect();
+    // One that is misspelt, or has no share that could be read, was reported there.
+    if server.is_split_broken
+        || named.iter().any(|name| server.pools.iter().all(|(pool, _)| pool.value != *name))
+    {
+        return;
     }
-    chosen.into_iter().chain(backup).map(pool).collect()
+    let first = usize::from(server.split.is_none());
+    for (name, _) in others.iter().skip(first).filter(|(name, _)| !named.contains(&name.value.as_str())) {
+        let what = format!("no call would reach the pool {}", quoted(&name.value));
+        reader.problem(name.place, what, "Name it in `split`, `route` or `failover`, or remove it.");
+    }
 }
 
 /// Whether its parts fit together.

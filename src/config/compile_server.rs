@@ -5,17 +5,21 @@
 
 use crate::config::address::Url;
 use crate::config::compile_auth;
+use crate::config::compile_override;
 use crate::config::compile_pools;
+use crate::config::compile_routing;
 use crate::config::compile_tls;
 use crate::config::compile_traffic;
 use crate::config::file;
 use crate::config::file_tls::Tls;
+use crate::config::hub::ListCache;
 use crate::config::labels::Labels;
 use crate::config::limits;
 use crate::config::plan::Endpoint;
 use crate::config::plan::EraChoice;
 use crate::config::plan::InjectedHeader;
 use crate::config::plan::Server;
+use crate::config::plan::ServerId;
 use crate::config::plan::Timeouts;
 use crate::config::problem::Place;
 use crate::config::problem::quoted;
@@ -60,7 +64,7 @@ pub fn servers(reader: &mut Reader<'_>, written: &[(Located<String>, file::Serve
     let mut shared_tls = None;
     let mut servers = Vec::new();
     for (name, server) in written {
-        check_name(reader, name);
+        check_name(reader, name, "server");
         if let Some((other, place)) =
             places.insert(name.value.to_ascii_lowercase(), (&name.value, name.place))
         {
@@ -72,13 +76,17 @@ pub fn servers(reader: &mut Reader<'_>, written: &[(Located<String>, file::Serve
             reader.warn(name.place, format!("server `{}` is disabled and left out", name.value), "");
             continue;
         }
-        servers.push(one(reader, name, server, &mut shared_tls));
+        let mut made = one(reader, name, server, &mut shared_tls);
+        if let Ok(id) = ServerId::try_from(servers.len()) {
+            made.overrides = compile_override::of_server(reader, name, id, &server.overrides);
+        }
+        servers.push(made);
     }
     servers
 }
 
-/// `[A-Za-z][A-Za-z0-9_-]{0,31}`, no `__`, no `_` at the end: tool names are `server__tool`.
-fn check_name(reader: &mut Reader<'_>, name: &Located<String>) {
+/// `[A-Za-z][A-Za-z0-9_-]{0,31}`, no `__`, no `_` at the end: tool names are `server__tool`. `kind`: what it names.
+pub fn check_name(reader: &mut Reader<'_>, name: &Located<String>, kind: &str) {
     let text = &name.value;
     let flaw = if !text.starts_with(|first: char| first.is_ascii_alphabetic()) {
         "does not start with a letter"
@@ -93,7 +101,7 @@ fn check_name(reader: &mut Reader<'_>, name: &Located<String>) {
     } else {
         return;
     };
-    reader.problem(name.place, format!("the server name {} {flaw}", quoted(text)), "Rename it.");
+    reader.problem(name.place, format!("the {kind} name {} {flaw}", quoted(text)), "Rename it.");
 }
 
 fn one(
@@ -132,6 +140,7 @@ fn one(
         },
         tls: if secure { client(reader, name, server.tls.as_ref(), shared_tls) } else { None },
         era: server.era.unwrap_or(EraChoice::Auto),
+        routing: compile_routing::routing(reader, name, server, &pools),
         traffic: compile_traffic::traffic(reader, server, pools),
         tool_total_ms: compile_traffic::tool_totals(&timeout.tools),
         forward_deadline: timeout.forward.unwrap_or(false),
@@ -139,6 +148,11 @@ fn one(
         heeds_hints: server.retry.is_some(),
         faults: compile_traffic::faults(reader, &server.faults),
         labels: labels(&server.labels),
+        list_cache: ListCache {
+            fresh_ms: server.cache.list,
+            stale_ms: server.cache.max_stale.unwrap_or(limits::LIST_STALE_MS_DEFAULT),
+        },
+        overrides: Vec::new(),
         tenants: server.tenants.iter().map(|tenant| tenant.value.as_str().into()).collect(),
     }
 }

@@ -6,9 +6,13 @@
 //! written for operators.
 
 use crate::config::credentials::Piece;
+use crate::config::expression::Expression;
 use crate::config::file_access::AccessRule;
 use crate::config::file_auth::Auth;
 use crate::config::file_auth::Vault;
+use crate::config::file_hub::Cache;
+use crate::config::file_hub::ToolOverride;
+use crate::config::file_hub::VirtualServer;
 use crate::config::file_identity::Jwt;
 use crate::config::file_identity::Tenant;
 use crate::config::file_limit::Limit;
@@ -25,14 +29,18 @@ use crate::config::file_traffic::Health;
 use crate::config::file_traffic::OrOff;
 use crate::config::file_traffic::Pool;
 use crate::config::file_traffic::Retry;
+use crate::config::file_traffic::RouteRule;
+use crate::config::file_traffic::Split;
 use crate::config::limit::RateLimitHeaders;
 use crate::config::pattern::Pattern;
 use crate::config::plan::EraChoice;
 use crate::config::problem::Place;
 use crate::config::reader::Located;
+use crate::config::routing::Sticky;
 use crate::config::schema;
 use crate::config::traffic::Balance;
 use schemars::JsonSchema;
+use std::sync::Arc;
 
 /// Configuration of Ringgate, an MCP gateway. YAML or JSON; a client's `mcp.json` is one too.
 #[derive(Debug, Default, JsonSchema)]
@@ -55,6 +63,9 @@ pub struct File {
     /// The MCP servers behind the gateway, by name; each is served at `/mcp/NAME`.
     #[schemars(with = "std::collections::BTreeMap<schema::ServerName, schema::ServerForm>")]
     pub mcp_servers: Vec<(Located<String>, Server)>,
+    /// Selections of what they have, by name; each is served at `/mcp/NAME`.
+    #[schemars(with = "Option<std::collections::BTreeMap<schema::ServerName, VirtualServer>>")]
+    pub virtual_servers: Vec<(Located<String>, VirtualServer)>,
     #[schemars(with = "Option<Identity>")]
     pub identity: Identity,
     /// Who may see and call what. Without rules everybody who may call at all may call everything.
@@ -142,9 +153,25 @@ pub struct Server {
     /// less busy of two random ones, or by the load that they report (ORCA). Default roundRobin.
     #[schemars(with = "Option<schema::Balance>")]
     pub balance: Option<Balance>,
-    /// Named groups of instances, instead of `url` and `instances`. The first that is not `failover` gets the calls.
+    /// Named groups of instances, instead of `url` and `instances`. The first that is not `failover` gets the calls that
+    /// neither `route` nor `split` sends elsewhere.
     #[schemars(with = "Option<std::collections::BTreeMap<String, Pool>>")]
     pub pools: Vec<(Located<String>, Pool)>,
+    /// Which pool a call goes to, by what it is and who makes it. What no rule matches goes by `split`.
+    #[schemars(with = "Option<Vec<RouteRule>>")]
+    pub route: Vec<RouteRule>,
+    /// Shares of the callers in percent, by pool; they sum to 100. Default all to the first pool.
+    #[schemars(with = "Option<std::collections::BTreeMap<String, schema::Number>>")]
+    pub split: Option<Located<Split>>,
+    /// A share could not be read.
+    #[schemars(skip)]
+    pub is_split_broken: bool,
+    /// Whose calls `split` keeps together. Default principal.
+    #[schemars(with = "Option<schema::Sticky>")]
+    pub sticky: Option<Located<Sticky>>,
+    /// CEL over a call: calls with an equal value reach the same instance, such as `args.handle`.
+    #[schemars(with = "Option<String>")]
+    pub affinity: Option<Arc<Expression>>,
     /// The pool that gets the calls while no instance of the other one can.
     pub failover: Option<Located<String>>,
     /// Probes of each instance, or `off`. Default off.
@@ -164,6 +191,11 @@ pub struct Server {
     /// Faults that are made on purpose. Needs `run --allow-faults`.
     #[schemars(with = "Option<Vec<Fault>>")]
     pub faults: Vec<Fault>,
+    /// How some of its tools are shown, by the server's own name of them.
+    #[schemars(with = "Option<std::collections::BTreeMap<String, ToolOverride>>")]
+    pub overrides: Vec<(Located<String>, ToolOverride)>,
+    #[schemars(with = "Option<Cache>")]
+    pub cache: Cache,
     /// What policies call it: `"pii" in labels` in conditions, `labels` for external decision points.
     #[schemars(with = "Option<Labels>")]
     pub labels: Labels,

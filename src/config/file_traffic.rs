@@ -3,6 +3,7 @@
 //! Not here: the rest of a server (`file`), limits of callers (`file_limit`), defaults and meaning
 //! (`compile_traffic`). Doc comments of this file are texts of the JSON Schema, written for operators.
 
+use crate::config::expression::Expression;
 use crate::config::file::Instance;
 use crate::config::pattern::Pattern;
 use crate::config::problem::Place;
@@ -10,6 +11,7 @@ use crate::config::reader::Located;
 use crate::config::schema;
 use crate::config::traffic::Hedge;
 use schemars::JsonSchema;
+use std::sync::Arc;
 
 /// A part that can be switched off, or set.
 #[derive(Debug)]
@@ -113,6 +115,23 @@ pub struct Pool {
     /// Its address was reported already: no second message that it is missing.
     #[schemars(skip)]
     pub reported: bool,
+}
+
+/// Pools, and their shares in percent.
+pub type Split = Vec<(Located<String>, u32)>;
+
+/// Calls that go to a certain pool. The first of the list whose condition holds counts.
+#[derive(Debug, JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RouteRule {
+    #[schemars(skip)]
+    pub place: Place,
+    /// CEL condition on a call. Where it cannot be evaluated the rule does not match.
+    #[schemars(with = "String")]
+    pub when: Option<Arc<Expression>>,
+    /// One of `pools`.
+    #[schemars(with = "String")]
+    pub pool: Option<Located<String>>,
 }
 
 /// A fault that is made on purpose: exactly one of `delay`, `status` and `cut`. Needs `run --allow-faults`.

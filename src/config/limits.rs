@@ -3,23 +3,9 @@
 //!
 //! Not here: rates and budgets (policy), which are the operator's choice and not a bound of ours.
 
-// --- HTTP heads ---------------------------------------------------------------------------------
+mod http;
 
-/// Default of `http.maxHead`: request line and fields together. Envoy's edge guide and nginx's
-/// defaults (4 × 8 KiB) meet here. Past it: 431 (414 if the target alone is over), close.
-pub const HEAD_BYTES_DEFAULT: usize = 32 * 1024;
-/// Highest `http.maxHead` that a config may ask for; the largest pooled head buffer.
-pub const HEAD_BYTES_MAX: usize = 256 * 1024;
-/// Longest request target. RFC 9110 section 4.1 asks for at least 8,000. Past it: 414, close.
-pub const TARGET_BYTES_MAX: usize = 8 * 1024;
-/// Fields of one head. Apache and nginx stop near 100; clients of MCP send about 15. Past it: 431.
-pub const FIELDS_MAX: usize = 128;
-/// Empty lines before a request line: RFC 9112 section 2.2 asks for one. Past it: 400, close.
-pub const LEADING_CRLF_MAX: usize = 1;
-/// Head of an upstream's answer. Past it: 502.
-pub const ANSWER_HEAD_BYTES_MAX: usize = 64 * 1024;
-/// 1xx answers before the final one. Past it: 502.
-pub const INTERIM_ANSWERS_MAX: usize = 16;
+pub use self::http::*;
 
 // --- Bodies -------------------------------------------------------------------------------------
 
@@ -64,6 +50,11 @@ pub const JSON_DEPTH_MAX: usize = 128;
 pub const BATCH_CALLS_MAX: usize = 64;
 /// Longest name of a tool or prompt (MCP: SHOULD be at most 128). Past it: 400, -32602.
 pub const NAME_BYTES_MAX: usize = 1024;
+/// Arguments of one tool that are mirrored in fields (MCP 2026-07-28, `x-mcp-header`): a third of the fields that a head
+/// may have here. A tool with more is not shown to older clients.
+pub const MIRRORED_FIELDS_MAX: usize = 32;
+/// Longest mirrored argument, in bytes of its text. Past it: the call is refused.
+pub const MIRRORED_BYTES_MAX: usize = 4 * 1024;
 /// Longest id, as raw bytes. Past it: 400, -32600.
 pub const ID_BYTES_MAX: usize = 8 * 1024;
 /// Longest URI or URI template in a list that access rules look at: what a request target may have. A longer entry is
@@ -114,42 +105,6 @@ pub const TLS_BUFFER_BYTES: usize = 32 * 1024;
 /// Pending connections of one listener. The kernel caps it at net.core.somaxconn.
 pub const LISTEN_BACKLOG: i32 = 4096;
 
-// --- HTTP/2 -------------------------------------------------------------------------------------
-
-/// Streams of one connection at a time; RFC 9113 section 6.5.2 asks for at least 100. Past it: REFUSED_STREAM.
-pub const HTTP2_STREAMS_MAX: u32 = 128;
-/// Request body that a client may send on one stream ahead of us: more than distance and speed of most clients need
-/// (100 ms at 20 Mbit/s), because whatever serves the call reads it at once.
-pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
-/// The same over all streams of a connection: what one connection can make us hold while `BODY_BUDGET_BYTES` is used up.
-pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
-/// Of one answer, in the frames that wait for the client's window or its socket.
-pub const HTTP2_SEND_BUFFER_BYTES: usize = 16 * 1024;
-/// Of one request or answer, in the kernel, between a stream and the call that serves it.
-pub const HTTP2_LANE_BYTES: usize = 16 * 1024;
-/// Lanes that a connection keeps for its next streams. Past it the one that comes back is closed.
-pub const HTTP2_LANES_IDLE_MAX: usize = 8;
-/// A lane without a stream ends after this long, so that an idle connection does not hold its calls' places.
-pub const HTTP2_LANE_IDLE_MS: u64 = 2_000;
-/// Frames that bring neither a body nor follow an answer (PING, SETTINGS, WINDOW_UPDATE, empty DATA, CONTINUATION, …):
-/// at once, and more each second. Opening and cancelling all streams takes 256. Past it: GOAWAY, close.
-pub const HTTP2_FRAMES_AT_ONCE: u32 = 2_000;
-pub const HTTP2_FRAMES_PER_SECOND: u32 = 200;
-/// Body bytes, either way, that pay for one frame.
-pub const HTTP2_BYTES_PER_FRAME: usize = 64;
-/// Frames that an answer, or a piece of one, pays for: a call takes about 5, and some clients acknowledge each DATA
-/// with two WINDOW_UPDATE.
-pub const HTTP2_FRAMES_PER_ANSWER: u32 = 8;
-/// Streams that the client resets, or that we reset for what it sent: at once, and more each second. A client may
-/// cancel all that it has, and do it again. Past it: GOAWAY, close (CVE-2023-44487, CVE-2025-8671).
-pub const HTTP2_RESETS_AT_ONCE: u32 = 2 * HTTP2_STREAMS_MAX;
-pub const HTTP2_RESETS_PER_SECOND: u32 = 50;
-/// Streams that the crate `h2` resets on one connection for what was sent on them. A client that opens more than
-/// `HTTP2_STREAMS_MAX` before it has read our SETTINGS makes two of each. Past it: GOAWAY, close.
-pub const HTTP2_FAULTS_MAX: usize = 1_024;
-/// Bytes of HPACK's table, each way (RFC 9113 section 6.5.2, the initial value).
-pub const HTTP2_HEADER_TABLE_BYTES: u32 = 4096;
-
 // --- Time ---------------------------------------------------------------------------------------
 
 pub const HEADER_TIMEOUT_MS_DEFAULT: u64 = 5_000;
@@ -182,6 +137,9 @@ pub const RESOLVE_INTERVAL_MS: u64 = 10_000;
 pub const RECORD_RING: usize = 16 * 1024;
 /// Questions that wait for control, over all workers. Full: the question's `onError`.
 pub const QUESTION_RING: usize = 4096;
+/// What workers tell control without an answer, over all workers: it may not be lost, or what it ends would live on. More
+/// than all streams at once. Full: it is lost and counted.
+pub const TOLD_RING: usize = 64 * 1024;
 /// Letters that wait for one worker. Full: the sender is told.
 pub const MAILBOX: usize = 4096;
 
@@ -198,6 +156,8 @@ pub const LIMIT_COUNT_MAX: u64 = 999_999_999_999_999;
 /// Fastest `rate`, and the longest time in which a `burst` may refill: what a bucket's 44 bits of time can tell apart.
 pub const RATE_PER_MS_MAX: u64 = 1_000;
 pub const BURST_REFILL_MS_MAX: u64 = 86_400_000;
+/// Rules of `route` of one server: each may be evaluated for every call. Past it: a problem of `check`.
+pub const ROUTES_MAX: usize = 64;
 /// Weight of an instance; the sum of all stays far inside 32 bits.
 pub const WEIGHT_MAX: u32 = 1_000;
 /// Names or patterns in one list (tools, servers, methods): a call is compared with all of them.
@@ -284,8 +244,73 @@ pub const JWKS_BYTES_MAX: usize = 512 * 1024;
 pub const SESSION_NAME_BYTES_MAX: usize = 512;
 /// Longest sealed token that is looked at: one of the longest session name fits. Past it: it is none of ours.
 pub const SEALED_BYTES_MAX: usize = 1024;
+/// Lists that a worker keeps rendered, one for each hub, kind and caller, and their bytes. Past either all are rendered
+/// anew.
+pub const RENDERED_LISTS_MAX: usize = 1024;
+pub const RENDERED_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Sessions on servers that a worker knows the names of. Past it all are asked for again.
+pub const HELD_SESSIONS_MAX: usize = 4096;
+/// Sessions on servers that are opened at once with a client's own. The rest is opened when it is needed.
+pub const QUESTIONS_AT_ONCE_MAX: usize = 64;
+/// Room for what is added to a message on its way to another era.
+pub const CROSSING_ROOM_BYTES: usize = 512;
+/// Entries and bytes of one page of a hub's list: past them the next page begins. Clients get most lists in one.
+pub const LIST_PAGE_ENTRIES: usize = 1_000;
+pub const LIST_PAGE_BYTES: usize = 1024 * 1024;
+/// Instructions of a hub of several servers. What is longer is cut.
+pub const INSTRUCTIONS_BYTES_MAX: usize = 16 * 1024;
+/// Virtual servers of one config. Past it: a problem of `check`.
+pub const VIRTUAL_SERVERS_MAX: usize = 256;
+/// What one virtual server picks, a pattern counted once for each server that it names: names of lists are compared with
+/// all of them. Past it: a problem of `check`.
+pub const PICKS_MAX: usize = 1024;
+/// `overrides` of one server, or of one virtual server. Past it: a problem of `check`.
+pub const OVERRIDES_MAX: usize = 1024;
+/// Bytes of a description there. Past it: a problem of `check`; every agent pays for it in its context.
+pub const DESCRIPTION_BYTES_MAX: usize = 16 * 1024;
+/// Longest name of a tool that the gateway makes (MCP 2025-11-25, tools, "Tool Names"). Past it: a problem of `check`.
+pub const TOOL_NAME_BYTES_MAX: usize = 128;
+/// Longest that model providers take. Past it: a warning of `check`.
+pub const TOOL_NAME_BYTES_COMMON: usize = 64;
+/// How long a list is served beyond its time while its server cannot be asked (`cache.maxStale`).
+pub const LIST_STALE_MS_DEFAULT: u64 = 3_600_000;
+/// The same of a session that the gateway keeps, with those of up to some thirty servers in it.
+pub const SEALED_LONG_BYTES_MAX: usize = 8 * 1024;
+/// The same of questions that wait for their answers: they are in it, to be asked again. Past it the call ends.
+pub const SEALED_STATE_BYTES_MAX: usize = 128 * 1024;
 /// How long a session may live: a day's work and the night after it. Then its client initializes again.
 pub const SESSION_SECONDS_MAX: u64 = 48 * 3_600;
+/// How long a question of a server may wait for its answer: no longer than servers do.
+pub const QUESTION_SECONDS_MAX: u64 = 600;
+/// Longest id of an event that a call may have to go on behind. Past it the stream is refused.
+pub const EVENT_ID_BYTES_MAX: usize = 1024;
+/// Silence after which the questions of a server are all there: some ask several at once.
+pub const QUESTION_SILENCE_MS: u64 = 20;
+/// Longest pause that a server may ask for before its stream is asked for again.
+pub const RESUME_PAUSE_MS_MAX: u64 = 5_000;
+/// Questions to older clients that wait for answers, of one worker. Past it: 503.
+pub const REPLIES_MAX: usize = 4096;
+/// Streams at hubs that one worker serves. Past it: 503.
+pub const HUB_STREAMS_MAX: usize = 16 * 1024;
+/// Sessions at hubs that want to hear of resources. Past it the first of them hears no more.
+pub const SUBSCRIBED_SESSIONS_MAX: usize = 8 * 1024;
+/// How often a worker reminds control of lists that are old.
+pub const REMINDER_MS: u64 = 20;
+/// Calls that wait on one worker for the answer to a question, and messages that one of them may have said before anybody
+/// takes them. Past the first: 503; past the second the call is cut.
+pub const PARKED_CALLS_MAX: usize = 1_024;
+pub const PARKED_MESSAGES_MAX: usize = 1_024;
+/// Calls of older clients at hubs, of one worker, that can be cancelled by a message. Past it a call runs to its end.
+pub const CANCELLABLE_CALLS_MAX: usize = 64 * 1024;
+/// Silence after which a stream that goes on elsewhere is asked for again, and how often.
+pub const RESUME_SILENCE_MS: u64 = 700;
+pub const RESUMES_MAX: u8 = 6;
+/// How long a request of the gateway's own to a server may take beside a call: an answer to a question, a cancellation.
+pub const ASIDE_MS: u64 = 2_000;
+/// Rounds of questions in one call: the SDKs allow 8 and 10. Past it the call ends with an error.
+pub const QUESTION_ROUNDS_MAX: u8 = 10;
+/// Questions of one round. Past it the call ends with an error.
+pub const QUESTIONS_MAX: usize = 16;
 /// Keys that seal and open (`state.sealKeys`).
 pub const SEAL_KEYS_MAX: usize = 8;
 /// Shortest of them: 128 bits in hexadecimal digits.
@@ -406,8 +431,62 @@ pub const CATALOGUE_ASKED_MS: u64 = 1_000;
 /// After a listing that failed: twice as long after each, up to the second.
 pub const CATALOGUE_RETRY_MS: u64 = 250;
 pub const CATALOGUE_RETRY_MS_MAX: u64 = 30_000;
-/// Health probes and listings under way at the same time. Past it they wait, each for its turn.
+/// How long a list counts as fresh at least, so that a burst of questions causes one listing, and at most, whatever its
+/// server says.
+pub const CATALOGUE_FRESH_MS_MIN: u64 = 1_000;
+pub const CATALOGUE_FRESH_MS_MAX: u64 = 24 * 3_600_000;
+/// Longest pause between two tries to list a failing server that somebody has asked for within the second: its
+/// recovery is seen within two probes of health.
+pub const CATALOGUE_WANTED_RETRY_MS: u64 = 2_000;
+pub const CATALOGUE_WANTED_MS: u64 = 60_000;
+/// Time to find out a server's era, over all instances; after a failure the same answer stands for the second.
+pub const ERA_MS: u64 = 1_500;
+pub const ERA_RETRY_MS: u64 = 1_000;
+/// Sessions of older servers that control keeps, about 1 KiB each. Past it the longest unused is closed.
+pub const UPSTREAM_SESSIONS_MAX: usize = 16 * 1024;
+/// Sessions that are opened at a time, or closed; the rest wait for their turn.
+pub const SESSION_OPENINGS_MAX: usize = 64;
+/// Time to open one, from the question on. Past it the asker is told that there is none.
+pub const SESSION_OPEN_MS: u64 = 5_000;
+/// After a failed opening the same answer stands for this long.
+pub const SESSION_RETRY_MS: u64 = 250;
+/// A session that nobody has used for this long is closed; they are looked at this often.
+pub const UPSTREAM_SESSION_IDLE_MS: u64 = 600_000;
+pub const UPSTREAM_SESSIONS_LOOK_MS: u64 = 10_000;
+/// Ended sessions of clients, and levels of others, that are remembered. Past it the oldest is forgotten.
+pub const SESSION_NOTES_MAX: usize = 64 * 1024;
+/// Notes are published this often at most.
+pub const SESSION_NOTES_MS: u64 = 10;
+/// Streams of clients whose interests control knows, over all workers. Past it a stream is told nothing but what others
+/// want to hear of.
+pub const INTERESTS_MAX: usize = 64 * 1024;
+/// Resources of one server that are subscribed to. Past it changes of the others are not told.
+pub const LISTEN_URIS_MAX: usize = 1_024;
+/// Longest event on a stream of changes: they carry a name. Past it the stream is opened anew.
+pub const LISTEN_EVENT_BYTES_MAX: usize = 1024 * 1024;
+/// A silent connection is asked after this long whether it is still there.
+pub const LISTEN_KEEPALIVE_SECONDS: u64 = 30;
+/// Quiet time after a change of what is wanted of a server, before its stream is opened anew.
+pub const LISTEN_DEBOUNCE_MS: u64 = 50;
+/// A server that says that its lists have changed is listed again this often at most.
+pub const LISTEN_REFRESH_MS: u64 = 100;
+/// Changed resources of one server that are told at once, and the pause after them: a flood of its may not fill the
+/// mailboxes of workers.
+pub const LISTEN_UPDATES_AT_ONCE: u32 = 64;
+pub const LISTEN_UPDATES_PAUSE_MS: u64 = 10;
+/// Time for a stream to begin, and pauses between tries: twice as long after each, up to the last. One that has lasted
+/// for longer than that begins the pauses anew.
+/// How long a client's stream waits until servers are listened to, before it says that it is there.
+pub const LISTEN_WAIT_MS: u64 = 1_000;
+pub const LISTEN_OPEN_MS: u64 = 5_000;
+pub const LISTEN_RETRY_MS: u64 = 250;
+pub const LISTEN_RETRY_MS_MAX: u64 = 30_000;
+/// A stream that nobody is interested in is closed after this long.
+pub const LISTEN_LINGER_MS: u64 = 30_000;
+/// Health probes under way at the same time, and listings: servers that keep silence hold up the latter only. Past it
+/// they wait, each for its turn.
 pub const PROBES_MAX: usize = 64;
+pub const LISTINGS_MAX: usize = 256;
 /// What quotas have used is written this often: what a kill of the process can lose.
 pub const QUOTAS_FLUSH_MS: u64 = 1_000;
 /// The file of quotas: all cells of both kinds fit. Past it: it is set aside.

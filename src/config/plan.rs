@@ -7,11 +7,16 @@
 use crate::config::access::Access;
 use crate::config::credentials::Auth;
 use crate::config::credentials::Vault;
+use crate::config::hub::Hub;
+use crate::config::hub::HubId;
+use crate::config::hub::ListCache;
+use crate::config::hub::Override;
 use crate::config::identity::Identity;
 use crate::config::identity::Secret;
 use crate::config::labels::Labels;
 use crate::config::limit::Limits;
 use crate::config::pattern::Pattern;
+use crate::config::routing::Routing;
 use crate::config::tls_server::ListenerTls;
 use crate::config::traffic::Traffic;
 use ahash::HashMap;
@@ -34,6 +39,10 @@ pub struct Plan {
     pub servers: Vec<Server>,
     /// Exact names; `/mcp/NAME` is case-sensitive.
     pub by_name: HashMap<Box<str>, ServerId>,
+    /// Index is [`HubId`]: `/mcp`, then one for each server in their order, then the virtual servers.
+    pub hubs: Vec<Hub>,
+    /// Exact names, those of servers and of virtual servers; empty for `/mcp`.
+    pub hub_by_name: HashMap<Box<str>, HubId>,
     pub identity: Identity,
     pub access: Access,
     pub limits: Limits,
@@ -56,10 +65,14 @@ impl Plan {
         self.servers.iter().any(|server| server.auth.as_ref().is_some_and(|auth| auth.is_consented()))
     }
 
+    /// The server of this name.
+    pub fn server_of(&self, name: &str) -> Option<&Server> {
+        self.servers.get(usize::from(*self.by_name.get(name)?))
+    }
+
     /// The labels of the server of this name.
     pub fn labels_of(&self, server: &str) -> &Labels {
-        let known = self.by_name.get(server).and_then(|id| self.servers.get(usize::from(*id)));
-        known.map_or(Labels::NONE, |server| &server.labels)
+        self.server_of(server).map_or(Labels::NONE, |server| &server.labels)
     }
 
     /// Whether calls are made to fail on purpose.
@@ -145,6 +158,8 @@ pub struct Server {
     pub tls: Option<Arc<rustls::ClientConfig>>,
     pub era: EraChoice,
     pub traffic: Traffic,
+    /// Which of its pools and instances a call goes to.
+    pub routing: Routing,
     /// `timeout.tools`: the whole time that calls of matching tools may take; the longest literal part first.
     pub tool_total_ms: Vec<(Pattern, u64)>,
     /// Whether the upstream is told how much time a call has left.
@@ -157,6 +172,9 @@ pub struct Server {
     /// Only with `run --allow-faults`.
     pub faults: Vec<InjectedFault>,
     pub labels: Labels,
+    pub list_cache: ListCache,
+    /// Tools that are shown otherwise than the server shows them; `server` is this one.
+    pub overrides: Vec<Override>,
     /// Whose callers may know of it; empty: everybody's.
     pub tenants: Vec<Box<str>>,
 }

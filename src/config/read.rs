@@ -1,6 +1,6 @@
 //! The tree to `File`: which keys there are, where, and what their values look like.
 //!
-//! Not here: `mcpServers` (`read_server`), limits (`read_limit`), listeners and TLS (`read_tls`), and what the values
+//! Not here: `mcpServers` (`read_server`), `virtualServers` (`read_hub`), limits (`read_limit`), listeners and TLS (`read_tls`), and what the values
 //! mean together (`compile`).
 //! Every key is asked for by name; what nobody asked for is a mistake, so that no key is ever ignored.
 
@@ -12,6 +12,7 @@ use crate::config::file::Telemetry;
 use crate::config::limits;
 use crate::config::read_access;
 use crate::config::read_auth;
+use crate::config::read_hub;
 use crate::config::read_identity;
 use crate::config::read_limit;
 use crate::config::read_server;
@@ -40,6 +41,9 @@ pub fn file(reader: &mut Reader<'_>, root: &Node) -> File {
     match table.take("mcpServers") {
         Some(node) => file.mcp_servers = read_server::servers(reader, node),
         None => reader.problem(root.place, "`mcpServers` is missing", "Name at least one server there."),
+    }
+    if let Some(node) = table.take("virtualServers") {
+        file.virtual_servers = read_hub::virtual_servers(reader, node);
     }
     if let Some(node) = table.take("identity") {
         file.identity = read_identity::identity(reader, node);

@@ -10,6 +10,8 @@ use crate::config::limits;
 use crate::config::pattern::Pattern;
 use crate::config::plan::EraChoice;
 use crate::config::read_auth;
+use crate::config::read_hub;
+use crate::config::read_routing;
 use crate::config::read_tls;
 use crate::config::read_traffic;
 use crate::config::reader::Located;
@@ -74,6 +76,9 @@ fn server(reader: &mut Reader<'_>, entry: &Entry) -> Option<Server> {
     let eras = [("auto", EraChoice::Auto), ("modern", EraChoice::Modern), ("legacy", EraChoice::Legacy)];
     server.era = table.take("era").and_then(|node| reader.choice(node, &eras));
     read_traffic::traffic(reader, &mut table, &mut server);
+    read_routing::routing(reader, &mut table, &mut server);
+    server.overrides = read_hub::overrides(reader, &mut table, "mcpServers.NAME.overrides.NAME");
+    server.cache = table.take("cache").map(|node| read_hub::cache(reader, node)).unwrap_or_default();
     server.labels = table.take("labels").map(|node| labels(reader, node)).unwrap_or_default();
     server.tenants = table.take("tenants").map(|node| reader.names(node)).unwrap_or_default();
     server.plaintext = table.take("plaintext").and_then(|node| reader.flag(node)).unwrap_or(false);

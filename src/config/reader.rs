@@ -255,16 +255,17 @@ impl<'a> Reader<'a> {
 
     /// A list of names, none of them empty, and at least one: an empty list could mean none or all.
     pub fn names(&mut self, node: &Node) -> Vec<Located<String>> {
+        self.names_within(node, limits::NAMES_MAX)
+    }
+
+    /// The same with another bound.
+    pub fn names_within(&mut self, node: &Node, most: usize) -> Vec<Located<String>> {
         let Some(items) = self.list(node) else { return Vec::new() };
         if items.is_empty() {
             self.problem(node.place, "the list is empty", "Name at least one, or remove the key.");
         }
-        if let Some(item) = items.get(limits::NAMES_MAX) {
-            self.problem(
-                item.place,
-                format!("more than {} names", limits::NAMES_MAX),
-                "Use `*`, or split it.",
-            );
+        if let Some(item) = items.get(most) {
+            self.problem(item.place, format!("more than {most} names"), "Use `*`, or split it.");
             return Vec::new();
         }
         let texts: Vec<_> = items.iter().filter_map(|item| self.text(item)).collect();

@@ -18,7 +18,6 @@ pub const ROOT: Strangers = Strangers {
         "legacySse",
         "loops",
         "pins",
-        "virtualServers",
     ],
     foreign: FOREIGN_ROOT,
     homes: HOMES,
@@ -26,27 +25,25 @@ pub const ROOT: Strangers = Strangers {
 pub const ADMIN: Strangers = Strangers { later: &["oidc", "tokenFile"], foreign: &[], homes: HOMES };
 pub const SERVER: Strangers = Strangers {
     later: &[
-        "affinity",
         "arguments",
-        "cache",
         "children",
         "cost",
         "mirror",
         "once",
         "openapi",
-        "overrides",
         "owner",
         "result",
-        "route",
         "sandbox",
-        "split",
-        "sticky",
         "transport",
         "validate",
     ],
     foreign: FOREIGN_SERVER,
     homes: HOMES,
 };
+pub const ROUTE: Strangers = Strangers { later: &["hook", "timeout"], foreign: &[], homes: HOMES };
+pub const VIRTUAL_SERVER: Strangers = Strangers { later: &["search"], foreign: &[], homes: HOMES };
+pub const CACHE: Strangers =
+    Strangers { later: &["maxBytes", "readOnly", "scope", "semantic", "tools"], foreign: &[], homes: HOMES };
 pub const IDENTITY: Strangers = Strangers { later: &[], foreign: &[], homes: HOMES };
 pub const TELEMETRY: Strangers = Strangers { later: &["labelsMax", "otlp"], foreign: &[], homes: HOMES };
 pub const STATE: Strangers = Strangers { later: &["redis"], foreign: &[], homes: HOMES };
@@ -69,6 +66,7 @@ const FOREIGN_SERVER: &[Foreign] = &[
 
 const HOMES: &[(&str, &str)] = &[
     ("adaptive", "mcpServers.NAME"),
+    ("affinity", "mcpServers.NAME"),
     ("anonymous", "identity"),
     ("apiKeys", "identity"),
     ("auth", "mcpServers.NAME"),
@@ -77,6 +75,7 @@ const HOMES: &[(&str, &str)] = &[
     ("breaker", "mcpServers.NAME"),
     ("buckets", "limitTable"),
     ("burst", "limits"),
+    ("cache", "mcpServers.NAME"),
     ("callLog", "telemetry"),
     ("claims", "mcpServers.NAME.auth"),
     ("clientId", "mcpServers.NAME.auth"),
@@ -111,6 +110,7 @@ const HOMES: &[(&str, &str)] = &[
     ("mtls", "identity"),
     ("onFull", "limitTable"),
     ("origins", "http"),
+    ("overrides", "mcpServers.NAME"),
     ("perTool", "mcpServers.NAME.breaker"),
     ("plaintext", "mcpServers.NAME"),
     ("pools", "mcpServers.NAME"),
@@ -118,7 +118,10 @@ const HOMES: &[(&str, &str)] = &[
     ("quota", "limits"),
     ("rate", "limits"),
     ("retry", "mcpServers.NAME"),
+    ("route", "mcpServers.NAME"),
     ("serverName", "mcpServers.NAME.tls"),
+    ("split", "mcpServers.NAME"),
+    ("sticky", "mcpServers.NAME"),
     ("streamComment", "http"),
     ("tenant", "identity"),
     ("tenants", "mcpServers.NAME"),

@@ -82,15 +82,22 @@ pub struct Pool {
     pub count: usize,
 }
 
+impl Pool {
+    /// Whether an instance of the server is one of them.
+    pub fn has(&self, instance: usize) -> bool {
+        (self.first..self.first + self.count).contains(&instance)
+    }
+}
+
 /// Everything of this file, for one server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Traffic {
     pub balance: Balance,
     /// One for each instance of the server, in its order; 1 where nothing is said.
     pub weights: Box<[u32]>,
-    /// At least one; the first is the one that is chosen.
+    /// At least one; the first is the one that is chosen where nothing names another.
     pub pools: Vec<Pool>,
-    /// Index of the pool that takes over while the chosen one has no instance to offer.
+    /// Index of the pool that takes over while the chosen one has no instance to offer; the last, and not the first.
     pub failover: Option<usize>,
     pub health: Option<Health>,
     pub breaker: Option<Breaker>,

@@ -1,40 +1,32 @@
-//! What servers offer: listed where somebody needs to know it, at the start, now and then, and where a caller names
-//! something that is not known.
+//! What servers offer: listed where somebody needs to know it, at the start, now and then, and where a caller asks.
 //!
-//! Not here: what is said to a server (`probe::dialogue`), and what a catalogue means. One that cannot be listed again
-//! stays as it was.
+//! Not here: what is said to a server (`probe::dialogue`), when it is due (`desk`), and what a catalogue means. One that
+//! cannot be listed again stays as it was, for its time.
 
+mod desk;
+mod list;
 #[cfg(test)]
 mod tests;
 
 use crate::base::clock;
 use crate::base::clock::Moment;
 use crate::config::limits;
+use crate::config::pattern::Named;
 use crate::config::plan::EraChoice;
 use crate::config::plan::Plan;
 use crate::config::plan::Server;
-use crate::control::credentials;
-use crate::control::errand::Errand;
-use crate::control::errand::Terms;
-use crate::control::probe;
-use crate::control::probe::dialogue::Dialogue;
-use crate::control::probe::link::Target;
+use crate::control::catalogue::desk::Desk;
 use crate::control::state::State;
 use crate::handoff::Answer;
-use crate::handoff::Catalogues;
 use crate::handoff::Phase;
 use crate::mcp::catalogue::Catalogue;
 use std::collections::HashMap;
+use std::hash::BuildHasher;
+use std::hash::RandomState;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-
-static TERMS: Terms = Terms {
-    asked_ms: limits::CATALOGUE_ASKED_MS,
-    retry_ms: limits::CATALOGUE_RETRY_MS,
-    retry_ms_max: limits::CATALOGUE_RETRY_MS_MAX,
-};
 
 /// Failures in a row that are told: names are resolved, and servers begin, a moment after the gateway does.
 const TOLD_AT: u32 = 3;
@@ -45,12 +37,17 @@ fn needs_catalogue(plan: &Plan, server: &Server) -> bool {
     !plan.access.rules.is_empty() || server.needs_hints()
 }
 
-/// A worker's question for what a server offers.
+/// What somebody wants of the keeper.
 #[derive(Debug)]
-pub(crate) struct CatalogueAsked {
-    pub(crate) worker: usize,
-    pub(crate) ticket: u64,
-    pub(crate) server: Arc<str>,
+pub(crate) enum Wish {
+    /// A worker's question for what a server offers, because a caller names something that is not known.
+    Named { worker: usize, ticket: u64, server: Arc<str> },
+    /// A worker's question for what each of these offers.
+    All { worker: usize, ticket: u64, servers: Box<[Arc<str>]> },
+    /// Somebody wants to hear of its changes.
+    Interest { server: Arc<str> },
+    /// It says that its lists have changed.
+    Changed { server: Arc<str>, what: Option<Named> },
 }
 
 /// A listing that is over.
@@ -59,36 +56,38 @@ struct Listing {
     result: Result<(EraChoice, Catalogue), String>,
 }
 
-/// What a server is in this process, over plans.
-struct Desk {
-    /// Who waits: worker and ticket.
-    errand: Errand<(usize, u64)>,
-    /// The era that it has shown, until the next reload.
-    era: EraChoice,
+/// A worker that waits for the first listing of several servers.
+struct Group {
+    worker: usize,
+    ticket: u64,
+    left: Vec<Arc<str>>,
+    until: Moment,
 }
 
 pub(crate) struct CatalogueKeeper {
     state: Arc<State>,
     desks: HashMap<Arc<str>, Desk>,
     listings: JoinSet<Listing>,
+    groups: Vec<Group>,
+    spread: RandomState,
 }
 
 impl CatalogueKeeper {
     pub(crate) fn new(state: Arc<State>) -> Self {
-        Self { state, desks: HashMap::new(), listings: JoinSet::new() }
+        let (desks, listings, spread) = (HashMap::new(), JoinSet::new(), RandomState::new());
+        Self { state, desks, listings, groups: Vec::new(), spread }
     }
 
-    pub(crate) async fn run(mut self, mut asked: mpsc::Receiver<CatalogueAsked>) {
+    pub(crate) async fn run(mut self, mut wishes: mpsc::Receiver<Wish>) {
         let mut changed = self.state.plan_changed.subscribe();
         self.follow_plan(clock::now());
         loop {
             self.turn(clock::now());
-            let next = self.desks.values().map(|desk| desk.errand.next()).min().unwrap_or(Moment::NEVER);
-            let pause = Duration::from_nanos(next.nanos_since(clock::now()));
+            let pause = Duration::from_nanos(self.next().nanos_since(clock::now()));
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 _ = changed.changed() => self.follow_plan(clock::now()),
-                Some(asked) = asked.recv() => self.ask(asked, clock::now()),
+                Some(wish) = wishes.recv() => self.hear(wish, clock::now()),
                 Some(over) = self.listings.join_next() => match over {
                     Ok(listing) => self.settle(listing, clock::now()),
                     Err(error) => tracing::error!(%error, "a server is not listed any more; restart the gateway"),
@@ -97,43 +96,101 @@ impl CatalogueKeeper {
         }
     }
 
-    /// Lists every server of the plan that matters, and forgets the others.
+    fn next(&self) -> Moment {
+        let groups = self.groups.iter().map(|group| group.until);
+        self.desks.values().map(Desk::next).chain(groups).min().unwrap_or(Moment::NEVER)
+    }
+
+    /// Lists every server of the plan that matters, and forgets the others. One that was asked for matters until it
+    /// leaves the plan.
     fn follow_plan(&mut self, now: Moment) {
         let plan = self.state.plan();
         let needed = |name: &str| server(&plan, name).is_some_and(|server| needs_catalogue(&plan, server));
-        self.desks.retain(|name, _| needed(name));
+        self.desks.retain(|name, desk| needed(name) || desk.is_wanted() && server(&plan, name).is_some());
         for server in plan.servers.iter().filter(|server| needed(&server.name)) {
-            let fresh = || Desk { errand: Errand::new(&TERMS, now), era: server.era };
-            let desk = self.desks.entry(Arc::clone(&server.name)).or_insert_with(fresh);
-            desk.era = server.era;
-            desk.errand.hurry(now);
+            self.desks.entry(Arc::clone(&server.name)).or_insert_with(|| Desk::new(server.era, now));
+        }
+        for (name, desk) in &mut self.desks {
+            let era = server(&plan, name).map_or(EraChoice::Auto, |server| server.era);
+            desk.follow(era, needed(name), now);
         }
         let known = self.state.shared.catalogues.load_full();
-        if known.by_server.keys().any(|name| !needed(name)) {
-            self.publish(|by_server| by_server.retain(|name, _| needed(name)));
+        let desks = &self.desks;
+        if known.by_server.keys().chain(known.failing.keys()).any(|name| !desks.contains_key(name)) {
+            self.state.edit_catalogues(|catalogues| {
+                catalogues.by_server.retain(|name, _| desks.contains_key(name));
+                catalogues.failing.retain(|name, _| desks.contains_key(name));
+            });
         }
     }
 
-    /// Begins what is due.
+    /// Begins what is due, drops what is too old, and lets those go who have waited long enough.
     fn turn(&mut self, now: Moment) {
         if matches!(self.state.shared.phase(), Phase::Draining | Phase::Stopping) {
             // Nobody is left to need it.
             self.desks.clear();
         }
         for (name, desk) in &mut self.desks {
-            if desk.errand.begins(now) {
+            if desk.goes_stale(now) {
+                tracing::warn!(server = &**name, "what was known of it is too old, and forgotten");
+                self.state.edit_catalogues(|catalogues| drop(catalogues.by_server.remove(name)));
+            }
+            if desk.begins(now) {
                 let (state, server, era) = (Arc::clone(&self.state), Arc::clone(name), desk.era);
                 self.listings.spawn(async move {
-                    let result = list(&state, &server, era).await;
+                    let result = list::list(&state, &server, era).await;
                     Listing { server, result }
                 });
             }
         }
+        for group in self.groups.extract_if(.., |group| group.until <= now || group.left.is_empty()) {
+            self.state.reply(group.worker, group.ticket, Answer::Known(true));
+        }
     }
 
-    fn ask(&mut self, asked: CatalogueAsked, now: Moment) {
-        let CatalogueAsked { worker, ticket, server } = asked;
-        let asker = (worker, ticket);
+    fn hear(&mut self, wish: Wish, now: Moment) {
+        match wish {
+            Wish::Named { worker, ticket, server } => self.ask(server, (worker, ticket), now),
+            Wish::All { worker, ticket, servers } => {
+                let mut left = servers.into_vec();
+                left.retain(|server| self.desk(server, now).is_some_and(|desk| desk.want(now)));
+                let group = Group { worker, ticket, left, until: now.plus_millis(limits::QUESTION_MS) };
+                if group.left.is_empty() {
+                    self.state.reply(worker, ticket, Answer::Known(true));
+                } else if self.groups.len() >= limits::QUESTION_RING {
+                    self.state.reply(worker, ticket, Answer::Known(false));
+                } else {
+                    self.groups.push(group);
+                }
+            }
+            Wish::Interest { server } => {
+                if let Some(desk) = self.desk(&server, now) {
+                    desk.note_interest(now);
+                }
+            }
+            Wish::Changed { server, what } => {
+                if let Some(desk) = self.desk(&server, now) {
+                    if let Some(what) = what {
+                        desk.told[what as usize] += 1;
+                    }
+                    desk.note_interest(now);
+                    desk.note_change(now);
+                }
+            }
+        }
+    }
+
+    /// The desk of a server, from now on if there was none; None: the plan has it not.
+    fn desk(&mut self, name: &Arc<str>, now: Moment) -> Option<&mut Desk> {
+        if !self.desks.contains_key(name) {
+            let plan = self.state.plan();
+            let desk = Desk::new(server(&plan, name)?.era, now);
+            self.desks.insert(Arc::clone(name), desk);
+        }
+        self.desks.get_mut(name)
+    }
+
+    fn ask(&mut self, server: Arc<str>, asker: (usize, u64), now: Moment) {
         let refused = match self.desks.get_mut(&server) {
             Some(desk) => desk.errand.ask(asker, now).err(),
             None => Some(asker),
@@ -148,19 +205,38 @@ impl CatalogueKeeper {
         let Some(desk) = self.desks.get_mut(&server) else { return };
         let known = result.is_ok();
         let waiting = desk.errand.take_waiting();
+        let plan = self.state.plan();
+        let Some(configured) = self::server(&plan, &server) else { return };
+        for group in &mut self.groups {
+            group.left.retain(|name| *name != server);
+        }
         match result {
-            Ok((era, catalogue)) => {
+            Ok((era, mut catalogue)) => {
                 desk.era = era;
-                if desk.errand.succeeded(limits::CATALOGUE_INTERVAL_MS, now) >= TOLD_AT {
+                let spread = self.spread.hash_one(now.as_nanos()) % 1_000;
+                let fresh_ms = desk::fresh_ms(configured.list_cache.fresh_ms, catalogue.ttl_ms, spread);
+                if desk.succeeded(fresh_ms, configured.list_cache.stale_ms, now) >= TOLD_AT {
                     tracing::info!(server = &*server, "it can be listed again");
                 }
-                self.publish(|by_server| drop(by_server.insert(server, Arc::new(catalogue))));
+                catalogue.listed = now;
+                catalogue.told = desk.told;
+                self.state.edit_catalogues(|catalogues| {
+                    catalogues.failing.remove(&server);
+                    catalogues.eras.entry(Arc::clone(&server)).or_default().learn(era);
+                    catalogues.by_server.insert(server, Arc::new(catalogue));
+                });
             }
             Err(why) => {
                 // What failed in a learned era is asked in both the next time.
-                desk.era = self::server(&self.state.plan(), &server).map_or(desk.era, |server| server.era);
-                if desk.errand.failed(now) == TOLD_AT {
+                desk.era = configured.era;
+                let failures = desk.failed(configured.traffic.health.as_ref(), now);
+                if failures == TOLD_AT {
                     tracing::warn!(server = &*server, why, "it cannot be listed; what was known of it stays");
+                }
+                if failures == 1 {
+                    self.state.edit_catalogues(|catalogues| {
+                        catalogues.failing.insert(server, now);
+                    });
                 }
             }
         }
@@ -168,52 +244,8 @@ impl CatalogueKeeper {
             self.state.reply(worker, ticket, Answer::Known(known));
         }
     }
-
-    fn publish(&self, edit: impl FnOnce(&mut ahash::HashMap<Arc<str>, Arc<Catalogue>>)) {
-        let mut by_server = self.state.shared.catalogues.load().by_server.clone();
-        edit(&mut by_server);
-        let old = self.state.shared.catalogues.swap(Arc::new(Catalogues { by_server }));
-        self.state.bury(old);
-        self.state.shared.announce();
-    }
 }
 
 fn server<'p>(plan: &'p Plan, name: &str) -> Option<&'p Server> {
     plan.servers.get(usize::from(*plan.by_name.get(name)?))
-}
-
-/// Lists a server at the first of its instances that answers, those in rotation first.
-async fn list(state: &State, name: &str, era: EraChoice) -> Result<(EraChoice, Catalogue), String> {
-    let plan = state.plan();
-    let server = server(&plan, name).ok_or("the plan has it no more")?;
-    let cells = state.shared.cells.load_full();
-    let is_up = |index: usize| {
-        let cells = cells.by_server.get(name).and_then(|cells| cells.instances.get(index));
-        cells.is_none_or(|cells| cells.health.is_up())
-    };
-    let mut order: Vec<usize> = (0..server.instances.len()).collect();
-    order.sort_by_key(|index| !is_up(*index));
-    let patience = Duration::from_millis(limits::CATALOGUE_MS);
-    let credential = credentials::of_gateway(state, server).await;
-    let shown = credential.as_ref().map_or(&[][..], |credential| &credential.fields);
-    let mut trouble = String::from("it has no instance");
-    for endpoint in
-        order.into_iter().take(limits::CATALOGUE_INSTANCES_MAX).filter_map(|at| server.instances.get(at))
-    {
-        // With it a drain waits until the session is closed.
-        let _permit = state.probes.acquire().await;
-        if matches!(state.shared.phase(), Phase::Draining | Phase::Stopping) {
-            return Err("the gateway ends".into());
-        }
-        let addresses = probe::addresses(state, endpoint);
-        let mut dialogue = Dialogue::new(Target { server, endpoint, addresses: &addresses, shown });
-        let listed = tokio::time::timeout(patience, dialogue.list(era)).await;
-        dialogue.close(Duration::from_millis(limits::QUESTION_MS)).await;
-        match listed {
-            Ok(Ok(listed)) => return Ok(listed),
-            Ok(Err(why)) => trouble = why,
-            Err(_) => trouble = format!("no whole list within {} ms", limits::CATALOGUE_MS),
-        }
-    }
-    Err(trouble)
 }

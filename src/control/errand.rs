@@ -42,6 +42,11 @@ impl<W> Errand<W> {
         self.outdated = self.began.is_some();
     }
 
+    /// It is wanted at that time at the latest, if it is not under way.
+    pub(crate) fn hasten(&mut self, at: Moment) {
+        self.due = self.due.min(at);
+    }
+
     /// A worker wants it. Gives the asker back where it has to do without: fetching again so soon would turn calls
     /// into requests.
     pub(crate) fn ask(&mut self, asker: W, now: Moment) -> Result<(), W> {
@@ -91,8 +96,13 @@ impl<W> Errand<W> {
 
     /// The fetch came to nothing. Tells how many have failed since a good one.
     pub(crate) fn failed(&mut self, now: Moment) -> u32 {
+        self.failed_within(self.terms.retry_ms_max, now)
+    }
+
+    /// The same where the next pause is no longer than this.
+    pub(crate) fn failed_within(&mut self, pause_ms_max: u64, now: Moment) -> u32 {
         let pause_ms = self.terms.retry_ms << self.failures.min(16);
-        self.ends(pause_ms.min(self.terms.retry_ms_max), now);
+        self.ends(pause_ms.min(pause_ms_max).min(self.terms.retry_ms_max), now);
         self.failures = self.failures.saturating_add(1);
         self.failures
     }

@@ -35,10 +35,11 @@ use std::sync::Weak;
 use std::time::Duration;
 use tokio::task::JoinSet;
 
-/// Waits until no probe runs, so that each has closed its session. None begins once a drain has begun.
+/// Waits until no probe runs and no listing, so that each has closed its session. None begins once a drain has begun.
 pub(crate) async fn ended(state: &State) {
-    let all = u32::try_from(limits::PROBES_MAX).unwrap_or(u32::MAX);
-    let _ = state.probes.acquire_many(all).await;
+    let all = |max: usize| u32::try_from(max).unwrap_or(u32::MAX);
+    let _ = state.probes.acquire_many(all(limits::PROBES_MAX)).await;
+    let _ = state.listings.acquire_many(all(limits::LISTINGS_MAX)).await;
 }
 
 /// An instance over reloads: of those with the same label the n-th, as cells are taken over.
@@ -118,6 +119,18 @@ pub(in crate::control) fn addresses(state: &State, endpoint: &Endpoint) -> Arc<[
         }
         Transport::Address(_) | Transport::Unix(_) => Arc::default(),
     }
+}
+
+/// The instances of a server, those in rotation first.
+pub(in crate::control) fn in_order<'p>(state: &State, server: &'p Server) -> Vec<&'p Endpoint> {
+    let cells = state.shared.cells.load();
+    let cells = cells.by_server.get(&server.name);
+    let is_up = |index: usize| {
+        cells.and_then(|cells| cells.instances.get(index)).is_none_or(|cells| cells.health.is_up())
+    };
+    let mut all: Vec<(usize, &Endpoint)> = server.instances.iter().enumerate().collect();
+    all.sort_by_key(|(index, _)| !is_up(*index));
+    all.into_iter().map(|(_, endpoint)| endpoint).collect()
 }
 
 /// One instance's task. Gives its identity back when the plan has it no more.

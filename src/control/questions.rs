@@ -3,61 +3,152 @@
 //! Not here: how an answer is found, and names of upstreams (`resolve`).
 
 use crate::config::limits;
-use crate::control::catalogue::CatalogueAsked;
+use crate::control::catalogue::Wish;
 use crate::control::credentials::Answering;
 use crate::control::decisions;
+use crate::control::eras::EraAsked;
 use crate::control::introspect::Introspector;
+use crate::control::listen::News;
+use crate::control::sessions::SessionAsked;
 use crate::control::state::State;
 use crate::control::token_keys::KeyAsked;
 use crate::handoff::Answer;
 use crate::handoff::Asked;
+use crate::handoff::Inquiry;
 use crate::handoff::Question;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-/// Hands them on until the process ends.
-pub(crate) async fn serve(
+/// Where those parts hear what they are asked; all bounded.
+pub(crate) struct Doors {
+    pub(crate) keys: mpsc::Sender<KeyAsked>,
+    pub(crate) catalogues: mpsc::Sender<Wish>,
+    pub(crate) eras: mpsc::Sender<EraAsked>,
+    pub(crate) sessions: mpsc::Sender<SessionAsked>,
+}
+
+struct Desk {
     state: Arc<State>,
-    keys: mpsc::Sender<KeyAsked>,
-    catalogues: mpsc::Sender<CatalogueAsked>,
-) {
+    doors: Doors,
+    introspector: Introspector,
+    credentials: Answering,
+    decisions: JoinSet<()>,
+}
+
+/// Hands them on until the process ends.
+pub(crate) async fn serve(state: Arc<State>, doors: Doors) {
     let Some(mut questions) = state.questions() else { return };
-    let mut introspector = Introspector::new(Arc::clone(&state));
-    let mut credentials = Answering::new(Arc::clone(&state));
-    let mut tasks = JoinSet::new();
+    let mut desk = Desk {
+        introspector: Introspector::new(Arc::clone(&state)),
+        credentials: Answering::new(Arc::clone(&state)),
+        decisions: JoinSet::new(),
+        state,
+        doors,
+    };
     loop {
         tokio::select! {
-            Some(question) = questions.recv(), if tasks.len() < limits::ANSWERS_MAX => {
-                let Question { worker, ticket, what } = question;
-                match what {
-                    Asked::TokenKeys { issuer, kid } => {
-                        if keys.try_send(KeyAsked { worker, ticket, issuer, kid }).is_err() {
-                            state.reply(worker, ticket, Answer::Known(false));
-                        }
-                    }
-                    Asked::Credential(needed) => credentials.ask(worker, ticket, needed),
-                    Asked::Consent { query } => credentials.accept(worker, ticket, query),
-                    Asked::Introspect { issuer, token } => introspector.ask(worker, ticket, issuer, token),
-                    Asked::Decide(inquiry) => {
-                        let state = Arc::clone(&state);
-                        tasks.spawn(async move {
-                            let ruling = decisions::ask(&state, *inquiry).await;
-                            state.reply(worker, ticket, Answer::Decided(ruling));
-                        });
-                    }
-                    Asked::Catalogue { server } => {
-                        if catalogues.try_send(CatalogueAsked { worker, ticket, server }).is_err() {
-                            state.reply(worker, ticket, Answer::Known(false));
-                        }
-                    }
-                    Asked::Resolve { .. } => state.reply(worker, ticket, Answer::Known(false)),
-                }
-            }
-            Some(()) = introspector.settle_next() => {}
-            Some(()) = credentials.settle_next() => {}
-            Some(_) = tasks.join_next() => {}
+            Some(question) = questions.recv(), if desk.decisions.len() < limits::ANSWERS_MAX => desk.hand_on(question),
+            Some(()) = desk.introspector.settle_next() => {}
+            Some(()) = desk.credentials.settle_next() => {}
+            Some(_) = desk.decisions.join_next() => {}
             else => return,
         }
+    }
+}
+
+/// Hands on what workers tell, until the process ends: none of it is lost where its reader is slow.
+pub(crate) async fn hear(
+    state: Arc<State>,
+    sessions: mpsc::Sender<SessionAsked>,
+    interests: mpsc::Sender<News>,
+) {
+    let Some(mut telling) = state.telling() else { return };
+    while let Some(Question { worker, ticket, what }) = telling.recv().await {
+        // An error: the reader is gone, and the process with it.
+        match what {
+            Asked::Note { session, note } => {
+                let _ = sessions.send(SessionAsked::Note { worker, ticket, session, note }).await;
+            }
+            Asked::Interest { stream, what } => {
+                let _ = interests.send(News { worker, ticket, stream, what }).await;
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Desk {
+    fn hand_on(&mut self, Question { worker, ticket, what }: Question) {
+        let full = match what {
+            Asked::Credential(needed) => return self.credentials.ask(worker, ticket, needed),
+            Asked::Consent { query } => return self.credentials.accept(worker, ticket, query),
+            Asked::Introspect { issuer, token } => {
+                return self.introspector.ask(worker, ticket, issuer, token);
+            }
+            Asked::Decide(inquiry) => return self.decide(worker, ticket, inquiry),
+            Asked::TokenKeys { issuer, kid } => {
+                self.doors.keys.try_send(KeyAsked { worker, ticket, issuer, kid }).is_err()
+            }
+            Asked::Catalogue { server } => {
+                self.doors.catalogues.try_send(Wish::Named { worker, ticket, server }).is_err()
+            }
+            Asked::Catalogues { servers } => {
+                self.doors.catalogues.try_send(Wish::All { worker, ticket, servers }).is_err()
+            }
+            Asked::Era { server, client } => {
+                self.doors.eras.try_send(EraAsked { worker, ticket, server, client }).is_err()
+            }
+            Asked::Session { key, not, shown } => {
+                let asked = SessionAsked::Session { worker, ticket, key, not, shown };
+                if self.doors.sessions.try_send(asked).is_err() {
+                    self.state.reply(worker, ticket, Answer::Session(None));
+                }
+                return;
+            }
+            // What is told goes another way; names are never handed on.
+            Asked::Note { .. } | Asked::Interest { .. } => return,
+            Asked::Resolve { .. } => true,
+        };
+        if full {
+            self.state.reply(worker, ticket, Answer::Known(false));
+        }
+    }
+
+    fn decide(&mut self, worker: usize, ticket: u64, inquiry: Box<Inquiry>) {
+        let state = Arc::clone(&self.state);
+        self.decisions.spawn(async move {
+            let ruling = decisions::ask(&state, *inquiry).await;
+            state.reply(worker, ticket, Answer::Decided(ruling));
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::tests::state;
+    use crate::handoff::SessionNote;
+
+    /// All streams of a gateway may end at the same moment.
+    #[tokio::test]
+    async fn what_is_told_waits_for_a_slow_reader() {
+        let state = Arc::new(state(1));
+        for stream in 0..20_000 {
+            let what = Asked::Interest { stream, what: None };
+            state.hand_on(Question { worker: 0, ticket: 0, what });
+        }
+        let what = Asked::Note { session: [7; 8], note: SessionNote::Ended };
+        state.hand_on(Question { worker: 0, ticket: 0, what });
+        assert_eq!(state.answers_lost.read(), 0);
+        let (sessions, mut noted) = mpsc::channel(1);
+        let (interests, mut news) = mpsc::channel(1);
+        let hearing = tokio::spawn(hear(Arc::clone(&state), sessions, interests));
+        for stream in 0..20_000 {
+            assert_eq!(news.recv().await.expect("news").stream, stream, "in order");
+        }
+        let noted = noted.recv().await.expect("a note");
+        assert!(matches!(noted, SessionAsked::Note { session: [7, ..], .. }));
+        hearing.abort();
     }
 }

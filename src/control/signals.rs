@@ -8,6 +8,7 @@
 
 use crate::config::limits;
 use crate::control::probe;
+use crate::control::sessions;
 use crate::control::state::State;
 use crate::control::systemd;
 use crate::handoff::Phase;
@@ -72,7 +73,10 @@ pub(crate) async fn until_stopped(state: &State, mut signals: EndSignals) {
         tracing::info!(how, "stopping");
     }
     // Workers cut and record what is left.
-    let last = async { tokio::join!(deserted(state), probe::ended(state)) };
+    let last = async {
+        tokio::join!(deserted(state), probe::ended(state));
+        sessions::ended(state).await;
+    };
     let _ = timeout(Duration::from_millis(limits::STOP_MS), last).await;
 }
 

@@ -15,6 +15,8 @@ use crate::control::fetch::Fetcher;
 use crate::control::resolve;
 use crate::control::store::Keeper;
 use crate::handoff::Answer;
+use crate::handoff::Asked;
+use crate::handoff::Catalogues;
 use crate::handoff::Letter;
 use crate::handoff::Question;
 use crate::handoff::Shared;
@@ -55,8 +57,16 @@ pub(crate) struct State {
     pub(crate) names_changed: Notify,
     /// Another plan is in force, its cells too.
     pub(crate) plan_changed: watch::Sender<()>,
+    /// Something is known of servers that was not known before.
+    pub(crate) catalogues_changed: watch::Sender<()>,
     /// Health probes that may run at a time; all are back where none runs.
     pub(crate) probes: Arc<Semaphore>,
+    /// The same for listings of servers.
+    pub(crate) listings: Semaphore,
+    /// All sessions on servers are to be closed: nobody is left to use them.
+    pub(crate) sessions_end: watch::Sender<bool>,
+    /// Has a permit of each part that keeps some, once it has closed them.
+    pub(crate) sessions_ended: Semaphore,
     /// Asks for a drain, as a signal does; a second time for an end at once.
     pub(crate) stop: Notify,
     /// One change of the kill switches at a time.
@@ -72,15 +82,21 @@ pub(crate) struct State {
     /// Questions that take time, from whoever hears the bell to whoever answers.
     asked: mpsc::Sender<Question>,
     questions: Mutex<Option<mpsc::Receiver<Question>>>,
+    /// The same for what is not answered.
+    told: mpsc::Sender<Question>,
+    telling: Mutex<Option<mpsc::Receiver<Question>>>,
     graveyard: Mutex<Vec<Arc<dyn Any + Send + Sync>>>,
 }
 
 impl State {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
         let (asked, questions) = mpsc::channel(limits::QUESTION_RING);
+        let (told, telling) = mpsc::channel(limits::TOLD_RING);
         Self {
             asked,
             questions: Mutex::new(Some(questions)),
+            told,
+            telling: Mutex::new(Some(telling)),
             families: Families::new(limits::SERIES_MAX),
             fetcher: Fetcher::new(resolve::system),
             credentials: Credentials::new(shared.plan.load().state_dir.as_deref()),
@@ -97,7 +113,11 @@ impl State {
             writer_stop: AtomicBool::new(false),
             names_changed: Notify::new(),
             plan_changed: watch::Sender::new(()),
+            catalogues_changed: watch::Sender::new(()),
             probes: Arc::new(Semaphore::new(limits::PROBES_MAX)),
+            listings: Semaphore::new(limits::LISTINGS_MAX),
+            sessions_end: watch::Sender::new(false),
+            sessions_ended: Semaphore::new(0),
             stop: Notify::new(),
             kills_turn: tokio::sync::Mutex::default(),
             graveyard: Mutex::default(),
@@ -106,9 +126,16 @@ impl State {
 
     /// Hands a question on to whoever answers it; a full channel leaves it to the asker's deadline.
     pub(crate) fn hand_on(&self, question: Question) {
-        if self.asked.try_send(question).is_err() {
+        let is_told = matches!(question.what, Asked::Note { .. } | Asked::Interest { .. });
+        let way = if is_told { &self.told } else { &self.asked };
+        if way.try_send(question).is_err() {
             self.answers_lost.add(1);
         }
+    }
+
+    /// What was told; the first one to ask gets it.
+    pub(crate) fn telling(&self) -> Option<mpsc::Receiver<Question>> {
+        self.telling.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The questions that were handed on; the first one to ask gets them.
@@ -137,6 +164,20 @@ impl State {
     /// Writes what quotas have used. Waits for the disk.
     pub(crate) fn keep_quotas(&self) {
         self.keeper.lock().unwrap_or_else(PoisonError::into_inner).keep(&self.shared.limits);
+    }
+
+    /// Publishes what is known of servers, changed. One at a time: only tasks of the side thread do it.
+    pub(crate) fn edit_catalogues(&self, edit: impl FnOnce(&mut Catalogues)) {
+        let mut catalogues = (**self.shared.catalogues.load()).clone();
+        edit(&mut catalogues);
+        let old = self.shared.catalogues.swap(Arc::new(catalogues));
+        self.bury(old);
+        self.shared.announce();
+        self.catalogues_changed.send_replace(());
+    }
+
+    pub(crate) fn sessions_ends(&self) -> bool {
+        *self.sessions_end.borrow()
     }
 
     /// Keeps a replaced part until no worker holds it, so that no worker ever frees a large table.

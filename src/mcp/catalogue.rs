@@ -2,65 +2,216 @@
 //!
 //! Not here: fetching (control), and which of it a caller may see (`policy::access`).
 
+pub mod about;
+#[cfg(test)]
+mod tests;
+
+use crate::base::clock::Moment;
+use crate::config::hub::ListCache;
 use crate::config::limits;
 use crate::config::pattern::Named;
+use crate::mcp::catalogue::about::About;
+use crate::mcp::facts::is_alike;
+use crate::mcp::grammar::Broken;
+use crate::mcp::grammar::Cursor;
+use crate::mcp::grammar::Shape;
+use crate::mcp::grammar::Slot;
+use crate::mcp::listing::Kind;
+use crate::mcp::mirror;
+use crate::mcp::mirror::Flaw;
+use crate::mcp::mirror::Mirrored;
+use crate::mcp::sealed;
 use crate::mcp::target::Target;
+use crate::mcp::unescape;
 use ahash::HashMap;
 use ahash::HashSet;
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
+use std::ops::Range;
 
 /// One server's, whole or not at all.
 #[derive(Debug, Default)]
 pub struct Catalogue {
     pub tools: HashMap<Box<str>, Annotations>,
     pub prompts: HashSet<Box<str>>,
+    /// Arguments that its tools want repeated in header fields.
+    pub mirrored: HashMap<Box<str>, Vec<Mirrored>>,
+    /// What it lists, as it lists it and in its order; index is a [`Kind`].
+    pub items: [Vec<Item>; Kind::ALL.len()],
+    pub about: About,
+    /// Tells the contents of each list, and of all with `about`, from any others: equal on every gateway that lists the same.
+    pub sums: [u64; Kind::ALL.len()],
+    pub revision: u64,
+    /// How often the server has said that its tools, prompts and resources have changed.
+    pub told: [u64; 3],
+    /// When it was listed.
+    pub listed: Moment,
+    /// What the server says of how long its lists stay fresh; none: it says nothing (the older revisions).
+    pub ttl_ms: Option<u64>,
+    /// Its lists are for the one that asked (2026-07-28, caching, `cacheScope`).
+    pub is_private: bool,
+}
+
+/// An entry of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// Name, URI or URI template, decoded.
+    pub name: Box<str>,
+    /// The whole entry, as it was written.
+    pub text: Box<str>,
+    /// Where its name stands in the text, with its quotes.
+    pub name_at: Range<usize>,
+    /// Where the value of its `description` stands, if it has one.
+    pub description_at: Option<Range<usize>>,
 }
 
 /// A message that answers a list request; what else it says is not looked at.
 #[derive(Deserialize)]
-struct Message {
-    result: Page,
+struct Message<'m> {
+    #[serde(borrow)]
+    result: Page<'m>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Page {
-    #[serde(default)]
-    tools: Vec<Item>,
-    #[serde(default)]
-    prompts: Vec<Item>,
+struct Page<'m> {
+    #[serde(default, borrow)]
+    tools: Option<Vec<&'m RawValue>>,
+    #[serde(default, borrow)]
+    prompts: Option<Vec<&'m RawValue>>,
+    #[serde(default, borrow)]
+    resources: Option<Vec<&'m RawValue>>,
+    #[serde(default, borrow)]
+    resource_templates: Option<Vec<&'m RawValue>>,
     next_cursor: Option<String>,
+    ttl_ms: Option<Value>,
+    cache_scope: Option<Value>,
+}
+
+impl Page<'_> {
+    fn has_list(&self) -> bool {
+        let lists = [&self.tools, &self.prompts, &self.resources, &self.resource_templates];
+        lists.into_iter().any(Option::is_some)
+    }
 }
 
 #[derive(Deserialize)]
-struct Item {
-    name: String,
+struct Annotated {
     #[serde(default)]
     annotations: Value,
 }
 
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Schemed {
+    input_schema: Value,
+}
+
+const NO_LIST: &str = "its list is not what the specification says";
+const TOO_MANY: &str = "its list has more names than a catalogue holds";
+
+/// The arguments that a tool wants repeated in header fields.
+fn mirrored(tool: &str) -> Result<Vec<Mirrored>, Flaw> {
+    // Nearly no tool has any.
+    if !tool.contains(mirror::KEYWORD) {
+        return Ok(Vec::new());
+    }
+    let tool: Schemed = serde_json::from_str(tool).unwrap_or_default();
+    Mirrored::of(&tool.input_schema)
+}
+
 impl Catalogue {
-    /// Adds what a page of `tools/list` or `prompts/list` names; gives the cursor of the next page, if there is one.
+    /// Adds what a page of one of the four lists names; gives the cursor of the next page, if there is one. An entry whose
+    /// name can be read in two ways is left out.
     ///
     /// # Errors
     /// A sentence's end, where the message is no such page, or the names are more than [`limits::CATALOGUE_NAMES_MAX`].
     pub fn add(&mut self, message: &[u8]) -> Result<Option<String>, &'static str> {
-        let Message { result } =
-            serde_json::from_slice(message).map_err(|_| "its list is not what the specification says")?;
-        for Item { name, annotations } in result.tools {
-            self.tools.insert(name.into(), Annotations::read(&annotations));
+        let Message { result } = serde_json::from_slice(message).map_err(|_| NO_LIST)?;
+        if !result.has_list() {
+            return Err(NO_LIST);
         }
-        self.prompts.extend(result.prompts.into_iter().map(|prompt| Box::from(prompt.name)));
-        if self.tools.len() + self.prompts.len() > limits::CATALOGUE_NAMES_MAX {
-            return Err("its list has more names than a catalogue holds");
+        for raw in result.tools.iter().flatten() {
+            // Clients must not show a tool that asks for fields against the rules (2026-07-28, transports, "Custom Headers
+            // from Tool Parameters").
+            let Ok(mirrored) = mirrored(raw.get()) else { continue };
+            let Annotated { annotations } = serde_json::from_str(raw.get()).map_err(|_| NO_LIST)?;
+            let Some(item) = self.item(Kind::Tool, raw)? else { continue };
+            if !mirrored.is_empty() {
+                self.mirrored.insert(item.clone(), mirrored);
+            }
+            self.tools.insert(item, Annotations::read(&annotations));
         }
+        for raw in result.prompts.iter().flatten() {
+            let item = self.item(Kind::Prompt, raw)?;
+            self.prompts.extend(item);
+        }
+        for (kind, entries) in
+            [(Kind::Resource, &result.resources), (Kind::Template, &result.resource_templates)]
+        {
+            for raw in entries.iter().flatten() {
+                self.item(kind, raw)?;
+            }
+        }
+        // The least of all pages, and of all lists.
+        let ttl_ms = result.ttl_ms.as_ref().and_then(Value::as_u64);
+        self.ttl_ms = [self.ttl_ms, ttl_ms].into_iter().flatten().min();
+        self.is_private |= result.cache_scope.as_ref().and_then(Value::as_str) == Some("private");
         Ok(result.next_cursor)
+    }
+
+    /// Keeps one entry; its name, unless it was left out.
+    fn item(&mut self, kind: Kind, raw: &RawValue) -> Result<Option<Box<str>>, &'static str> {
+        let Some(item) = Item::read(kind, raw.get())? else { return Ok(None) };
+        if self.items.iter().map(Vec::len).sum::<usize>() >= limits::CATALOGUE_NAMES_MAX {
+            return Err(TOO_MANY);
+        }
+        let name = item.name.clone();
+        self.items[kind as usize].push(item);
+        Ok(Some(name))
+    }
+
+    /// Sums up what was listed, once it is whole. Milliseconds for a long list.
+    #[must_use]
+    pub fn summed(mut self) -> Self {
+        let mut all = vec![format!("{:?}", self.about).into_bytes()];
+        for (sum, items) in self.sums.iter_mut().zip(&self.items) {
+            let texts: Vec<&[u8]> = items.iter().map(|item| item.text.as_bytes()).collect();
+            let digest = sealed::digest(&texts);
+            *sum = sealed::number_of(digest);
+            all.push(digest.to_vec());
+        }
+        let all: Vec<&[u8]> = all.iter().map(Vec::as_slice).collect();
+        self.revision = sealed::number_of(sealed::digest(&all));
+        self
+    }
+
+    /// Until when it is fresh: as long as the operator and the server both say, or as long as the one that says anything,
+    /// and at least a moment, so that a burst of questions causes one listing.
+    pub fn fresh_until(&self, cache: ListCache) -> Moment {
+        let ttl_ms = self.ttl_ms.filter(|ttl_ms| *ttl_ms > 0);
+        let fresh_ms = [cache.fresh_ms, ttl_ms].into_iter().flatten().min().unwrap_or(0);
+        self.listed
+            .plus_millis(fresh_ms.clamp(limits::CATALOGUE_FRESH_MS_MIN, limits::CATALOGUE_FRESH_MS_MAX))
     }
 
     /// Whether a tool says that calling it again with the same arguments changes nothing more.
     pub fn is_idempotent(&self, tool: &str) -> bool {
         self.tools.get(tool).is_some_and(|annotations| annotations.idempotent)
+    }
+
+    /// Whether the server lists it; a resource also where a template of the server could make its URI.
+    pub fn lists(&self, named: Named, name: &str) -> bool {
+        let has = |kind: Kind| self.items[kind as usize].iter().any(|item| *item.name == *name);
+        match named {
+            Named::Tool => self.tools.contains_key(name),
+            Named::Prompt => self.prompts.contains(name),
+            Named::Resource => {
+                let templates = &self.items[Kind::Template as usize];
+                has(Kind::Resource) || has(Kind::Template) || templates.iter().any(|item| item.makes(name))
+            }
+        }
     }
 
     /// Whether the server may have what a message names. Of resources nobody can say; and where it lists no tools, or
@@ -71,6 +222,57 @@ impl Catalogue {
             Named::Prompt => self.prompts.is_empty() || self.prompts.contains(&*target.name),
             Named::Resource => true,
         }
+    }
+}
+
+impl Item {
+    /// Whether a URI template (RFC 6570) could make this URI, as far as its literal parts tell.
+    fn makes(&self, uri: &str) -> bool {
+        let mut parts = self.name.split('{');
+        let Some(mut rest) = parts.next().and_then(|first| uri.strip_prefix(first)) else { return false };
+        for part in parts {
+            let literal = part.split_once('}').map_or("", |(_, literal)| literal);
+            match rest.find(literal) {
+                Some(at) => rest = rest.get(at + literal.len()..).unwrap_or_default(),
+                None => return false,
+            }
+        }
+        true
+    }
+
+    /// None: its name, URI or template cannot be told for sure.
+    ///
+    /// # Errors
+    /// It is no object, or has no name.
+    fn read(kind: Kind, text: &str) -> Result<Option<Self>, &'static str> {
+        let mut cursor = Cursor::new(text.as_bytes(), 0);
+        let (mut name, mut description) = (None, None);
+        let mut unclear = false;
+        cursor
+            .members(|cursor, key| {
+                let slot = cursor.value(1)?;
+                let raw = text.get(key).unwrap_or_default();
+                let key = unescape::whole(raw);
+                if key.as_deref() == Some(kind.member()) {
+                    unclear |= name.replace(slot).is_some();
+                } else if key.as_deref() == Some("description") {
+                    description = Some(slot.start..slot.end);
+                } else {
+                    unclear |= key.is_none_or(|key| is_alike(&key, kind.member()));
+                }
+                Ok::<(), Broken>(())
+            })
+            .map_err(|_| NO_LIST)?;
+        let slot: Slot = name.ok_or(NO_LIST)?;
+        let (Shape::Plain | Shape::Escaped) = slot.shape else { return Err(NO_LIST) };
+        let raw = text.get(slot.start + 1..slot.end - 1).unwrap_or_default();
+        let decoded = unescape::whole(raw).filter(|name| !unclear && name.len() <= kind.name_bytes_max());
+        Ok(decoded.map(|name| Self {
+            name: name.into(),
+            text: text.into(),
+            name_at: slot.start..slot.end,
+            description_at: description,
+        }))
     }
 }
 
@@ -100,91 +302,5 @@ impl Annotations {
             idempotent: hint("idempotentHint", usual.idempotent),
             open_world: hint("openWorldHint", usual.open_world),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_server_lists_is_all_that_it_has_of_a_kind() {
-        let catalogue = Catalogue {
-            tools: [("a".into(), Annotations::default())].into_iter().collect(),
-            ..Catalogue::default()
-        };
-        for (named, name, expected) in [
-            (Named::Tool, "a", true),
-            (Named::Tool, "A", false),
-            (Named::Tool, "", false),
-            (Named::Prompt, "b", true),
-            (Named::Resource, "b", true),
-        ] {
-            assert_eq!(
-                catalogue.may_have(&Target { named, name: name.into() }),
-                expected,
-                "{named:?} {name}"
-            );
-        }
-    }
-    use serde_json::json;
-
-    fn page(result: &Value) -> Vec<u8> {
-        json!({"jsonrpc": "2.0", "id": 1, "result": result}).to_string().into_bytes()
-    }
-
-    #[test]
-    fn pages_add_up_and_hints_have_their_defaults() {
-        let mut catalogue = Catalogue::default();
-        let first = page(&json!({"nextCursor": "", "tools": [
-            {"name": "a", "inputSchema": {}},
-            {"name": "b", "annotations": {"readOnlyHint": true, "title": "B", "destructiveHint": false}},
-        ]}));
-        assert_eq!(catalogue.add(&first), Ok(Some(String::new())), "an empty cursor is one");
-        let second = page(&json!({"tools": [
-            {"name": "c", "annotations": {"idempotentHint": true, "openWorldHint": false}},
-            {"name": "d", "annotations": {"idempotentHint": "true", "destructiveHint": null}},
-            {"name": "e", "annotations": null},
-        ]}));
-        assert_eq!(catalogue.add(&second), Ok(None));
-        assert_eq!(catalogue.add(&page(&json!({"prompts": [{"name": "p"}, {"name": "q"}]}))), Ok(None));
-        let usual = Annotations::default();
-        for (name, expected) in [
-            ("a", usual),
-            ("b", Annotations { read_only: true, destructive: false, ..usual }),
-            ("c", Annotations { idempotent: true, open_world: false, ..usual }),
-            ("d", usual),
-            ("e", usual),
-        ] {
-            assert_eq!(catalogue.tools.get(name), Some(&expected), "{name}");
-        }
-        assert_eq!((catalogue.tools.len(), catalogue.prompts.len()), (5, 2));
-        assert!(catalogue.prompts.contains("p"));
-    }
-
-    #[test]
-    fn what_is_no_list_is_an_error() {
-        for message in [
-            b"".to_vec(),
-            b"[]".to_vec(),
-            json!({"jsonrpc": "2.0", "id": 1, "error": {"code": -32601, "message": "no"}}).to_string().into(),
-            page(&json!([])),
-            page(&json!({"tools": {}})),
-            page(&json!({"tools": [{"title": "nameless"}]})),
-            page(&json!({"tools": [], "nextCursor": 2})),
-        ] {
-            let shown = String::from_utf8_lossy(&message).into_owned();
-            assert!(Catalogue::default().add(&message).is_err(), "{shown}");
-        }
-    }
-
-    #[test]
-    fn names_have_a_bound() {
-        let tools = |count: usize| {
-            let names = (0..count).map(|number| json!({"name": format!("t{number}")}));
-            page(&json!({"tools": names.collect::<Vec<_>>()}))
-        };
-        assert!(Catalogue::default().add(&tools(limits::CATALOGUE_NAMES_MAX)).is_ok());
-        assert!(Catalogue::default().add(&tools(limits::CATALOGUE_NAMES_MAX + 1)).is_err());
     }
 }

@@ -147,6 +147,11 @@ methods! {
     Cancelled = "notifications/cancelled",
     Progress = "notifications/progress",
     RootsListChanged = "notifications/roots/list_changed",
+    ElicitationCreate = "elicitation/create",
+    SamplingCreate = "sampling/createMessage",
+    RootsList = "roots/list",
+    LogMessage = "notifications/message",
+    ResourceUpdated = "notifications/resources/updated",
 }
 
 /// Parses one body, tells the era, and applies every rule of the envelope and of the headers.

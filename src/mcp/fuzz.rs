@@ -3,6 +3,7 @@
 //!
 //! Not here: generating inputs. A broken promise panics; that is the point.
 
+mod crossing;
 mod lists;
 
 use crate::config::limits;
@@ -48,6 +49,13 @@ pub fn json_envelope(body: &[u8]) {
 pub fn listing(bytes: &[u8]) {
     let Some((first, body)) = bytes.split_first() else { return };
     if first & 1 == 0 { lists::message(body) } else { lists::stream(body) }
+}
+
+/// Messages that cross to another era or name: what comes out is readable and complete, whoever reads it. The first bit
+/// picks a client's message or a server's.
+pub fn crossing(bytes: &[u8]) {
+    let Some((first, body)) = bytes.split_first() else { return };
+    if first & 1 == 0 { crossing::request(body) } else { crossing::answer(body) }
 }
 
 /// Both readers, where both have a say, give the same answer.

@@ -6,6 +6,7 @@
 //! Iterative: the open brackets are the bits of one word.
 
 use crate::config::limits;
+use std::ops::Range;
 
 // The stack of open brackets is one u128.
 const _: () = assert!(limits::JSON_DEPTH_MAX == 128);
@@ -66,6 +67,56 @@ impl<'b> Cursor<'b> {
         while matches!(self.peek(), Some(b' ' | b'\t' | b'\n' | b'\r')) {
             self.at += 1;
         }
+    }
+
+    /// Goes over an object, from its bracket on. `member` is told where its key stands, without the quotes, and reads the
+    /// value, on whose first byte the cursor stands.
+    pub(crate) fn members<E: From<Broken>>(
+        &mut self,
+        mut member: impl FnMut(&mut Self, Range<usize>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.each((b'{', b'}'), |cursor| {
+            let start = cursor.at + 1;
+            cursor.key()?;
+            let key = start..cursor.at - 1;
+            cursor.colon()?;
+            member(cursor, key)
+        })
+    }
+
+    /// Goes over an array, from its bracket on. `element` reads one, on whose first byte the cursor stands.
+    pub(crate) fn elements<E: From<Broken>>(
+        &mut self,
+        element: impl FnMut(&mut Self) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.each((b'[', b']'), element)
+    }
+
+    fn each<E: From<Broken>>(
+        &mut self,
+        (open, close): (u8, u8),
+        mut item: impl FnMut(&mut Self) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if self.peek() != Some(open) {
+            return Err(Broken::Syntax.into());
+        }
+        self.at += 1;
+        self.space();
+        if self.peek() == Some(close) {
+            self.at += 1;
+            return Ok(());
+        }
+        loop {
+            item(self)?;
+            self.space();
+            match self.peek() {
+                Some(b',') => self.at += 1,
+                Some(byte) if byte == close => break self.at += 1,
+                _ => return Err(Broken::Syntax.into()),
+            }
+            self.space();
+        }
+        Ok(())
     }
 
     /// The outermost array; how many elements it has.

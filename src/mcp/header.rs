@@ -4,6 +4,7 @@
 //! no RFC 2047, no case folding; only the one specified Base64 form of a name.
 
 use crate::mcp::envelope::HeaderValue;
+use std::borrow::Cow;
 
 const SENTINEL_START: &[u8] = b"=?base64?";
 const SENTINEL_END: &[u8] = b"?=";
@@ -35,6 +36,23 @@ pub(crate) fn names(value: &[u8], text: &str) -> bool {
         Some(encoded) => decodes_to(encoded, text.as_bytes()),
         None => value == text.as_bytes() && visible(),
     }
+}
+
+/// The value of a field that says `text`: plain where it can be, else in the Base64 form (MCP 2026-07-28, transports,
+/// "Value Encoding"). Plain is what comes through HTTP as it is and looks like no Base64 form.
+pub fn encode(text: &str) -> Cow<'_, [u8]> {
+    let bytes = text.as_bytes();
+    let is_visible = bytes.iter().all(|byte| matches!(byte, b' '..=b'~'));
+    let is_like_encoded = bytes.starts_with(SENTINEL_START) && bytes.ends_with(SENTINEL_END);
+    if is_visible && !is_like_encoded && trim(bytes) == bytes {
+        return Cow::Borrowed(bytes);
+    }
+    let encoded = bytes.len().div_ceil(3) * 4;
+    let mut out = Vec::with_capacity(SENTINEL_START.len() + encoded + SENTINEL_END.len());
+    out.extend_from_slice(SENTINEL_START);
+    bytes.chunks(3).for_each(|plain| out.extend_from_slice(&group(plain)));
+    out.extend_from_slice(SENTINEL_END);
+    Cow::Owned(out)
 }
 
 /// Whether `encoded` is the canonical Base64 of `plain` (RFC 4648 section 4: standard alphabet, padded,
@@ -108,5 +126,33 @@ mod tests {
         // Too short to be both ends of the sentinel: a literal.
         check("=?base64?=", "=?base64?=", true);
         check("=?base64?x?=", "=?base64?x?=", false);
+    }
+
+    #[test]
+    fn what_cannot_be_plain_is_encoded() {
+        for (text, value) in [
+            ("echo", "echo"),
+            ("", ""),
+            ("two words", "two words"),
+            (" echo", "=?base64?IGVjaG8=?="),
+            ("echo ", "=?base64?ZWNobyA=?="),
+            ("\t", "=?base64?CQ==?="),
+            ("a\r\nb", "=?base64?YQ0KYg==?="),
+            ("\u{e9}", "=?base64?w6k=?="),
+            ("=?base64?eA==?=", "=?base64?PT9iYXNlNjQ/ZUE9PT89?="),
+            ("=?base64?x", "=?base64?x"),
+            ("=?BASE64?eA==?=", "=?BASE64?eA==?="),
+        ] {
+            assert_eq!(encode(text), value.as_bytes(), "{text}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_encoded_names_what_it_was(text in "(=\\?base64\\?)?\\PC{0,9}[ \t\r\n\u{0}]?(\\?=)?") {
+            let value = encode(&text);
+            proptest::prop_assert!(names(&value, &text));
+            proptest::prop_assert!(value.iter().all(|byte| matches!(byte, b' '..=b'~')));
+        }
     }
 }

@@ -20,6 +20,8 @@ use crate::mcp::grammar::Broken;
 use crate::mcp::grammar::Cursor;
 use crate::mcp::grammar::Shape;
 use crate::mcp::grammar::Slot;
+use crate::mcp::splice::Cut;
+use crate::mcp::splice::Splice;
 use crate::mcp::unescape::Unescaped;
 use crate::mcp::unescape::unescape;
 
@@ -44,8 +46,18 @@ impl Kind {
         }
     }
 
+    /// The member of a result that lists it.
+    pub const fn list(self) -> &'static str {
+        match self {
+            Self::Tool => "tools",
+            Self::Prompt => "prompts",
+            Self::Resource => "resources",
+            Self::Template => "resourceTemplates",
+        }
+    }
+
     /// The member of an entry that names it.
-    const fn member(self) -> &'static str {
+    pub(crate) const fn member(self) -> &'static str {
         match self {
             Self::Tool | Self::Prompt => "name",
             Self::Resource => "uri",
@@ -54,7 +66,7 @@ impl Kind {
     }
 
     /// What is longer cannot be called, or is nothing that rules are written for.
-    const fn name_bytes_max(self) -> usize {
+    pub(crate) const fn name_bytes_max(self) -> usize {
         match self {
             Self::Tool | Self::Prompt => limits::NAME_BYTES_MAX,
             Self::Resource | Self::Template => limits::LISTED_URI_BYTES_MAX,
@@ -114,7 +126,7 @@ pub fn screen(message: &[u8], screen: &mut Screen<'_>, out: &mut Vec<u8>) -> Res
         text,
         cursor: Cursor::new(message, 0),
         screen,
-        splice: Splice { source: message, out, copied: 0 },
+        splice: Splice::new(message, out),
         entries: 0,
         unescaped: String::new(),
     };
@@ -131,7 +143,7 @@ pub fn screen(message: &[u8], screen: &mut Screen<'_>, out: &mut Vec<u8>) -> Res
         _ => return Err(Unfit::Broken),
     }
     walk.cursor.space();
-    if walk.cursor.at == message.len() { Ok(walk.splice.finish()) } else { Err(Unfit::Broken) }
+    if walk.cursor.at == message.len() { Ok(walk.splice.finish_changed()) } else { Err(Unfit::Broken) }
 }
 
 /// How a key of a message relates to one of those that count.
@@ -311,61 +323,4 @@ fn spelled<const N: usize>(keys: &[&str; N], key: &str) -> Option<Spelled> {
         return Some(Spelled { index, exact: true });
     }
     keys.iter().position(|known| is_alike(key, known)).map(|index| Spelled { index, exact: false })
-}
-
-/// Takes entries out of one array, each with one comma.
-#[derive(Default)]
-struct Cut {
-    /// Where the last entry ended that stays.
-    kept: Option<usize>,
-    /// Entries that go, in one piece, before the first that stays.
-    front: Option<(usize, usize)>,
-}
-
-impl Cut {
-    fn entry(&mut self, splice: &mut Splice<'_, '_>, at: std::ops::Range<usize>, kept: bool) {
-        match (self.kept, kept) {
-            (Some(before), false) => splice.replace(before, at.end, b""),
-            (None, false) => self.front = Some((self.front.map_or(at.start, |(start, _)| start), at.end)),
-            (_, true) => {
-                if let Some((start, _)) = self.front.take() {
-                    splice.replace(start, at.start, b"");
-                }
-            }
-        }
-        if kept || self.kept.is_some() {
-            // What follows, up to the end of an entry that goes, goes with it.
-            self.kept = Some(at.end);
-        }
-    }
-
-    fn end(self, splice: &mut Splice<'_, '_>) {
-        if let Some((start, end)) = self.front {
-            splice.replace(start, end, b"");
-        }
-    }
-}
-
-/// A copy with other bytes in some places, made in one pass: places come in their order.
-struct Splice<'m, 'o> {
-    source: &'m [u8],
-    out: &'o mut Vec<u8>,
-    /// So much of the source has been dealt with.
-    copied: usize,
-}
-
-impl Splice<'_, '_> {
-    fn replace(&mut self, start: usize, end: usize, with: &[u8]) {
-        self.out.extend_from_slice(self.source.get(self.copied..start).unwrap_or_default());
-        self.out.extend_from_slice(with);
-        self.copied = end;
-    }
-
-    /// Whether anything is other than in the source.
-    fn finish(self) -> bool {
-        if self.copied > 0 {
-            self.out.extend_from_slice(self.source.get(self.copied..).unwrap_or_default());
-        }
-        self.copied > 0
-    }
 }

@@ -152,7 +152,7 @@ fn versions(out: &mut Vec<u8>, requested: Option<&str>) {
 }
 
 /// A JSON string (RFC 8259 section 7): escapes what must be escaped, keeps the rest.
-fn string(out: &mut Vec<u8>, text: &str) {
+pub(crate) fn string(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
     for byte in text.bytes() {
         match byte {

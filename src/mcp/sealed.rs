@@ -8,6 +8,9 @@
 //! share a key draw nonces at random, and with plain GCM a nonce drawn twice would give the key's secrets away. Kind and
 //! version are associated data, so that a token is never taken for another kind.
 
+pub mod own;
+pub mod state;
+
 use crate::base::base64url;
 use crate::config::limits;
 use aws_lc_rs::aead::AES_256_GCM_SIV;
@@ -62,6 +65,30 @@ pub fn name_of(text: &str) -> u64 {
     u64::from_le_bytes(bytes)
 }
 
+/// The number of an instance, by its label.
+pub fn instance_name(label: &str) -> u32 {
+    u32::try_from(name_of(label) >> 32).unwrap_or(u32::MAX)
+}
+
+/// 16 bytes that tell one list of parts from any other.
+pub fn digest(parts: &[&[u8]]) -> [u8; 16] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for part in parts {
+        context.update(&(part.len() as u64).to_le_bytes());
+        context.update(part);
+    }
+    let mut bytes = [0; 16];
+    bytes.copy_from_slice(&context.finish().as_ref()[..16]);
+    bytes
+}
+
+/// A number of a digest.
+pub const fn number_of(digest: [u8; 16]) -> u64 {
+    // Half of it says as much as a number can.
+    let [a, b, c, d, e, f, g, h, ..] = digest;
+    u64::from_le_bytes([a, b, c, d, e, f, g, h])
+}
+
 fn sum(parts: &[&[u8]]) -> [u8; 32] {
     let mut context = digest::Context::new(&digest::SHA256);
     parts.iter().for_each(|part| context.update(part));
@@ -87,16 +114,38 @@ impl SealKeys {
 
     /// Appends the token of a session that its server calls `session`.
     pub fn seal(&self, bond: &Bond, session: &[u8], nonce: [u8; NONCE_LEN], out: &mut Vec<u8>) {
-        // `new` makes no empty list.
-        let Some(SealKey { id, key }) = self.0.first() else { return };
         let mut plain = Vec::with_capacity(BOUND_BYTES + session.len() + TAG_BYTES);
         plain.extend_from_slice(&bond.expires_unix.to_le_bytes());
         plain.extend_from_slice(&bond.owner);
         plain.extend_from_slice(&bond.server.to_le_bytes());
         plain.extend_from_slice(&bond.instance.to_le_bytes());
         plain.extend_from_slice(session);
+        self.seal_as(Kind::Session, plain, nonce, out);
+    }
+
+    /// What is in a token, and the server's own name of the session. None: it is none of ours, of another kind, or was
+    /// changed.
+    pub fn open(&self, token: &[u8]) -> Option<(Bond, Vec<u8>)> {
+        let plain = self.open_as(Kind::Session, token)?;
+        let (expires, plain) = plain.split_first_chunk::<4>()?;
+        let (owner, plain) = plain.split_first_chunk::<OWNER_BYTES>()?;
+        let (server, plain) = plain.split_first_chunk::<8>()?;
+        let (instance, session) = plain.split_first_chunk::<4>()?;
+        let bond = Bond {
+            expires_unix: u32::from_le_bytes(*expires),
+            owner: *owner,
+            server: u64::from_le_bytes(*server),
+            instance: u32::from_le_bytes(*instance),
+        };
+        Some((bond, session.to_vec()))
+    }
+
+    /// Appends the token of a kind.
+    pub fn seal_as(&self, kind: Kind, mut plain: Vec<u8>, nonce: [u8; NONCE_LEN], out: &mut Vec<u8>) {
+        // `new` makes no empty list.
+        let Some(SealKey { id, key }) = self.0.first() else { return };
         let nonce_used = Nonce::assume_unique_for_key(nonce);
-        if key.seal_in_place_append_tag(nonce_used, Aad::from(SESSION), &mut plain).is_err() {
+        if key.seal_in_place_append_tag(nonce_used, Aad::from(kind.label()), &mut plain).is_err() {
             return;
         }
         let mut token = vec![VERSION, *id];
@@ -105,10 +154,9 @@ impl SealKeys {
         out.extend_from_slice(base64url::encode(&token).as_bytes());
     }
 
-    /// What is in a token, and the server's own name of the session. None: it is none of ours, of another kind, or was
-    /// changed.
-    pub fn open(&self, token: &[u8]) -> Option<(Bond, Vec<u8>)> {
-        if token.len() > limits::SEALED_BYTES_MAX {
+    /// What is in a token of a kind. None: it is none of ours, of another kind, or was changed.
+    pub fn open_as(&self, kind: Kind, token: &[u8]) -> Option<Vec<u8>> {
+        if token.len() > kind.bytes_max() {
             return None;
         }
         let bytes = base64url::decode(token)?;
@@ -119,24 +167,44 @@ impl SealKeys {
         self.0.iter().filter(|key| key.id == id).find_map(|key| {
             let mut cipher = cipher.to_vec();
             let nonce = Nonce::assume_unique_for_key(*nonce);
-            let plain = key.key.open_in_place(nonce, Aad::from(SESSION), &mut cipher).ok()?;
-            let (expires, plain) = plain.split_first_chunk::<4>()?;
-            let (owner, plain) = plain.split_first_chunk::<OWNER_BYTES>()?;
-            let (server, plain) = plain.split_first_chunk::<8>()?;
-            let (instance, session) = plain.split_first_chunk::<4>()?;
-            let bond = Bond {
-                expires_unix: u32::from_le_bytes(*expires),
-                owner: *owner,
-                server: u64::from_le_bytes(*server),
-                instance: u32::from_le_bytes(*instance),
-            };
-            Some((bond, session.to_vec()))
+            let length = key.key.open_in_place(nonce, Aad::from(kind.label()), &mut cipher).ok()?.len();
+            cipher.truncate(length);
+            Some(cipher)
         })
     }
 }
 
-/// Kind and version of session tokens.
-const SESSION: &[u8] = b"session 1";
+/// What a token is for. Kind and version are associated data: a token is never taken for another kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A session that a server keeps.
+    Session,
+    /// A session that the gateway keeps (`own`).
+    Own,
+    /// Where a list of a hub goes on.
+    Cursor,
+    /// Where a call goes on that a server has put a question to (`state`).
+    State,
+}
+
+impl Kind {
+    const fn label(self) -> &'static [u8] {
+        match self {
+            Self::Session => b"session 1",
+            Self::Own => b"own session 1",
+            Self::Cursor => b"cursor 1",
+            Self::State => b"state 1",
+        }
+    }
+
+    const fn bytes_max(self) -> usize {
+        match self {
+            Self::Session | Self::Cursor => limits::SEALED_BYTES_MAX,
+            Self::Own => limits::SEALED_LONG_BYTES_MAX,
+            Self::State => limits::SEALED_STATE_BYTES_MAX,
+        }
+    }
+}
 
 /// Keys are not printed.
 impl std::fmt::Debug for SealKeys {
@@ -189,6 +257,20 @@ mod tests {
         }
         assert_eq!(keys.open(&[token, b"AAAA".to_vec()].concat()), None);
         assert_eq!(keys.open(&vec![b'A'; limits::SEALED_BYTES_MAX + 1]), None);
+    }
+
+    #[test]
+    fn no_token_is_taken_for_another_kind() {
+        let keys = keys(&["k"]);
+        let kinds = [Kind::Session, Kind::Own, Kind::Cursor, Kind::State];
+        for kind in kinds {
+            let mut token = Vec::new();
+            keys.seal_as(kind, b"plain".to_vec(), [1; NONCE_LEN], &mut token);
+            for other in kinds {
+                let expected = (kind == other).then(|| b"plain".to_vec());
+                assert_eq!(keys.open_as(other, &token), expected, "{kind:?} as {other:?}");
+            }
+        }
     }
 
     #[test]

@@ -2,6 +2,8 @@
 //!
 //! Not here: checking the escapes. The text comes from a string that the skipper accepted.
 
+use std::borrow::Cow;
+
 /// What became of a string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unescaped {
@@ -35,6 +37,15 @@ pub(crate) fn unescape(raw: &str, out: &mut String, limit: usize) -> Unescaped {
         }
         rest = after;
     }
+}
+
+/// The text of the raw string `raw`, borrowed where it has no escapes. None: a lone surrogate.
+pub(crate) fn whole(raw: &str) -> Option<Cow<'_, str>> {
+    if !raw.contains('\\') {
+        return Some(Cow::Borrowed(raw));
+    }
+    let mut out = String::with_capacity(raw.len());
+    (unescape(raw, &mut out, usize::MAX) == Unescaped::Whole).then_some(Cow::Owned(out))
 }
 
 /// The character of the escape at the start, and what follows it.

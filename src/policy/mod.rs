@@ -1,4 +1,5 @@
-//! May this call pass? Pure: who calls, whether it was stopped by an operator, whether its limits have room.
+//! May this call pass? Pure: who calls, whether it was stopped by an operator, whether its limits have room, and which pool
+//! of its server it is for.
 //!
 //! Not here: sockets, clocks, and who serves the call.
 
@@ -14,4 +15,5 @@ pub mod identity;
 pub mod kills;
 pub mod limits;
 pub mod resource;
+pub mod routing;
 pub mod token;

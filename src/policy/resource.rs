@@ -6,9 +6,11 @@
 //! such an audience there is no metadata, because nobody knows under which name clients reach the gateway.
 
 use crate::config::access::Effect;
+use crate::config::hub::Hub;
 use crate::config::identity::Identity;
 use crate::config::pattern::ToolPattern;
 use crate::config::plan::Plan;
+use crate::config::plan::Server;
 use serde_json::json;
 use std::collections::BTreeSet;
 
@@ -34,7 +36,8 @@ fn path(endpoint: &str) -> String {
     if endpoint.is_empty() { PATH.into() } else { format!("{PATH}/{endpoint}") }
 }
 
-/// The endpoint whose metadata is at a path: a server's name, or nothing for `/mcp`. None: no metadata is there.
+/// The endpoint whose metadata is at a path: the name of a server or virtual server, or nothing for `/mcp`. None: no
+/// metadata is there.
 pub fn endpoint(path: &str) -> Option<&str> {
     match path.strip_prefix(WELL_KNOWN)? {
         "" | PATH => Some(""),
@@ -43,12 +46,10 @@ pub fn endpoint(path: &str) -> Option<&str> {
 }
 
 /// The metadata of an endpoint as a JSON document (RFC 9728 section 2). None: nobody's tokens are taken here, there is
-/// no such server, or the gateway does not know its own name.
+/// no such endpoint, or the gateway does not know its own name.
 pub fn metadata(plan: &Plan, endpoint: &str) -> Option<String> {
     let origin = origin(&plan.identity)?;
-    if !endpoint.is_empty() && !plan.by_name.contains_key(endpoint) {
-        return None;
-    }
+    let hub = plan.hub_by_name.get(endpoint).and_then(|id| plan.hubs.get(usize::from(*id)))?;
     let issuers = plan.identity.issuers.iter().map(|issuer| &*issuer.issuer);
     let servers: Vec<&str> = issuers.filter(|issuer| issuer.starts_with("http")).collect();
     let mut document = json!({
@@ -57,16 +58,18 @@ pub fn metadata(plan: &Plan, endpoint: &str) -> Option<String> {
         "bearer_methods_supported": ["header"],
         "resource_name": "Ringgate",
     });
-    let scopes = scopes(plan, endpoint);
+    let scopes = scopes(plan, hub);
     if !scopes.is_empty() {
         document["scopes_supported"] = json!(scopes);
     }
     Some(document.to_string())
 }
 
-/// What access rules ask for at an endpoint.
-fn scopes<'a>(plan: &'a Plan, endpoint: &str) -> BTreeSet<&'a str> {
-    let here = |pattern: &ToolPattern| endpoint.is_empty() || pattern.server().matches(endpoint);
+/// What access rules ask for of the servers behind an endpoint.
+fn scopes<'a>(plan: &'a Plan, hub: &Hub) -> BTreeSet<&'a str> {
+    let members: Vec<&Server> =
+        hub.members.iter().filter_map(|id| plan.servers.get(usize::from(*id))).collect();
+    let here = |pattern: &ToolPattern| members.iter().any(|server| pattern.server().matches(&server.name));
     let rules = plan.access.rules.iter().filter(|rule| rule.patterns.iter().any(here));
     let scopes = rules.filter_map(|rule| match &rule.effect {
         Effect::Scopes(scopes) => Some(scopes),
@@ -114,7 +117,10 @@ mod tests {
             "mcpServers: {{crm: {{url: \"http://127.0.0.1:1/mcp\"}}, up: {{url: \"http://127.0.0.1:2/mcp\"}}}}\n\
              identity: {{jwt: [{{issuer: \"https://idp.test\", audiences: {audiences}}}, \
              {{issuer: \"spiffe://corp\", audiences: [x], introspection: {{url: \"https://i.test\", clientId: a, \
-             secret: b}}}}]}}\n"
+             secret: b}}}}]}}\n\
+             virtualServers: {{desk: {{tools: [crm.read], prompts: [\"up.*\"]}}, half: {{tools: [up.x]}}}}\n\
+             access: [{{name: a, tools: [crm.*], scopes: [crm]}}, {{name: b, tools: [\"prompt:up.*\"], \
+             scopes: [up, offline_access]}}]\n"
         );
         config::load_text(&text, "test.yaml", Path::new("")).expect("a good config").plan
     }
@@ -144,6 +150,15 @@ mod tests {
         assert_eq!(document("")["resource"], "https://gw.test:8443/mcp");
         assert_eq!(document("")["authorization_servers"], json!(["https://idp.test"]));
         assert_eq!(metadata(&plan, "nobody"), None);
+        assert_eq!(document("desk")["resource"], "https://gw.test:8443/mcp/desk");
+        for (endpoint, expected) in [
+            ("crm", json!(["crm"])),
+            ("half", json!(["up"])),
+            ("desk", json!(["crm", "up"])),
+            ("", json!(["crm", "up"])),
+        ] {
+            assert_eq!(document(endpoint)["scopes_supported"], expected, "{endpoint}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::base::clock::Moment;
 use crate::config::traffic::Balance;
 use crate::config::traffic::Pool;
 use crate::config::traffic::Traffic;
+use crate::route::affinity::Handle;
 use crate::route::cells::InstanceCells;
 use crate::route::cells::ServerCells;
 use crate::route::load::FULL;
@@ -72,7 +73,16 @@ pub(super) struct Choice<'a> {
 
 impl<'a> Choice<'a> {
     /// An instance of `pool` that may be called, if there is one.
-    pub(super) fn pick(&self, pool: &Pool, local: &Local, random: u64) -> Option<usize> {
+    pub(super) fn pick(
+        &self,
+        pool: &Pool,
+        local: &Local,
+        random: u64,
+        handle: Option<Handle<'_>>,
+    ) -> Option<usize> {
+        if let Some(handle) = handle {
+            return handle.best(self.in_turn(pool, 0));
+        }
         match self.traffic.balance {
             Balance::RoundRobin => {
                 let chosen = self.in_turn(pool, local.cursor.get()).next();

@@ -7,6 +7,7 @@
 //! is `upstream`'s business; here it is an index.
 
 pub mod adaptive;
+pub mod affinity;
 pub mod balance;
 pub mod breaker;
 pub mod budget;
@@ -18,8 +19,8 @@ pub mod load;
 pub mod phase;
 
 use crate::base::clock::Moment;
-use crate::config::traffic::Pool;
 use crate::config::traffic::Traffic;
+use crate::route::affinity::Handle;
 use crate::route::balance::Choice;
 use crate::route::balance::Local;
 use crate::route::balance::Tried;
@@ -35,6 +36,15 @@ pub struct Route<'a> {
     pub traffic: &'a Traffic,
     pub cells: &'a ServerCells,
     pub local: &'a Local,
+}
+
+/// Where a call is to go, if it can. The default: the first pool, any instance.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wish<'a> {
+    /// Index of the pool in the plan.
+    pub pool: usize,
+    /// None: `balance` decides.
+    pub handle: Option<Handle<'a>>,
 }
 
 /// Where a call goes. `entry` must come back by `settle`, to the cells of the same instance.
@@ -81,15 +91,26 @@ pub enum NoRoute {
 }
 
 impl Route<'_> {
-    /// An instance of the chosen pool, or of its failover where none of the chosen pool may be called. It is
-    /// entered, and added to `tried`. `random`: any bits, fresh for each call.
+    /// An instance of the first pool, as [`Self::choose_as`] does.
     pub fn choose(&self, tried: &mut Tried, random: u64, now: Moment) -> Result<Pick, NoRoute> {
+        self.choose_as(Wish::default(), tried, random, now)
+    }
+
+    /// An instance of the wished pool, or of the failover where none of that pool may be called. It is entered, and
+    /// added to `tried`. `random`: any bits, fresh for each call.
+    pub fn choose_as(
+        &self,
+        wish: Wish<'_>,
+        tried: &mut Tried,
+        random: u64,
+        now: Moment,
+    ) -> Result<Pick, NoRoute> {
         let Self { traffic, cells, local } = *self;
         let mut choice = Choice { traffic, cells, passed: *tried, now };
-        for pool_index in [Some(0), traffic.failover].into_iter().flatten() {
+        for pool_index in offered(traffic, wish.pool) {
             let Some(pool) = traffic.pools.get(pool_index) else { continue };
             // Ends: each round adds one instance to `passed`.
-            while let Some(index) = choice.pick(pool, local, random) {
+            while let Some(index) = choice.pick(pool, local, random, wish.handle) {
                 choice.passed.insert(index);
                 let entered = choice.instance(index).map(|instance| enter(instance, cells.counts_flow, now));
                 if let Some(Ok(entry)) = entered {
@@ -98,7 +119,7 @@ impl Route<'_> {
                 }
             }
         }
-        Err(choice.why_none(tried))
+        Err(choice.why_none(wish.pool, tried))
     }
 
     /// This instance and no other: the session of the call lives on it.
@@ -113,16 +134,19 @@ impl Route<'_> {
         let entry = enter(instance, cells.counts_flow, now)
             .map_err(|refused| NoRoute::BreakerOpen { retry_ms: refused.retry_ms })?;
         tried.insert(index);
-        let in_pool = |pool: &Pool| (pool.first..pool.first + pool.count).contains(&index);
-        let pool = traffic.pools.iter().position(in_pool).unwrap_or(0);
+        let pool = traffic.pools.iter().position(|pool| pool.has(index)).unwrap_or(0);
         Ok(Pick { index, pool, entry })
     }
 }
 
+/// The pools that a call for `pool` may go to, in their order.
+fn offered(traffic: &Traffic, pool: usize) -> impl Iterator<Item = usize> + use<> {
+    [Some(pool), traffic.failover.filter(|failover| *failover != pool)].into_iter().flatten()
+}
+
 impl Choice<'_> {
-    fn why_none(&self, tried: &Tried) -> NoRoute {
-        let pools = [Some(0), self.traffic.failover].into_iter().flatten();
-        let pools = pools.filter_map(|index| self.traffic.pools.get(index));
+    fn why_none(&self, pool: usize, tried: &Tried) -> NoRoute {
+        let pools = offered(self.traffic, pool).filter_map(|index| self.traffic.pools.get(index));
         let untried = pools.flat_map(|pool| pool.first..pool.first + pool.count);
         let untried = untried.filter(|index| !tried.contains(*index) && self.is_in_rotation(*index));
         let refusals = untried.filter_map(|index| {

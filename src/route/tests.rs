@@ -259,6 +259,71 @@ fn the_failover_serves_while_the_chosen_pool_is_out() {
 }
 
 #[test]
+fn a_wished_pool_stands_in_the_first_ones_place() {
+    for balance in [Balance::RoundRobin, Balance::Weighted, Balance::LeastConnections, Balance::TwoChoices] {
+        let rig = Rig::new(balance, &[2, 1, 3]);
+        let route = Route { traffic: &rig.traffic, cells: &rig.cells, local: &rig.local };
+        let all = |pool: usize| {
+            let (mut tried, mut picked) = (Tried::default(), Vec::new());
+            let wish = Wish { pool, handle: None };
+            while let Ok(pick) = route.choose_as(wish, &mut tried, 7, rig.now) {
+                picked.push((pick.pool, pick.index));
+                rig.settle(pick, Outcome::Success);
+            }
+            // The failover is last, and no pool is asked twice.
+            if pool != 1 {
+                assert_eq!(picked.pop(), Some((1, 2)), "{balance:?} {pool}");
+            }
+            picked.sort_unstable();
+            picked
+        };
+        assert_eq!(all(0), [(0, 0), (0, 1)], "{balance:?}");
+        assert_eq!(all(1), [(1, 2)], "{balance:?}");
+        assert_eq!(all(2), [(2, 3), (2, 4), (2, 5)], "{balance:?}");
+    }
+    let rig = Rig::new(Balance::RoundRobin, &[1, 1, 1]);
+    (0..3).for_each(|index| rig.take_out(index));
+    rig.open_breaker(2);
+    rig.bring_back(2);
+    let route = Route { traffic: &rig.traffic, cells: &rig.cells, local: &rig.local };
+    let why =
+        |pool| route.choose_as(Wish { pool, handle: None }, &mut Tried::default(), 7, rig.now).unwrap_err();
+    assert_eq!(why(2), NoRoute::BreakerOpen { retry_ms: 30_000 });
+    assert_eq!(why(0), NoRoute::NoneHealthy, "another pool's breaker is none of its business");
+    assert_eq!(why(9), NoRoute::NoneHealthy, "a pool that there is not");
+}
+
+/// Feature `balance_affinity`: values stay on their instance while it can take calls, whatever `balance` says.
+#[test]
+fn a_handle_goes_to_one_instance_while_it_can() {
+    let rig = Rig::new(Balance::LeastConnections, &[4, 1]);
+    let seeds = [11, 22, 33, 44, 55].map(|seed: u64| seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let home = |hash: u64, tried: &mut Tried| {
+        let route = Route { traffic: &rig.traffic, cells: &rig.cells, local: &rig.local };
+        let wish = Wish { pool: 0, handle: Some(Handle { hash, seeds: &seeds }) };
+        let pick = route.choose_as(wish, tried, 7, rig.now).unwrap();
+        let index = pick.index;
+        rig.settle(pick, Outcome::Success);
+        index
+    };
+    let homes = || (0..1_000).map(|hash| home(hash << 40, &mut Tried::default())).collect::<Vec<_>>();
+    let before = homes();
+    assert_eq!(before, homes());
+    assert!((0..4).all(|index| before.contains(&index)) && !before.contains(&4));
+    rig.take_out(1);
+    let after = homes();
+    let moved = before.iter().zip(&after).filter(|(before, after)| before != after).count();
+    assert!(moved <= 300 && !after.contains(&1), "{moved} of 1,000 moved");
+    assert!(before.iter().zip(&after).all(|(before, after)| before == after || *before == 1));
+    rig.bring_back(1);
+    assert_eq!(before, homes());
+    // Another attempt goes elsewhere, and in the end to the failover.
+    let mut tried = Tried::default();
+    let went: Vec<usize> = (0..5).map(|_| home(7 << 40, &mut tried)).collect();
+    assert_eq!((went[0], went[4]), (before[7], 4));
+}
+
+#[test]
 fn why_there_is_no_route() {
     let mut rig = Rig::new(Balance::RoundRobin, &[1, 1]);
     rig.take_out(0);

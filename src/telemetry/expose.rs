@@ -128,6 +128,11 @@ impl Family {
                 &["outcome"],
                 "TLS handshakes with clients: full, resumed or failed.",
             ),
+            Self::CacheHits => counter(
+                "ringgate_cache_hits_total",
+                &["layer"],
+                "Answers that came from what the gateway knew: list.",
+            ),
             Self::ExternalDecisions => counter(
                 "ringgate_external_decisions_total",
                 &["rule", "outcome"],

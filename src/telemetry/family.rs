@@ -35,10 +35,12 @@ pub enum Family {
     ExternalDecisions,
     /// `outcome`
     TlsHandshakes,
+    /// `layer`
+    CacheHits,
 }
 
 impl Family {
-    pub const ALL: [Self; Self::TlsHandshakes as usize + 1] = [
+    pub const ALL: [Self; Self::CacheHits as usize + 1] = [
         Self::Denied,
         Self::Limited,
         Self::LimitTableFull,
@@ -52,6 +54,7 @@ impl Family {
         Self::Introspections,
         Self::ExternalDecisions,
         Self::TlsHandshakes,
+        Self::CacheHits,
     ];
 }
 

@@ -48,7 +48,7 @@ pub struct Lease {
 impl Instance {
     pub fn new(endpoint: Endpoint, tls: Option<Arc<rustls::ClientConfig>>) -> Rc<Self> {
         // One half says as much about one of a few instances.
-        let sealed_name = u32::try_from(sealed::name_of(&endpoint.label) >> 32).unwrap_or(u32::MAX);
+        let sealed_name = sealed::instance_name(&endpoint.label);
         Rc::new(Self {
             endpoint,
             sealed_name,

@@ -5,7 +5,9 @@
 use crate::base::fault::Fault;
 use crate::base::fault::Kind;
 use crate::config::compile_auth;
-use crate::config::plan::ServerId;
+use crate::config::hub::Form;
+use crate::config::hub::Hub;
+use crate::config::hub::HubId;
 use crate::edge::host;
 use crate::http::fields;
 use crate::http::fields::Known;
@@ -41,17 +43,25 @@ use crate::worker::pages::Page;
 use crate::worker::state::Exchange;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// The way in that a request took.
 pub struct Door {
     pub head: RequestHead,
-    server: ServerId,
+    pub hub: HubId,
+    /// What the hub is called, over reloads.
+    pub name: Arc<str>,
 }
 
 impl Door {
-    pub fn server<'a>(&self, adopted: &'a Adopted) -> &'a ServerState {
+    pub fn hub<'a>(&self, adopted: &'a Adopted) -> &'a Hub {
         // The id was found in this very plan.
-        &adopted.servers[self.server as usize]
+        &adopted.plan.hubs[usize::from(self.hub)]
+    }
+
+    /// The server behind it, where there is only one.
+    pub fn only<'a>(&self, adopted: &'a Adopted) -> Option<&'a ServerState> {
+        if let Form::Server(id) = self.hub(adopted).form { adopted.server(id) } else { None }
     }
 }
 
@@ -72,8 +82,10 @@ pub struct Intent {
     pub stream_only: bool,
 }
 
-const NOT_FOUND: Fault =
-    Fault::new(Kind::NotFound, "There is no such endpoint here; the endpoint of a server is /mcp/NAME.");
+const NOT_FOUND: Fault = Fault::new(
+    Kind::NotFound,
+    "There is no such endpoint here; that of all servers is /mcp, that of one is /mcp/NAME.",
+);
 
 /// Host, Origin, method and path.
 ///
@@ -113,7 +125,7 @@ pub fn enter(
     }
     let path = head.path.of(source);
     let path = std::str::from_utf8(path).map_err(|_| NOT_FOUND)?;
-    let Some(name) = path.strip_prefix("/mcp/") else {
+    let Some(name) = path.strip_prefix("/mcp") else {
         if path == compile_auth::CALLBACK_PATH && adopted.plan.asks_for_consent() {
             pages::check(&head)?;
             return Ok(Entry::Callback(head));
@@ -122,10 +134,16 @@ pub fn enter(
         pages::check(&head)?;
         return Ok(Entry::Page(head, page));
     };
-    let server = *adopted.plan.by_name.get(name).ok_or(NOT_FOUND)?;
+    let name = if name.is_empty() {
+        name
+    } else {
+        name.strip_prefix('/').filter(|name| !name.is_empty()).ok_or(NOT_FOUND)?
+    };
+    let hub = *adopted.plan.hub_by_name.get(name).ok_or(NOT_FOUND)?;
     exchange.record.server.set(name);
     method(&head, source, &exchange.fields)?;
-    Ok(Entry::Call(Door { head, server }))
+    let name = adopted.plan.hubs.get(usize::from(hub)).map_or_else(|| "".into(), |hub| Arc::clone(&hub.name));
+    Ok(Entry::Call(Door { head, hub, name }))
 }
 
 /// The caller's trace, else a new one. A valid `_meta.traceparent` of the body wins over this header later.
@@ -182,7 +200,7 @@ pub async fn identify(
     exchange: &mut Exchange,
     door: &Door,
 ) -> Result<Rc<KnownCaller>, Fault> {
-    let endpoint = &door.server(adopted).config().name;
+    let endpoint = &door.hub(adopted).name;
     let known = recognise(worker, adopted, client, exchange, door).await;
     if known.as_ref().is_err_and(|fault| fault.kind == Kind::Unauthenticated) {
         let sent = [Known::Authorization, Known::ApiKey];
@@ -191,7 +209,7 @@ pub async fn identify(
         exchange.deny(Denial { challenge, ..Denial::default() });
     }
     let known = known?;
-    if !door.server(adopted).config().is_for_tenant(&known.caller.tenant) {
+    if door.only(adopted).is_some_and(|server| !server.config().is_for_tenant(&known.caller.tenant)) {
         return Err(NOT_FOUND);
     }
     exchange.record.principal.set(&known.caller.name);
@@ -229,7 +247,7 @@ async fn recognise(
         // Boxed: most callers are known, and each call would have to hold the state of a verification.
         _ => Box::pin(authenticate::ask(worker, adopted, client.slot, &offered)).await?,
     };
-    known.caller.stands(&door.server(adopted).config().name, now)?;
+    known.caller.stands(&door.hub(adopted).name, now)?;
     Ok(known)
 }
 

@@ -5,12 +5,15 @@
 
 use crate::config::keys::KeyRing;
 use crate::config::plan::Endpoint;
+use crate::config::plan::EraChoice;
 use crate::config::plan::Plan;
 use crate::config::plan::Server;
+use crate::config::plan::ServerId;
 use crate::config::plan::Transport;
 use crate::handoff::Addresses;
 use crate::handoff::Catalogues;
 use crate::handoff::Cells;
+use crate::handoff::Eras;
 use crate::handoff::Shared;
 use crate::mcp::sealed;
 use crate::policy::kills::Kills;
@@ -36,6 +39,8 @@ pub struct Adopted {
     pub rules: Rules,
     /// Same order as `plan.servers`.
     pub servers: Vec<ServerState>,
+    /// What the hubs of the plan are called in sealed tokens, in their order.
+    pub hub_names: Vec<u64>,
 }
 
 pub struct ServerState {
@@ -43,6 +48,8 @@ pub struct ServerState {
     index: usize,
     /// What it is called in sealed tokens.
     pub sealed_name: u64,
+    /// The eras that it speaks, as they are pinned or as it has shown.
+    pub eras: Eras,
     /// How its instances are chosen.
     pub way: Rc<Way>,
     pub instances: Vec<Rc<Instance>>,
@@ -54,6 +61,7 @@ impl Adopted {
         let addresses = shared.addresses.load_full();
         let cells = shared.cells.load();
         let plan = Arc::clone(&cells.plan);
+        let catalogues = shared.catalogues.load_full();
         let servers = plan
             .servers
             .iter()
@@ -77,12 +85,17 @@ impl Adopted {
                     .collect();
                 let way = Self::way(server, &cells, old);
                 let sealed_name = sealed::name_of(&server.name);
-                ServerState { plan: Arc::clone(&plan), index, sealed_name, way, instances }
+                let eras = match server.era {
+                    EraChoice::Auto => catalogues.eras.get(&server.name).copied().unwrap_or_default(),
+                    pinned => Eras::pinned(pinned),
+                };
+                ServerState { plan: Arc::clone(&plan), index, sealed_name, eras, way, instances }
             })
             .collect();
         let rules = Rules::new(&plan.limits, &shared.limits.keys);
         let (keys, kills) = (shared.keys.load_full(), shared.kills.load_full());
-        let (token_keys, catalogues) = (shared.token_keys.load_full(), shared.catalogues.load_full());
+        let token_keys = shared.token_keys.load_full();
+        let hub_names = plan.hubs.iter().map(|hub| sealed::name_of(&hub.name)).collect();
         let same = before.filter(|before| {
             Arc::ptr_eq(&before.plan, &plan)
                 && Arc::ptr_eq(&before.keys, &keys)
@@ -99,6 +112,7 @@ impl Adopted {
             catalogues,
             rules,
             servers,
+            hub_names,
             plan,
         })
     }
@@ -113,7 +127,12 @@ impl Adopted {
         }
     }
 
-    fn find(&self, name: &str) -> Option<&ServerState> {
+    /// None: an id of another plan.
+    pub fn server(&self, id: ServerId) -> Option<&ServerState> {
+        self.servers.get(usize::from(id))
+    }
+
+    pub fn find(&self, name: &str) -> Option<&ServerState> {
         self.servers.iter().find(|state| *state.config().name == *name)
     }
 }

@@ -43,6 +43,12 @@ pub fn of(server: &Server, call: Option<&Call>, callers: Option<u64>) -> Timeout
     times
 }
 
+/// How long a call may take of which it is not known yet where it goes; `server`: the only one that it may go to.
+pub fn at_first(server: Option<&Server>, callers: Option<u64>) -> u64 {
+    let total = server.map_or(limits::TOTAL_TIMEOUT_MS_DEFAULT, |server| server.timeout.total_ms);
+    callers.map_or(total, |millis| total.min(millis))
+}
+
 /// A tool's own total is the whole time that it may take, so that waiting for its first byte may take as long.
 pub fn of_tool(server: &Server, tool: Option<&str>) -> Timeouts {
     let own = |tool| server.tool_total_ms.iter().find(|(pattern, _)| pattern.matches(tool));

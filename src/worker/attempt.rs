@@ -10,21 +10,26 @@ use crate::base::fault::Fault;
 use crate::base::fault::Kind;
 use crate::config::plan::FaultKind;
 use crate::config::plan::Server;
+use crate::config::plan::ServerId;
 use crate::config::traffic::Hedge;
+use crate::http::request::RequestHead;
 use crate::mcp::envelope::Method;
 use crate::mcp::refusal::Denial;
 use crate::route::breaker::Outcome;
 use crate::telemetry::family::Family;
 use crate::worker::Worker;
-use crate::worker::admit::Door;
 use crate::worker::adopted::Adopted;
 use crate::worker::body::Body;
+use crate::worker::bridge;
+use crate::worker::calls;
 use crate::worker::client::Client;
 use crate::worker::credential;
 use crate::worker::dispatch;
 use crate::worker::dispatch::Departure;
 use crate::worker::exchange::After;
 use crate::worker::hedge;
+use crate::worker::outlet;
+use crate::worker::parked;
 use crate::worker::passage;
 use crate::worker::passage::Closed;
 use crate::worker::passage::Stay;
@@ -143,7 +148,9 @@ async fn delay(worker: &Worker, slot: usize, millis: u64) -> Result<(), Fault> {
 
 /// What is carried.
 pub struct Load<'a> {
-    pub door: &'a Door,
+    pub head: &'a RequestHead,
+    /// Of the plan of the call.
+    pub server: ServerId,
     pub body: &'a Body,
     pub terms: relay::Terms,
 }
@@ -159,18 +166,26 @@ pub async fn carry(
     exchange: &mut Exchange,
     load: Load<'_>,
 ) -> Result<After, Fault> {
-    let Load { door, body, terms } = load;
-    let way = Rc::clone(&door.server(&adopted).way);
+    let Load { head, server: id, body, terms } = load;
+    let _entry = calls::enter(worker, exchange, client.slot);
+    let Some(server) = adopted.server(id) else { return Err(dispatch::BROKE) };
+    let way = Rc::clone(&server.way);
     let retry = way.traffic.retry;
-    let repeatable = is_repeatable(&adopted, door.server(&adopted).config(), exchange);
+    let repeatable = is_repeatable(&adopted, server.config(), exchange);
     way.budget.deposit(&retry);
     let hedged = repeatable && retry.hedge != Hedge::Off;
     exchange.plan = Some(adopted);
+    if let Some(place) = exchange.crossing.as_mut().and_then(|crossing| crossing.waits.take()) {
+        exchange.upstream_began = clock::now();
+        let result = Box::pin(parked::go_on(worker, client, exchange, place)).await;
+        return Box::pin(cross(worker, client, exchange, (id, &way), result)).await?.ok_or(dispatch::BROKE);
+    }
     loop {
         // Given up with the head of an answer, after which nothing is repeated.
         let Some(adopted) = exchange.plan.clone() else { return Err(dispatch::BROKE) };
+        let Some(server) = adopted.server(id) else { return Err(dispatch::BROKE) };
         let mut departure =
-            Departure { worker, adopted: &adopted, door, client, exchange, body, races: hedged };
+            Departure { worker, adopted: &adopted, server, head, client, exchange, body, races: hedged };
         let sent = match departure.send().await {
             // Boxed: few calls are hedged.
             Ok(first) if hedged && departure.exchange.repeats < retry.max => {
@@ -179,7 +194,7 @@ pub async fn carry(
             sent => sent,
         };
         drop(adopted);
-        if !repeatable && exchange.shown.is_none() {
+        if !repeatable && exchange.shown.is_none() && !exchange.is_translated() {
             // A long answer pins no plan.
             exchange.plan = None;
         }
@@ -187,6 +202,13 @@ pub async fn carry(
             Ok(sent) => relay::answer(worker, client, exchange, sent, terms).await,
             Err(fault) => Err(fault),
         };
+        if exchange.is_translated() {
+            // Boxed: what passes as it is is not to pay for it.
+            match Box::pin(cross(worker, client, exchange, (id, &way), result)).await? {
+                Some(after) => return Ok(after),
+                None => continue,
+            }
+        }
         let Err(fault) = result else { return result };
         if fault.kind == Kind::UpstreamUnauthorized && !exchange.answered {
             // Boxed: few calls are refused.
@@ -203,6 +225,47 @@ pub async fn carry(
         exchange.repeats += 1;
         start_over(client, exchange, &way, Outcome::Failure);
     }
+}
+
+/// A call at a hub has ended, or takes another turn; none: it is sent again.
+async fn cross(
+    worker: &Rc<Worker>,
+    client: &mut Client,
+    exchange: &mut Exchange,
+    (id, way): (ServerId, &Way),
+    result: Result<After, Fault>,
+) -> Result<Option<After>, Fault> {
+    let turn = exchange.crossing.as_mut().and_then(|crossing| crossing.turn.take());
+    let fault = match (result, turn) {
+        (Ok(_), Some(turn)) => {
+            let Some(adopted) = exchange.plan.clone() else { return Err(dispatch::BROKE) };
+            let Some(server) = adopted.server(id) else { return Err(dispatch::BROKE) };
+            match bridge::turn(worker, client, exchange, server, turn).await {
+                Ok(bridge::Next::Done(after)) => return Ok(Some(after)),
+                Ok(bridge::Next::Again) => {
+                    start_over(client, exchange, way, Outcome::Success);
+                    exchange.tried = Default::default();
+                    return Ok(None);
+                }
+                Err(fault) => fault,
+            }
+        }
+        (Ok(after), None) => return Ok(Some(after)),
+        (Err(fault), _) if fault.kind == Kind::UpstreamUnauthorized && !exchange.answered => {
+            credential::renew(worker, client.slot, exchange, &way.told, fault).await?;
+            start_over(client, exchange, way, Outcome::Neutral);
+            exchange.tried = Default::default();
+            return Ok(None);
+        }
+        (Err(fault), _) => fault,
+    };
+    if fault.kind == Kind::ClientGone {
+        bridge::cancel(worker, exchange);
+    } else if exchange.outlet.is_some() {
+        exchange.fault = Some(fault);
+        return Ok(Some(outlet::last_word(client, exchange, fault)));
+    }
+    Err(fault)
 }
 
 fn is_repeatable(adopted: &Adopted, server: &Server, exchange: &Exchange) -> bool {

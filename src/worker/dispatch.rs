@@ -12,6 +12,7 @@ use crate::config::plan::Transport;
 use crate::http::fields::Field;
 use crate::http::fields::Known;
 use crate::http::request::Method;
+use crate::http::request::RequestHead;
 use crate::http::write;
 use crate::mcp::envelope::Era;
 use crate::mcp::refusal::Denial;
@@ -23,9 +24,9 @@ use crate::upstream::pool::Lease;
 use crate::upstream::send;
 use crate::upstream::send::Sent;
 use crate::worker::Worker;
-use crate::worker::admit::Door;
 use crate::worker::adopted::Adopted;
 use crate::worker::adopted::ServerState;
+use crate::worker::aim;
 use crate::worker::attempt;
 use crate::worker::body::Body;
 use crate::worker::client::Client;
@@ -80,7 +81,9 @@ pub const KILLED: Fault =
 pub struct Departure<'a> {
     pub worker: &'a Rc<Worker>,
     pub adopted: &'a Adopted,
-    pub door: &'a Door,
+    pub server: &'a ServerState,
+    /// As the client sent it.
+    pub head: &'a RequestHead,
     pub client: &'a mut Client,
     pub exchange: &'a mut Exchange,
     pub body: &'a Body,
@@ -89,10 +92,6 @@ pub struct Departure<'a> {
 }
 
 impl Departure<'_> {
-    fn server(&self) -> &ServerState {
-        self.door.server(self.adopted)
-    }
-
     /// Sends the request to the first instance that takes it. The exchange holds the passage to it.
     ///
     /// # Errors
@@ -133,13 +132,18 @@ impl Departure<'_> {
 
     /// The next instance to try.
     fn choose(&mut self) -> Result<Rc<Instance>, NoRoute> {
-        let server = self.door.server(self.adopted);
+        let server = self.server;
         let random = self.worker.random();
         let now = self.worker.coarse_now();
         let route = server.way.route();
-        let pick = match &self.exchange.session {
-            Some(session) => route.only(session.instance, &mut self.exchange.tried, now)?,
-            None => route.choose(&mut self.exchange.tried, random, now)?,
+        let held = self.exchange.crossing.as_ref().and_then(|crossing| crossing.held.as_ref());
+        let bound = self.exchange.session.as_ref().map(|session| session.instance);
+        let pick = match bound.or(held.map(|held| held.instance)) {
+            Some(instance) => route.only(instance, &mut self.exchange.tried, now)?,
+            None => {
+                let wish = aim::wish(self.exchange.aim, server.config());
+                route.choose_as(wish, &mut self.exchange.tried, random, now)?
+            }
         };
         // One for each instance of the plan, in its order.
         let instance = server.instances.get(pick.index).map(Rc::clone).ok_or(NoRoute::NoneHealthy)?;
@@ -160,7 +164,7 @@ impl Departure<'_> {
     }
 
     fn no_route(&mut self, none: NoRoute) -> Fault {
-        let server = &self.server().config().name;
+        let server = &self.server.config().name;
         let (part, retry_ms, fault) = match none {
             NoRoute::BreakerOpen { retry_ms } => ("breaker", Some(retry_ms), OPEN),
             NoRoute::NoneHealthy | NoRoute::AllTried => ("health", None, NONE_HEALTHY),
@@ -172,8 +176,11 @@ impl Departure<'_> {
 
     /// The head as the upstream gets it, in `exchange.out`.
     fn write_head(&mut self, instance: &Instance) {
-        let server = self.door.server(self.adopted);
-        let Exchange { out, fields, call, begun, timeouts, shown, session, .. } = &mut *self.exchange;
+        let server = self.server;
+        let Exchange { out, fields, call, begun, timeouts, shown, session, crossing, .. } =
+            &mut *self.exchange;
+        let crossing = crossing.as_deref();
+        let listens = crossing.is_some_and(|crossing| crossing.listens);
         let source = &self.client.input[self.client.start..self.client.end];
         let modern = call.is_some_and(|call| call.era == Era::Modern);
         let injected = &server.config().headers;
@@ -185,12 +192,13 @@ impl Departure<'_> {
                 || session::is_named(field)
                 || (modern && is_event_id(field))
                 || options.names(source, field)
+                || crossing.is_some_and(|crossing| crossing.drops(field, source))
                 || injected.iter().any(|one| one.name.eq_ignore_ascii_case(field.name.of(source)))
                 || owned.iter().any(|name| name.eq_ignore_ascii_case(field.name.of(source)))
         };
-        let head = &self.door.head;
+        let head = self.head;
         let line = write::RequestLine {
-            method: head.method_text.of(source),
+            method: if listens { b"GET" } else { head.method_text.of(source) },
             target: &instance.endpoint.target,
             authority: &instance.endpoint.authority,
         };
@@ -203,8 +211,12 @@ impl Departure<'_> {
         let pairs = injected.iter().chain(shown).map(|one| (&*one.name, &*one.value));
         let pairs = pairs.chain(left.map(|left| (&b"ringgate-deadline"[..], left)));
         let session = session.as_ref().map(|session| (&b"Mcp-Session-Id"[..], &*session.name));
-        let pairs = pairs.chain(session);
-        let length = (head.method == Method::Post).then_some(self.body.bytes.len() as u64);
+        let other = crossing.map_or(&[][..], |crossing| &crossing.fields);
+        let pairs = pairs.chain(session).chain(other.iter().map(|(name, value)| (*name, &**value)));
+        let length = crossing.map_or(self.body.bytes.len(), |crossing| crossing.body.len()) as u64;
+        let mirrored = crossing.map_or(&[][..], |crossing| &crossing.mirrored);
+        let pairs = pairs.chain(mirrored.iter().map(|(name, value)| (&**name, &**value)));
+        let length = (head.method == Method::Post && !listens).then_some(length);
         out.clear();
         write::request_head(out, line, source, kept, pairs, length);
     }
@@ -242,6 +254,9 @@ impl Departure<'_> {
     /// Head and body in one piece: the head is put before the body, over the client's own head, so that the
     /// body is not copied.
     async fn write(&mut self, lease: &mut Lease) -> Sent {
+        if self.exchange.crossing.is_some() {
+            return self.write_other(lease).await;
+        }
         let body = self.body.bytes.clone();
         let Some(begin) = body.start.checked_sub(self.exchange.out.len()) else {
             return self.write_apart(lease).await;
@@ -261,6 +276,25 @@ impl Departure<'_> {
             // The next attempt needs both heads as they were.
             attempt::take_head_back(self.client, self.exchange);
         }
+        sent
+    }
+
+    /// A body that is not the client's own: one copy puts it behind its head.
+    async fn write_other(&mut self, lease: &mut Lease) -> Sent {
+        let Exchange { out, crossing, .. } = &mut *self.exchange;
+        let body = crossing.as_ref().map_or(&[][..], |crossing| &crossing.body);
+        let length = out.len() + body.len();
+        if limits::HEADROOM_BYTES + length > limits::BUFFER_BYTES {
+            out.extend_from_slice(body);
+            return send::send(&mut lease.stream, out).await;
+        }
+        let mut buffer = self.worker.buffers.small();
+        let begin = limits::HEADROOM_BYTES;
+        buffer[begin..begin + out.len()].copy_from_slice(out);
+        buffer[begin + out.len()..begin + length].copy_from_slice(body);
+        let (sent, buffer) =
+            send::send_small(&mut lease.stream, buffer, begin..begin + length, self.races).await;
+        self.worker.buffers.give_back(buffer);
         sent
     }
 
@@ -325,7 +359,7 @@ impl Departure<'_> {
         match opened {
             Ok(stream) if cause.is_none() => return Ok(instance.lease(stream, address)),
             Ok(_) => {}
-            Err(error) => worker.tell_failure(self.server(), instance, &error, now),
+            Err(error) => worker.tell_failure(self.server, instance, &error, now),
         }
         Err(cause.map_or(REFUSED, timeout))
     }

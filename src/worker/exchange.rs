@@ -8,18 +8,24 @@ use crate::base::clock::Moment;
 use crate::base::fault::Fault;
 use crate::mcp::envelope::Era;
 use crate::worker::Worker;
+use crate::worker::address;
+use crate::worker::address::Address;
 use crate::worker::admit;
 use crate::worker::admit::Entry;
 use crate::worker::adopted::Adopted;
+use crate::worker::adopted::ServerState;
 use crate::worker::allowance;
 use crate::worker::attempt;
 use crate::worker::body;
 use crate::worker::client::Client;
 use crate::worker::credential;
+use crate::worker::crossing;
+use crate::worker::hub;
 use crate::worker::pages;
 use crate::worker::permit;
 use crate::worker::refuse;
 use crate::worker::relay;
+use crate::worker::reply;
 use crate::worker::session;
 use crate::worker::sight::Sight;
 use crate::worker::state::Exchange;
@@ -76,31 +82,31 @@ async fn attempt(
     };
     // 4 policy: who calls? Before a byte of the body is read for a stranger.
     let caller = admit::identify(worker, &adopted, client, exchange, &door).await?;
-    // 2 http: the whole request
-    let server = door.server(&adopted).config();
-    let total = allowance::of(server, None, exchange.callers_ms).total_ms;
-    // A body that dribbles in has no more time than the whole call.
-    worker.watch.begin_call(client.slot, worker.coarse_now().plus_millis(total), true);
+    // 2 http: the whole request. A body that dribbles in has no more time than the whole call.
+    let only = door.only(&adopted).map(ServerState::config);
+    let total = worker.coarse_now().plus_millis(allowance::at_first(only, exchange.callers_ms));
+    worker.watch.begin_call(client.slot, total, true);
     let body = body::read(worker, client, &door.head, adopted.plan.http.max_body).await?;
-    exchange.next = Some(body.next);
-    exchange.body = body.bytes.clone();
-    exchange.begun = client.came;
-    exchange.record.bytes_in = body.bytes.len() as u64;
-    // 3 mcp: what is asked, and do all readers of it agree?
+    exchange.take(client, &body);
+    // 3 mcp: what is asked, do all readers of it agree, and whom is it for?
     let intent = admit::understand(worker, client, exchange, &door, &body)?;
-    if intent.era == Era::Legacy {
-        session::recognise(worker, door.server(&adopted), client, exchange, &caller)?;
+    let address = address::find(worker, &adopted, client, exchange, (&door, &caller, intent)).await?;
+    let Address::Server(id, server) = address else {
+        // Boxed: calls of tools go to servers.
+        return Box::pin(hub::answer(worker, &adopted, client, exchange, (&door, &caller, intent))).await;
+    };
+    if intent.era == Era::Legacy && exchange.crossing.is_none() {
+        session::recognise(worker, server, client, exchange, &caller)?;
     }
     // A GET stream lives as long as both sides keep it.
-    exchange.timeouts = allowance::of(server, exchange.call.as_ref(), exchange.callers_ms);
+    exchange.timeouts = allowance::of(server.config(), exchange.call.as_ref(), exchange.callers_ms);
     let total = exchange.begun.plus_millis(exchange.timeouts.total_ms);
     let total = if intent.stream_only { Moment::NEVER } else { total };
     worker.watch.begin_call(client.slot, total.min(exchange.expires), intent.leaving_cancels);
     // 4 policy: may it pass?
     permit::ask(worker, &adopted, client, exchange, &caller).await?;
-    exchange.sight = Sight::of(&adopted, &caller, &server.name, client.ends.peer, exchange);
+    exchange.sight = Sight::of(&adopted, &caller, &server.config().name, client.ends.peer, exchange);
     // 5 route: does the server take it?
-    let server = door.server(&adopted);
     let way = Rc::clone(&server.way);
     attempt::enter(worker, exchange, &way)?;
     if !server.config().faults.is_empty() {
@@ -113,8 +119,15 @@ async fn attempt(
         // Boxed: mostly it is known.
         Box::pin(credential::obtain(worker, client, exchange, server, &caller)).await?;
     }
+    // 3 mcp: how does the server say it?
+    if exchange.crossing.is_some() {
+        crossing::prepare(worker, &adopted, client, exchange, server).await?;
+        if let Some(again) = exchange.crossing.as_mut().and_then(|crossing| crossing.asked_again.take()) {
+            return Ok(reply::json(worker, client, exchange, 200, &again).await);
+        }
+    }
     // 5 and 6 route, upstream, http: the request leaves, once, and the answer passes as it comes
     let terms = relay::Terms { comment_ms: adopted.plan.http.stream_comment_ms, intent };
-    let load = attempt::Load { door: &door, body: &body, terms };
-    attempt::carry(worker, adopted, client, exchange, load).await
+    let load = attempt::Load { head: &door.head, server: id, body: &body, terms };
+    attempt::carry(worker, Rc::clone(&adopted), client, exchange, load).await
 }

@@ -3,30 +3,41 @@
 //! Not here: tokio, locks, blocking calls. Everything in a [`Worker`] belongs to one thread; what others may
 //! see is in `handoff::Post`.
 
+pub mod address;
 pub mod admit;
 pub mod adopted;
+pub mod aim;
 pub mod allowance;
+pub mod aside;
 pub mod attempt;
 pub mod authenticate;
 pub mod body;
+pub mod bridge;
 pub mod budget;
 pub mod callers;
+pub mod calls;
 pub mod client;
 pub mod credential;
+pub mod crossing;
 pub mod denial;
 pub mod dispatch;
 pub mod exchange;
 pub mod handshake;
 pub mod hedge;
 pub mod http2;
+pub mod hub;
 pub mod inquiry;
+pub mod outlet;
 pub mod outlook;
 pub mod pages;
+pub mod parked;
 pub mod passage;
 pub mod permit;
 pub mod post;
 pub mod refuse;
 pub mod relay;
+pub mod replies;
+pub mod reply;
 pub mod session;
 pub mod sight;
 pub mod start;
@@ -39,8 +50,10 @@ use crate::base::clock;
 use crate::base::clock::Moment;
 use crate::config::limits;
 use crate::config::plan::CallLog;
+use crate::handoff;
 use crate::handoff::Mailbox;
 use crate::handoff::Phase;
+use crate::handoff::SessionNotes;
 use crate::handoff::Shared;
 use crate::mcp::envelope::CallKind;
 use crate::mcp::scratch::Scratch;
@@ -59,8 +72,14 @@ use crate::worker::adopted::Adopted;
 use crate::worker::adopted::ServerState;
 use crate::worker::budget::Budget;
 use crate::worker::callers::Callers;
+use crate::worker::calls::Calls;
+use crate::worker::crossing::held::HeldSessions;
 use crate::worker::handshake::Handshakes;
+use crate::worker::hub::list::Rendered;
+use crate::worker::hub::stream::Streams;
+use crate::worker::parked::Parked;
 use crate::worker::post::Questions;
+use crate::worker::replies::Replies;
 use crate::worker::sight::Sightings;
 use crate::worker::state::Exchange;
 use crate::worker::watch::Subject;
@@ -68,6 +87,7 @@ use crate::worker::watch::Watch;
 use ahash::RandomState;
 use std::cell::Cell;
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -86,6 +106,16 @@ pub struct Worker {
     pub callers: Callers,
     pub sightings: Sightings,
     pub handshakes: Handshakes,
+    pub rendered: Rendered,
+    pub held: HeldSessions,
+    pub replies: Replies,
+    pub calls: Calls,
+    pub parked: Parked,
+    pub streams: Streams,
+    /// What control could not be told yet.
+    untold: RefCell<VecDeque<handoff::Asked>>,
+    /// The newest notes of sessions that streams have followed.
+    notes: RefCell<Arc<SessionNotes>>,
     pub ticker: Ticker,
     /// Patterns that expressions of rules learn at run time.
     pub patterns: RefCell<Patterns>,
@@ -105,6 +135,8 @@ pub struct Worker {
     spare: RefCell<Vec<Box<Exchange>>>,
     /// State of the generator of trace ids.
     trace: Cell<u128>,
+    /// The number of the last request of ours.
+    requests: Cell<u64>,
     /// The time of the last tick: good to `limits::TICK_MS`, free to read.
     coarse: Cell<Moment>,
     /// Unix time in nanoseconds at `Moment::ZERO`.
@@ -112,6 +144,8 @@ pub struct Worker {
     /// When what may be a little late was done last.
     tidied: Cell<Moment>,
     draining: Cell<bool>,
+    /// When control was reminded last of lists that are old.
+    reminded: Cell<Moment>,
 }
 
 const BUFFERS: Sizes = Sizes {
@@ -144,15 +178,25 @@ impl Worker {
             callers: Callers::default(),
             sightings: Sightings::default(),
             handshakes: Handshakes::default(),
+            rendered: Rendered::default(),
+            held: HeldSessions::default(),
+            replies: Replies::default(),
+            calls: Calls::default(),
+            parked: Parked::default(),
+            streams: Streams::default(),
+            untold: RefCell::default(),
+            notes: RefCell::default(),
             adopted: RefCell::new(adopted),
             seen: Cell::new(seen),
             tally: RefCell::new(tally),
             spare: RefCell::default(),
             trace: Cell::new(u128::from_le_bytes(seed) | 1),
+            requests: Cell::new(u64::from_le_bytes([seed[0], seed[1], seed[2], seed[3], seed[4], 0, 0, 0])),
             coarse: Cell::new(clock::now()),
             wall_offset_ns: Cell::new(0),
             tidied: Cell::new(Moment::ZERO),
             draining: Cell::new(false),
+            reminded: Cell::new(Moment::ZERO),
             pausing: RefCell::default(),
             patterns: RefCell::default(),
             subjects: RandomState::new(),
@@ -174,9 +218,18 @@ impl Worker {
             if before.generation != newest.generation {
                 self.callers.forget();
                 self.sightings.forget();
+                self.rendered.forget();
             }
             if !Arc::ptr_eq(&before.kills, &newest.kills) {
                 self.cut_killed(&newest.kills);
+            }
+            let notes = self.shared.notes.load_full();
+            let noted = self.notes.replace(Arc::clone(&notes));
+            let same = Arc::ptr_eq(&before.catalogues, &newest.catalogues)
+                && Arc::ptr_eq(&before.plan, &newest.plan)
+                && Arc::ptr_eq(&noted.subscriptions, &notes.subscriptions);
+            if !same {
+                self.streams.wake_all();
             }
         }
         Rc::clone(&self.adopted.borrow())
@@ -227,6 +280,7 @@ impl Worker {
             Phase::Draining => {
                 self.draining.set(true);
                 self.watch.drain(clock::now());
+                self.streams.wake_all();
             }
             Phase::Stopping => {
                 self.draining.set(true);
@@ -257,6 +311,17 @@ impl Worker {
             .wrapping_add(0x5851_F42D_4C95_7F2D_1405_7B7E_F767_814F);
         self.trace.set(state);
         (state ^ (state >> 64)).to_be_bytes()
+    }
+
+    /// The id of a request of ours on a session that calls share: unique over workers, and over gateways as good as
+    /// always.
+    pub fn next_request_id(&self) -> u64 {
+        // So many bits are exact in every JSON reader.
+        const BITS: u32 = 53;
+        let number = self.requests.get().wrapping_add(1);
+        self.requests.set(number);
+        let worker = self.index as u64 & 0xFF;
+        ((number << 8) | worker) & ((1 << BITS) - 1)
     }
 
     /// Bits that differ from call to call; nothing that is guessed at rests on them.
@@ -351,6 +416,15 @@ impl Worker {
         self.ticker.pace(false);
     }
 
+    /// Whether control may be reminded of lists that are old: now and then is enough.
+    pub fn may_remind(&self, now: Moment) -> bool {
+        let may = now >= self.reminded.get().plus_millis(limits::REMINDER_MS);
+        if may {
+            self.reminded.set(now);
+        }
+        may
+    }
+
     /// Waits for at least `millis`, in steps of a tick.
     pub async fn pause(&self, millis: u64) {
         let until = self.coarse_now().plus_millis(millis);
@@ -375,6 +449,7 @@ impl Worker {
         // Every second: what may be a little late.
         if now.nanos_since(self.tidied.get()) >= 1_000_000_000 {
             self.tidied.set(now);
+            self.tell_again();
             self.set_wall();
             self.buffers.trim();
             let (mut used, mut idle) = (0, 0);

@@ -14,7 +14,6 @@ use crate::config::limit::Limit;
 use crate::config::limit::RateLimitHeaders;
 use crate::mcp::arguments;
 use crate::mcp::envelope;
-use crate::mcp::envelope::Era;
 use crate::mcp::envelope::Method;
 use crate::mcp::target;
 use crate::mcp::target::Targets;
@@ -34,6 +33,7 @@ use crate::telemetry::metrics::WorkerMetrics;
 use crate::telemetry::record::Called;
 use crate::worker::Worker;
 use crate::worker::adopted::Adopted;
+use crate::worker::aim;
 use crate::worker::callers::Known;
 use crate::worker::client::Client;
 use crate::worker::denial;
@@ -104,11 +104,16 @@ fn decide(
         patterns: &worker.patterns,
     };
     let when = When { moment: exchange.begun, unix_ns: worker.wall_millis(exchange.begun) * 1_000_000 };
-    let (record, server) = (&exchange.record, exchange.record.server.as_str());
+    let server = exchange.record.server.as_str();
     let body = client.input.get(exchange.body.clone()).unwrap_or_default();
     let (method, beginning) =
         exchange.call.as_ref().map_or((Method::None, &Text::EMPTY), |call| (call.method, &call.target));
-    let targets = targets(desk.access, method, beginning, body)?;
+    let targets = match &exchange.crossing {
+        // Known before: as the server calls it.
+        Some(crossing) => Targets::One(crossing.target()),
+        None if exchange.is_here => Targets::None,
+        None => targets(desk.access, method, beginning, body)?,
+    };
     let asked = Asked {
         caller: &known.caller,
         standing: &known.standing,
@@ -117,7 +122,7 @@ fn decide(
         // What is new on the server is in the newest one.
         catalogue: newest.catalogues.by_server.get(server).map(|known| &**known),
         method,
-        method_text: record.method.as_str(),
+        method_text: exchange.record.method.as_str(),
         target: name(&targets, beginning),
         targets: targets.all(),
         source: client.ends.peer,
@@ -126,12 +131,11 @@ fn decide(
         number: 0,
         answers: &findings.answers,
     };
-    let metrics = worker.metrics();
-    let style = adopted.plan.limits.headers;
+    let (metrics, style) = (worker.metrics(), adopted.plan.limits.headers);
     let mut admission = Admission::default();
     let decided = if exchange.batch.is_empty() {
-        let decided = decide::decide(desk, &asked, &mut admission, &mut Counted(metrics));
-        decided.map(|()| exchange.receipts.extend(admission.receipts()))
+        decide::decide(desk, &asked, &mut admission, &mut Counted(metrics))
+            .map(|()| exchange.receipts.extend(admission.receipts()))
     } else {
         let mut hearing = Hearing { desk, admission: &mut admission, metrics };
         hearing.each(asked, &messages(desk.access, &exchange.batch, body)?, &mut exchange.receipts)
@@ -140,12 +144,10 @@ fn decide(
         Ok(()) => {
             worker.watch.concerns(client.slot, worker.subject(&asked));
             if exchange.owes_tokens() {
-                let told = arguments::look(body);
-                let trusted =
-                    || adopted.plan.limits.usage_from.iter().any(|name| **name == *known.caller.name);
-                exchange.tokens_in = fields::estimate(told.bytes);
-                exchange.tokens_exact = told.tokens.filter(|_| trusted());
+                let trusted = &adopted.plan.limits.usage_from;
+                (exchange.tokens_in, exchange.tokens_exact) = tokens(body, trusted, &known.caller.name);
             }
+            exchange.aim = aim::of(worker, &adopted.plan, exchange, &asked)?;
             note(&admission, style, exchange.tokens_in, &mut exchange.own_lines);
             Ok(None)
         }
@@ -154,17 +156,23 @@ fn decide(
         }
         Err(Refused::Absent) if !findings.is_relisted => Ok(Some(Open::Catalogue(asked.server.into()))),
         Err(refused) => {
-            let endpoint = (&adopted.plan.identity, asked.server);
+            let hub = adopted.plan.hubs.get(usize::from(exchange.hub));
+            let endpoint = (&adopted.plan.identity, hub.map_or(asked.server, |hub| &*hub.name));
             let (fault, denial) = denial::of(&refused, endpoint, metrics);
             if let Refused::Limited(limit, verdict) = refused {
                 fields::write(&mut exchange.own_lines, style, limit, verdict);
             }
-            let era = exchange.call.map_or(Era::Legacy, |call| call.era);
-            let fault = denial::in_words_of(era, method, fault);
             exchange.deny(denial);
-            Err(fault)
+            Err(denial::in_words_of(exchange.era(), method, fault))
         }
     }
+}
+
+/// What a call costs as far as its message tells: an estimate, and what a trusted caller says.
+fn tokens(body: &[u8], trusted: &[Box<str>], caller: &str) -> (u64, Option<u64>) {
+    let told = arguments::look(body);
+    let is_trusted = || trusted.iter().any(|name| **name == *caller);
+    (fields::estimate(told.bytes), told.tokens.filter(|_| is_trusted()))
 }
 
 /// What a message names. Where it cannot be told, that matters only to access rules.

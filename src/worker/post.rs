@@ -3,11 +3,15 @@
 //! Not here: what control does to find an answer.
 
 use crate::base::bound::Bound;
+use crate::config::limits;
 use crate::handoff::Answer;
 use crate::handoff::Asked;
 use crate::handoff::Letter;
 use crate::handoff::Question;
 use crate::worker::Worker;
+use crate::worker::calls;
+use crate::worker::parked;
+use crate::worker::watch::Phase;
 use monoio::net::UnixStream;
 use slab::Slab;
 use std::cell::RefCell;
@@ -17,6 +21,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 use std::task::Waker;
+
+/// The ticket of what needs no answer.
+const UNASKED: u64 = u64::MAX;
 
 /// The questions of one worker that are not answered yet.
 #[derive(Default)]
@@ -51,8 +58,14 @@ pub async fn listen(worker: Rc<Worker>, bell: UnixStream) {
     }
 }
 
-fn open(worker: &Worker, letter: Letter) {
+fn open(worker: &Rc<Worker>, letter: Letter) {
     match letter {
+        Letter::Reply { session, question, message } => {
+            worker.replies.take(session, question, message);
+        }
+        Letter::Listen { number, from, ticket } => parked::listen(worker, number, from, ticket),
+        Letter::Said { ticket, message } => parked::hear(worker, ticket, message),
+        Letter::Cancel { session, id } => calls::cancel(worker, session, &id),
         Letter::Answered { ticket, answer } => worker.questions.answer(ticket, answer),
         Letter::Ping { ticket, reply: Some(sender) } => {
             let answer = Letter::Ping { ticket, reply: None };
@@ -60,6 +73,7 @@ fn open(worker: &Worker, letter: Letter) {
                 worker.metrics().hit(Bound::Mailbox);
             }
         }
+        Letter::Updated { server, uri } => worker.streams.update(&server, &uri),
         Letter::Ping { reply: None, .. } => {}
     }
 }
@@ -91,9 +105,62 @@ impl Worker {
         addresses.by_name.get(key).map(Arc::clone)
     }
 
+    /// Puts a question to control and waits for the answer, at most so long; the phase is one of waiting for room.
+    pub async fn question(&self, what: Asked, slot: usize, patience_ms: u64) -> Option<Answer> {
+        let now = self.coarse_now();
+        // Control ends every question in time; the rest is for a control that does not.
+        self.watch.enter(slot, Phase::Room, now, now.plus_millis(patience_ms + limits::QUESTION_MS));
+        self.ask(what, slot).await
+    }
+
+    /// Tells control something that needs no answer.
+    pub fn tell(&self, what: Asked) {
+        let question = Question { worker: self.index, ticket: UNASKED, what };
+        if let Err(Question { what, .. }) = self.shared.ask(question) {
+            self.metrics().hit(Bound::QuestionRing);
+            // An interest that nobody ends would be one for ever.
+            if matches!(what, Asked::Interest { .. }) {
+                self.untold.borrow_mut().push_back(what);
+            }
+        }
+    }
+
+    /// Tells again what could not be told. Never more than one a stream.
+    pub fn tell_again(&self) {
+        let untold = std::mem::take(&mut *self.untold.borrow_mut());
+        untold.into_iter().for_each(|what| self.tell(what));
+    }
+
     /// Puts a question to control. None where the queue is full, or the deadline of the slot's phase passes before
     /// the answer. Only the asking task waits.
     pub async fn ask(&self, what: Asked, slot: usize) -> Option<Answer> {
+        self.ask_all(vec![what], slot).await.pop().flatten()
+    }
+
+    /// Puts several at once; their answers in the same order.
+    pub async fn ask_all(&self, whats: Vec<Asked>, slot: usize) -> Vec<Option<Answer>> {
+        let tickets: Vec<Option<usize>> = whats.into_iter().map(|what| self.put(what)).collect();
+        std::future::poll_fn(|cx| {
+            if self.watch.poll_nudge(slot, cx.waker()) {
+                return Poll::Ready(());
+            }
+            let mut open = self.questions.open.borrow_mut();
+            let mut waits = false;
+            for ticket in tickets.iter().flatten() {
+                if let Some(open) = open.get_mut(*ticket).filter(|open| open.answer.is_none()) {
+                    open.waker = Some(cx.waker().clone());
+                    waits = true;
+                }
+            }
+            if waits { Poll::Pending } else { Poll::Ready(()) }
+        })
+        .await;
+        let mut open = self.questions.open.borrow_mut();
+        tickets.into_iter().map(|ticket| open.try_remove(ticket?)?.answer).collect()
+    }
+
+    /// The ticket of a question; none where the queue is full.
+    fn put(&self, what: Asked) -> Option<usize> {
         let ticket = self.questions.open.borrow_mut().insert(Open::default());
         let question = Question { worker: self.index, ticket: ticket as u64, what };
         if self.shared.ask(question).is_err() {
@@ -101,19 +168,6 @@ impl Worker {
             self.metrics().hit(Bound::QuestionRing);
             return None;
         }
-        std::future::poll_fn(|cx| {
-            let mut open = self.questions.open.borrow_mut();
-            match open.get_mut(ticket) {
-                Some(open) if open.answer.is_some() => Poll::Ready(()),
-                _ if self.watch.poll_nudge(slot, cx.waker()) => Poll::Ready(()),
-                Some(open) => {
-                    open.waker = Some(cx.waker().clone());
-                    Poll::Pending
-                }
-                None => Poll::Ready(()),
-            }
-        })
-        .await;
-        self.questions.open.borrow_mut().try_remove(ticket)?.answer
+        Some(ticket)
     }
 }

@@ -4,6 +4,7 @@
 //! Not here: what the answer means beyond the few facts that the scanner picks out as the bytes pass. The
 //! third mode of design (rewrite) has its place in `flow`, between reading and writing.
 
+mod cross;
 mod flow;
 mod hold;
 
@@ -34,6 +35,7 @@ use crate::http::write::AnswerHead;
 use crate::http::write::BodyForm;
 use crate::mcp::answer::AnswerScan;
 use crate::mcp::answer::Form;
+use crate::mcp::crossing::stream::Messages;
 use crate::mcp::envelope;
 use crate::mcp::envelope::Era;
 use crate::upstream::pool::Lease;
@@ -46,11 +48,18 @@ use crate::worker::credential;
 use crate::worker::dispatch::Dispatched;
 use crate::worker::exchange::After;
 use crate::worker::outlook;
+use crate::worker::parked;
+use crate::worker::parked::Place;
+use crate::worker::parked::Stream;
 use crate::worker::relay::hold::Hold;
 use crate::worker::session;
 use crate::worker::state::Exchange;
 use crate::worker::watch::Phase;
 use std::rc::Rc;
+
+pub use self::cross::Step;
+pub use self::cross::see;
+pub use self::cross::send_notes;
 
 /// What the relay needs to know of the plan; it pins none.
 #[derive(Clone, Copy)]
@@ -80,14 +89,14 @@ const CUT: Fault = Fault::new(Kind::UpstreamProtocol, "The server behind this en
 const LEFT: Fault = Fault::new(Kind::ClientGone, "The client left before the answer was whole.");
 
 /// How much of the answer is still to come.
-enum Rest {
+pub enum Rest {
     Bytes(u64),
     Chunks(Box<Decoder>),
     UntilClose,
 }
 
 struct Relay<'a> {
-    worker: &'a Worker,
+    worker: &'a Rc<Worker>,
     client: &'a mut Client,
     exchange: &'a mut Exchange,
     lease: Lease,
@@ -118,6 +127,8 @@ struct Relay<'a> {
     /// The client has left a call that its leaving does not cancel.
     discarding: bool,
     discarded: u64,
+    /// The stream is kept open for a call that waits for an answer of its client.
+    parks: Option<(Place, Messages)>,
 }
 
 /// Relays the answer to what was dispatched, and lets go of the plan once its head has come.
@@ -154,6 +165,7 @@ pub async fn answer(
         streaming_since: Moment::ZERO,
         discarding: false,
         discarded: 0,
+        parks: None,
     };
     let outcome = relay.whole(&request).await;
     if let Err(fault) = outcome
@@ -177,6 +189,10 @@ impl Relay<'_> {
         let source = &self.buffer[self.at..self.end];
         if let Some(fault) = credential::refused(self.exchange, head.status, source) {
             return Err(fault);
+        }
+        if self.is_crossed(&head) {
+            // Boxed: most answers pass as they are.
+            return Box::pin(self.cross(request, &head)).await;
         }
         self.exchange.plan = None;
         self.begin(request, &head)?;
@@ -308,7 +324,7 @@ impl Relay<'_> {
         self.exchange.waited_ns += came.nanos_since(self.exchange.upstream_began);
         let own = came.nanos_since(self.exchange.begun).saturating_sub(self.exchange.waited_ns);
         let source = &self.buffer[self.at..body];
-        if self.terms.intent.era == Era::Legacy {
+        if self.terms.intent.era == Era::Legacy && self.exchange.crossing.is_none() {
             session::seal(self.worker, self.exchange, source, self.lease.instance())?;
         }
         let options = write::connection_options(source, &self.exchange.answer_fields);
@@ -359,8 +375,14 @@ impl Relay<'_> {
             streaming_since,
             discarding,
             reserved,
+            parks,
+            rest,
+            at,
+            end,
             ..
         } = self;
+        let bytes =
+            if parks.is_some() { buffer.get(at..end).unwrap_or_default().to_vec() } else { Vec::new() };
         if reserved > 0 {
             worker.budget.give_back(reserved);
         }
@@ -379,6 +401,9 @@ impl Relay<'_> {
             exchange.waited_ns += exchange.ended.nanos_since(streaming_since);
         }
         match outcome {
+            Ok(_) if let Some((place, messages)) = parks => {
+                parked::keep(worker, place, Stream { lease, rest, bytes, messages });
+            }
             Ok(Ended { upstream_reusable: true }) if sent_whole && clean => {
                 if !lease.give_back(worker.coarse_now()) {
                     worker.metrics().hit(Bound::PoolIdle);

@@ -95,7 +95,7 @@ impl Sight {
 }
 
 /// Whether a decision may be another one at another time, or from another address.
-fn reads_moment(access: &Access) -> bool {
+pub fn reads_moment(access: &Access) -> bool {
     let mut conditions = access.rules.iter().filter_map(|rule| rule.when.as_ref());
     conditions.any(|when| when.uses(Variable::Now) || when.uses(Variable::Source))
 }

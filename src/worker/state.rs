@@ -4,18 +4,26 @@
 
 use crate::base::clock::Moment;
 use crate::base::fault::Fault;
+use crate::config::hub::HubId;
 use crate::config::plan::Timeouts;
 use crate::http::fields::Field;
 use crate::http::request::RequestHead;
 use crate::mcp::answer::AnswerFacts;
 use crate::mcp::envelope::Call;
+use crate::mcp::envelope::Era;
 use crate::mcp::refusal::Denial;
+use crate::mcp::sealed::own::OwnSession;
 use crate::policy::limits::gate::Receipt;
+use crate::policy::routing::Aim;
 use crate::route::balance::Tried;
 use crate::telemetry::record::Called;
 use crate::telemetry::record::Record;
 use crate::worker::adopted::Adopted;
+use crate::worker::body::Body;
+use crate::worker::client::Client;
 use crate::worker::credential::Shown;
+use crate::worker::crossing::Crossing;
+use crate::worker::outlet::Outlet;
 use crate::worker::passage::Passage;
 use crate::worker::passage::Stay;
 use crate::worker::session::Session;
@@ -57,6 +65,8 @@ pub struct Exchange {
     pub tokens_exact: Option<u64>,
     /// Bytes of the answer's messages, without framing; counted where tokens are.
     pub payload_bytes: u64,
+    /// Which of the server's pools and instances the call is for.
+    pub aim: Aim,
     /// The instance that the call goes to, and what it holds of its server.
     pub passage: Option<Passage>,
     pub stay: Option<Stay>,
@@ -88,6 +98,16 @@ pub struct Exchange {
     pub owner: [u8; 16],
     /// The session that the call is part of.
     pub session: Option<Session>,
+    /// The way in that it took: challenges name it.
+    pub hub: HubId,
+    /// The session of a client of an older revision at a hub, where it has one.
+    pub own: Option<Box<OwnSession>>,
+    /// What changes on the way to the server; none: nothing.
+    pub crossing: Option<Box<Crossing>>,
+    /// The gateway answers it by itself: what it names is looked up there.
+    pub is_here: bool,
+    /// A stream of ours to the client whose head has left.
+    pub outlet: Option<Outlet>,
     /// When the caller's credential is worth nothing any more: no stream outlives it.
     pub expires: Moment,
     /// When the request was whole.
@@ -110,6 +130,24 @@ impl Exchange {
     /// Whether a limit is charged when the answer is known.
     pub fn owes_tokens(&self) -> bool {
         self.receipts.iter().any(Receipt::is_debt)
+    }
+
+    /// Of the client; requests without a message belong to the older revisions.
+    pub fn era(&self) -> Era {
+        self.call.map_or(Era::Legacy, |call| call.era)
+    }
+
+    /// Whether the answer is given to the client in other words than the server's.
+    pub fn is_translated(&self) -> bool {
+        self.crossing.as_ref().is_some_and(|crossing| crossing.lens.is_some())
+    }
+
+    /// The request is whole.
+    pub fn take(&mut self, client: &Client, body: &Body) {
+        self.next = Some(body.next);
+        self.body = body.bytes.clone();
+        self.begun = client.came;
+        self.record.bytes_in = body.bytes.len() as u64;
     }
 
     /// Starts a call; nothing of the one before remains but the memory.
@@ -138,6 +176,7 @@ impl Exchange {
         self.tokens_in = 0;
         self.tokens_exact = None;
         self.payload_bytes = 0;
+        self.aim = Aim::default();
         self.passage = None;
         self.stay = None;
         self.plan = None;
@@ -154,6 +193,11 @@ impl Exchange {
         self.callers_ms = None;
         self.owner = [0; 16];
         self.session = None;
+        self.hub = 0;
+        self.own = None;
+        self.crossing = None;
+        self.is_here = false;
+        self.outlet = None;
         self.expires = Moment::NEVER;
         self.begun = Moment::ZERO;
         self.waited_ns = 0;

@@ -9,6 +9,7 @@ use crate::server;
 use ringgate::config::pattern::Pattern;
 use ringgate::config::plan::FaultKind;
 use ringgate::config::plan::Server;
+use ringgate::config::routing::Sticky;
 use ringgate::config::traffic::Adaptive;
 use ringgate::config::traffic::Balance;
 use ringgate::config::traffic::Breaker;
@@ -181,10 +182,10 @@ fn pools_that_do_not_fit() {
     let three = TWO.replace("}}", "}, »v2: {url: \"http://localhost:3/\"}}");
     check(
         &pools(&format!("{three}\n    failover: backup")),
-        "no call would reach the pool `v2`. Name it in `failover`, or remove it: `split` and `route` come with a later version.",
+        "no call would reach the pool `v2`. Name it in `split`, `route` or `failover`, or remove it.",
     );
     let one = "pools: {v1: {url: \"http://localhost:1/\"}}";
-    check(&pools(&format!("{one}\n    failover: »v1")), "`v1` is the chosen pool itself");
+    check(&pools(&format!("{one}\n    failover: »v1")), "`v1` is the only pool");
     check(&pools("url: http://localhost:1/\n    failover: »v1"), "`failover` without `pools` has no effect");
     check(&pools(&format!("{one}\n    url: »http://localhost:2/")), "`pools` exclude `url` and `instances`");
     check(&pools("pools: {»v1: {}}"), "the pool `v1` has no `url`");
@@ -295,4 +296,72 @@ fn faults_are_read_and_warned_of() {
 
 fn plan_without_faults() -> ringgate::config::plan::Plan {
     plan(&server(URL))
+}
+
+/// Three pools, these members, and `failover: c`.
+fn routed(members: &str) -> String {
+    let pool = |name: &str| format!("{name}: {{url: \"http://localhost:1/{name}\"}}");
+    let pools_of = ["a", "c", "b"].map(pool).join(", ");
+    pools(&format!("pools: {{{pools_of}}}\n    failover: c\n    {members}"))
+}
+
+#[test]
+fn pools_by_attribute_and_by_share() {
+    let server = |members: &str| plan(&routed(members)).servers.remove(0);
+    let one = server("route: [{when: 'args.x == 1', pool: b}, {when: 'true', pool: c}]");
+    let names: Vec<&str> = one.traffic.pools.iter().map(|pool| &*pool.name).collect();
+    // The failover is the last one.
+    assert_eq!((names, one.traffic.failover), (vec!["a", "b", "c"], Some(2)));
+    let rules: Vec<_> = one.routing.rules.iter().map(|rule| (&*rule.name, rule.pool)).collect();
+    assert_eq!(rules, [("mcpServers.a.route[0]", 1), ("mcpServers.a.route[1]", 2)]);
+    assert!(one.routing.split.is_empty() && one.routing.affinity.is_none() && !one.routing.is_plain());
+    let one = server("split: {b: 5, a: 95}\n    sticky: tenant\n    affinity: args.handle").routing;
+    let shares: Vec<_> = one.split.iter().map(|share| (share.pool, share.percent)).collect();
+    assert_eq!((shares, one.sticky), (vec![(0, 95), (1, 5)], Sticky::Tenant));
+    let mut seeds = one.affinity.unwrap().seeds.into_vec();
+    seeds.dedup();
+    assert_eq!(seeds.len(), 3, "each instance has its own");
+    assert!(only_server(URL).routing.is_plain());
+    assert!(!only_server(&format!("{URL}, affinity: principal")).routing.is_plain());
+}
+
+#[test]
+fn routes_that_cannot_be_meant() {
+    let all = "split: {a: 50, b: 50}";
+    let table = [
+        ("split: »{a: 50, b: 49}", "the shares of `split` sum to 99. They are percent: let them sum to 100."),
+        ("split: {a: 50, b: »150}", "between 0 and 100"),
+        ("split: {a: 50, »bb: 50}", "`bb` is no pool of this server. Did you mean `b`?"),
+        ("sticky: »tenant\n    route: [{when: 'true', pool: b}]", "`sticky` without `split` has no effect"),
+        ("sticky: »caller\n    split: {a: 50, b: 50}", "It is one of: principal, tenant, none."),
+        ("route: [{when: 'true', pool: »bb}]", "`bb` is no pool of this server. Did you mean `b`?"),
+        ("route: [{when: »args.x + 1, pool: b}]", "a condition is true or false"),
+        ("route: [{when: \"»argz.x\", pool: b}]", "`argz` is not a variable"),
+        ("route: »{when: 'true', pool: b}\n    split: {a: 50, b: 50}", "expected a list"),
+    ];
+    for (marked, what) in table {
+        check(&routed(marked), what);
+    }
+    for (marked, what) in [
+        ("»{pool: b}", "a route is `when` and `pool`. Write `{when: CONDITION, pool: NAME}`"),
+        ("»{when: 'true'}", "a route is `when` and `pool`"),
+        (
+            "{»hook: \"http://127.0.0.1:1/\"}",
+            "`hook` of `mcpServers.NAME.route` is not available in this version",
+        ),
+        ("{when: 'true', »pol: b}", "Did you mean `pool`?"),
+    ] {
+        check(&routed(&format!("route: [{marked}]\n    {all}")), what);
+    }
+    check(&routed("").replace(", b:", ", »b:"), "no call would reach the pool `b`. Name it in `split`");
+    check(
+        &routed("split: {b: 100}").replace("pools: {a:", "pools: {»a:"),
+        "no call would reach the pool `a`",
+    );
+    check_member("split: »{a: 100}", "`split` without `pools` has no effect");
+    check_member("route: [»{when: 'true', pool: a}]", "`route` without `pools` has no effect");
+    check_member("affinity: »{}", "expected text");
+    check_member("affinity: »argz.x", "`argz` is not a variable");
+    let many = "{when: 'true', pool: b}, ".repeat(64);
+    check(&routed(&format!("route: [{many}»{{when: 'true', pool: b}}]")), "more than 64 routes");
 }

@@ -149,7 +149,7 @@ fn unauthorized(answer: &Answer, cause: &str) {
 }
 
 fn gateway(run: Run, provider: &Provider, up: &Upstream, kind: &str) -> Gateway {
-    provider.callers(run.gateway()).with("up", up, &[&provider.auth(kind)]).run()
+    provider.callers(run.gateway().pinned()).with("up", up, &[&provider.auth(kind)]).run()
 }
 
 /// Feature: a credential from a file, renewed by writing the file; of a service and of a vault; and no canary is in
@@ -369,7 +369,7 @@ fn litellm_31011_auth_failure_is_no_cancel() {
         let folder = Folder::new();
         let log = folder.path().join("calls.jsonl");
         let gw = provider
-            .callers(run.gateway())
+            .callers(run.gateway().pinned())
             .call_log(&log)
             .with("up", &up, &[&provider.auth("tokenExchange")])
             .run();
@@ -454,6 +454,7 @@ fn a_vault_that_is_down_stops_no_start() {
         let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let gw = run
             .gateway()
+            .pinned()
             .top(format!("vault: {{url: \"http://{gone}\", tokenFile: \"{}\"}}", token_file.display()))
             .with("up", &up, &["headers: {X-Key: \"${vault:kv/x#key}\"}"])
             .to("other", &other)

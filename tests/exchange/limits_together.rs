@@ -305,7 +305,8 @@ fn limit_logical_call_in_batches() {
             (answer.status, came)
         };
         assert_eq!([batch(), batch(), batch()], [(200, 3), (200, 3), (429, 0)]);
-        assert_eq!(up.requests().len(), 2);
+        let batches = up.requests().into_iter().filter(|request| request.body.starts_with(b"[")).count();
+        assert_eq!(batches, 2);
         // Nothing of the refused one was kept: there is room for two.
         let status = |_| gw.modern("up", "echo").send().status;
         assert_eq!([(); 3].map(status), [200, 200, 429]);

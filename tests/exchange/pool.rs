@@ -19,7 +19,7 @@ use std::net::TcpListener;
 fn one_connection_serves_many_calls() {
     on_every_driver(|run| {
         let up = upstream().tool("echo").on("stream", script::stream(3)).run();
-        let gw = run.gateway().workers(1).to("up", &up).run();
+        let gw = run.gateway().pinned().workers(1).to("up", &up).run();
         for number in 0..40 {
             let tool = if number % 2 == 0 { "echo" } else { "stream" };
             assert_eq!(gw.call("up", tool).send().status, 200);
@@ -107,7 +107,7 @@ fn tls(run: Run, name: &str, lines: &str) -> (Upstream, Builder) {
 fn tls_upstreams_are_verified_and_served() {
     everywhere(|run| {
         let (up, builder) = tls(run, "mcp.example", "tls: {ca: \"OWN\", serverName: mcp.example}");
-        let gw = builder.workers(1).run();
+        let gw = builder.pinned().workers(1).run();
         for _ in 0..5 {
             let call = gw.call("up", "echo").argument(format!("\"{}\"", "a".repeat(100_000)));
             let token = call.token.clone();

@@ -42,7 +42,12 @@ fn an_interim_answer_does_not_stop_a_body_on_its_way() {
     on_every_driver(|run| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("url: \"http://{}/mcp\"", listener.local_addr().unwrap());
-        let gw = run.gateway().http("maxBody: 16MiB").server("up", &[&url, "timeout: {firstByte: 3s}"]).run();
+        let gw = run
+            .gateway()
+            .pinned()
+            .http("maxBody: 16MiB")
+            .server("up", &[&url, "timeout: {firstByte: 3s}"])
+            .run();
         let call = gw.call("up", "x").argument(format!("\"{}\"", "a".repeat(12 << 20)));
         let body = call.body().len();
         let answer = std::thread::scope(|scope| {

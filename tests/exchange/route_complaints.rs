@@ -114,7 +114,7 @@ fn contextforge_5460_broken_connection_heals() {
     everywhere(|run| {
         for (name, script) in breakages() {
             let up = upstream().tool("echo").on("x", script).run();
-            let gw = run.gateway().workers(1).to("up", &up).run();
+            let gw = run.gateway().pinned().workers(1).to("up", &up).run();
             heals(name, &gw, &up);
         }
     });

@@ -59,7 +59,7 @@ fn server_url() {
 fn a_session_is_sealed() {
     legacy(|run| {
         let up = upstream().tool("echo").run();
-        let gw = run.gateway().to("up", &up).run();
+        let gw = run.gateway().pinned().to("up", &up).run();
         let call = gw.call("up", "echo").in_session();
         let session = call.session.clone().expect("no session id");
         assert!(!session.contains("session-1") && session.bytes().all(|byte| byte.is_ascii_graphic()));
@@ -79,7 +79,7 @@ fn a_session_is_sealed() {
 fn sessions_belong_to_their_principal_and_their_server() {
     legacy(|run| {
         let (one, two) = (upstream().tool("echo").run(), upstream().tool("echo").run());
-        let gw = run.gateway().agents(&["alice", "bob"]).to("one", &one).to("two", &two).run();
+        let gw = run.gateway().pinned().agents(&["alice", "bob"]).to("one", &one).to("two", &two).run();
         let call = |agent: &str, server: &str| gw.keyed(agent, gw.call(server, "echo"));
         let session = call("alice", "one").in_session().session.expect("a session");
         let mut flipped = session.clone().into_bytes();
@@ -142,7 +142,7 @@ fn sessions_outlive_the_gateway_that_sealed_them() {
 fn sessions_stay_on_their_instance() {
     legacy(|run| {
         let ups: Vec<_> = (0..3).map(|_| upstream().tool("echo").run()).collect();
-        let gw = run.gateway().over("up", &ups.iter().collect::<Vec<_>>(), &[]).run();
+        let gw = run.gateway().pinned().over("up", &ups.iter().collect::<Vec<_>>(), &[]).run();
         for _ in 0..6 {
             let call = gw.call("up", "echo").in_session();
             for _ in 0..4 {

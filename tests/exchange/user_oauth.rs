@@ -53,7 +53,7 @@ fn builder(run: Run, provider: &Provider, up: &Upstream) -> Builder {
         "auth: {{kind: userOAuth, endpoint: \"{endpoint}\", authorize: \"https://idp.test/authorize?tenant=1\", callback: \
          \"https://gw.test/oauth/callback\", issuer: \"{issuer}\", clientId: gw, scopes: [mail.read]}}"
     );
-    let builder = run.gateway();
+    let builder = run.gateway().pinned();
     let state = builder.folder.path().join("state");
     provider.callers(builder.top(format!("state: {{dir: \"{}\"}}", state.display()))).with("up", up, &[&auth])
 }

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import tempfile
 import threading
+import time
 import traceback
 import urllib.error
 import urllib.request
@@ -123,6 +124,16 @@ def python_server():
     return process(PYTHON, "fixtures/server.py", "0")
 
 
+@contextlib.contextmanager
+def six_lines():
+    with process(PYTHON, "fixtures/six_lines.py", str(free_port())) as port:
+        for _ in range(START_SECONDS * 20):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                break
+            time.sleep(0.05)
+        yield port
+
+
 def upstream_url(port):
     return f"http://127.0.0.1:{port}/mcp"
 
@@ -165,6 +176,24 @@ def gateway(upstream, identity="{anonymous: tester}", listen="127.0.0.1:0", serv
         )
         with process(RINGGATE, "run", "-c", config) as port:
             yield f"http://localhost:{port}/mcp/up"
+
+
+@contextlib.contextmanager
+def configured(config):
+    """Runs the gateway with CONFIG, keys of the file; yields its address as a URL without a path."""
+    handshakes = {"name": "handshakes", "methods": ["initialize"], "key": "source", "rate": "1k/s"}
+    defaults = {
+        "listen": "127.0.0.1:0",
+        "limits": [handshakes],
+        "admin": {"address": "127.0.0.1:0"},
+        "workers": 1,
+        "identity": {"anonymous": "tester"},
+    }
+    with tempfile.TemporaryDirectory() as directory:
+        file = pathlib.Path(directory) / "gateway.yaml"
+        file.write_text(json.dumps({**defaults, **config}))
+        with process(RINGGATE, "run", "-c", file) as port:
+            yield f"http://localhost:{port}"
 
 
 def reads(server):

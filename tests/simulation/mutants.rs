@@ -14,6 +14,7 @@ pub fn judge() {
         live: &[
             "base/atomic.rs",
             "base/clock.rs",
+            "config/limits",
             "config/limits.rs",
             "config/traffic.rs",
             "policy/limits/gate.rs",

@@ -113,6 +113,8 @@ pub struct Call {
     /// Found in the body and in `X-Call`, and nowhere else in this process.
     pub token: String,
     pub session: Option<String>,
+    /// What the client can be asked, raw JSON: of the request, or of the session.
+    pub able: String,
     /// How its connections shake hands; none: they are plain.
     pub via: Option<Secure>,
 }
@@ -122,7 +124,7 @@ impl Call {
         Self {
             address,
             era,
-            target: format!("/mcp/{server}"),
+            target: if server.is_empty() { "/mcp".into() } else { format!("/mcp/{server}") },
             id: "1".into(),
             method: method.into(),
             name: None,
@@ -133,6 +135,7 @@ impl Call {
             fields: Vec::new(),
             token: super::token(),
             session: None,
+            able: "{}".into(),
             via: None,
         }
     }
@@ -167,6 +170,13 @@ impl Call {
         self
     }
 
+    /// Of a client that can be asked this (raw JSON of its capabilities).
+    #[must_use]
+    pub fn able(mut self, raw: &str) -> Self {
+        self.able = raw.into();
+        self
+    }
+
     /// A further member of `params._meta`, as raw JSON.
     #[must_use]
     pub fn meta(mut self, name: &str, raw: &str) -> Self {
@@ -190,8 +200,8 @@ impl Call {
     pub fn body(&self) -> String {
         let meta = match self.era {
             Era::Modern => format!(
-                r#","_meta":{{"io.modelcontextprotocol/protocolVersion":"{MODERN}","io.modelcontextprotocol/clientInfo":{{"name":"test","version":"1"}},"io.modelcontextprotocol/clientCapabilities":{{}}{}}}"#,
-                self.meta
+                r#","_meta":{{"io.modelcontextprotocol/protocolVersion":"{MODERN}","io.modelcontextprotocol/clientInfo":{{"name":"test","version":"1"}},"io.modelcontextprotocol/clientCapabilities":{}{}}}"#,
+                self.able, self.meta
             ),
             Era::Legacy if self.meta.is_empty() => String::new(),
             Era::Legacy => format!(r#","_meta":{{{}}}"#, self.meta.trim_start_matches(',')),
@@ -294,7 +304,8 @@ fn initialize(like: &Call) -> Result<Option<String>, Box<Result<Answer, Broken>>
         target: like.target.clone(),
         fields: fields.clone(),
         members: format!(
-            r#""protocolVersion":"{LEGACY}","capabilities":{{}},"clientInfo":{{"name":"test","version":"1"}},"#
+            r#""protocolVersion":"{LEGACY}","capabilities":{},"clientInfo":{{"name":"test","version":"1"}},"#,
+            like.able
         ),
         ..Call::new(like.address, Era::Legacy, "", "initialize")
     };

@@ -119,7 +119,7 @@ pub fn sick_at_1(dial: &Dial, well: Script) -> Script {
 /// What a server of either era answers to a probe: a result.
 pub fn alive() -> Script {
     script::script(|connection, request| match request.envelope().method.as_str() {
-        "server/discover" => script::discover(connection, request),
+        "server/discover" => script::discover(connection, request, r#"{"tools":{}}"#),
         _ => script::send(connection, &script::plain(200, &script::result(request, &json!({})))),
     })
 }

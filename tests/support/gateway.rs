@@ -48,6 +48,8 @@ pub struct Builder {
     access: Vec<String>,
     limits: Vec<String>,
     servers: Vec<(String, Vec<String>)>,
+    /// Each server is said to speak the client's era, so that nobody asks it.
+    pinned: bool,
     /// Principals and their API keys.
     pub(super) keys: Vec<(String, String)>,
     flags: Vec<String>,
@@ -76,6 +78,7 @@ impl Builder {
             access: Vec::new(),
             limits: Vec::new(),
             servers: Vec::new(),
+            pinned: false,
             keys: Vec::new(),
             flags: Vec::new(),
             tls: None,
@@ -106,6 +109,13 @@ impl Builder {
     #[must_use]
     pub fn server(mut self, name: &str, lines: &[&str]) -> Self {
         self.servers.push((name.into(), lines.iter().map(|line| (*line).to_owned()).collect()));
+        self
+    }
+
+    /// Says of each server that it speaks the client's era: the first request that it gets is the test's own.
+    #[must_use]
+    pub fn pinned(mut self) -> Self {
+        self.pinned = true;
         self
     }
 
@@ -201,6 +211,10 @@ impl Builder {
         yaml.push_str("mcpServers:\n");
         for (name, lines) in &self.servers {
             writeln!(yaml, "  {name}:\n    {}", lines.join("\n    ")).unwrap();
+            if self.pinned {
+                let era = if self.run.era == Era::Modern { "modern" } else { "legacy" };
+                writeln!(yaml, "    era: {era}").unwrap();
+            }
         }
         yaml
     }

@@ -15,6 +15,8 @@
 //! Not here: what a gateway should do. That is said by the tests.
 
 pub mod agent;
+pub mod asker;
+pub mod bell;
 pub mod call;
 pub mod client;
 pub mod conduct;
@@ -25,6 +27,7 @@ pub mod line;
 pub mod operator;
 pub mod process;
 pub mod script;
+pub mod shelf;
 pub mod tls;
 pub mod upstream;
 pub mod wire;

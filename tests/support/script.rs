@@ -9,7 +9,6 @@ use super::upstream::Next;
 use super::upstream::Received;
 use serde_json::Value;
 use serde_json::json;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Instant;
@@ -157,10 +156,16 @@ pub fn silent_stream(connection: &mut Connection, _: &Received) -> Next {
     Next::Close
 }
 
-pub fn initialize(connection: &mut Connection, request: &Received, session: Option<String>) -> Next {
+pub fn initialize(
+    connection: &mut Connection,
+    request: &Received,
+    session: Option<String>,
+    able: &str,
+) -> Next {
+    let able: Value = serde_json::from_str(able).unwrap();
     let body = result(
         request,
-        &json!({"protocolVersion": request.envelope().params.protocol_version, "capabilities": {"tools": {}},
+        &json!({"protocolVersion": request.envelope().params.protocol_version, "capabilities": able,
                 "serverInfo": {"name": "scripted", "version": "1"}}),
     );
     let session = session.map_or(String::new(), |id| format!("Mcp-Session-Id: {id}\r\n"));
@@ -168,26 +173,22 @@ pub fn initialize(connection: &mut Connection, request: &Received, session: Opti
     send(connection, format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes())
 }
 
-pub fn discover(connection: &mut Connection, request: &Received) -> Next {
+pub fn discover(connection: &mut Connection, request: &Received, able: &str) -> Next {
+    let able: Value = serde_json::from_str(able).unwrap();
     let body = result(
         request,
-        &json!({"resultType": "complete", "supportedVersions": [super::call::MODERN], "capabilities": {"tools": {}},
+        &json!({"resultType": "complete", "supportedVersions": [super::call::MODERN], "capabilities": able,
                 "ttlMs": 3_600_000, "cacheScope": "public"}),
     );
     send(connection, &plain(200, &body))
 }
 
 /// The scripted tools on one page, or so many pages of 50 made-up ones.
-pub fn list(
-    connection: &mut Connection,
-    request: &Received,
-    scripts: &HashMap<String, Script>,
-    pages: usize,
-) -> Next {
+pub fn list(connection: &mut Connection, request: &Received, names: &[String], pages: usize) -> Next {
     let tool = |name: &str| json!({"name": name, "inputSchema": {"type": "object"}});
     let mut page = json!({"resultType": "complete", "ttlMs": 0, "cacheScope": "private"});
     if pages == 1 {
-        page["tools"] = scripts.keys().map(|name| tool(name)).collect();
+        page["tools"] = names.iter().map(|name| tool(name)).collect();
     } else {
         let cursor = request.envelope().params.cursor.unwrap_or_else(|| "page-0".into());
         let number: usize = cursor.trim_start_matches("page-").parse().unwrap_or(0);

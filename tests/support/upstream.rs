@@ -4,6 +4,7 @@
 //! Not here: the answers themselves (script), and patience with bad HTTP: what is not strict HTTP/1.1
 //! fails the test when the upstream is dropped.
 
+use super::Era;
 use super::PATIENCE;
 use super::client::uninterrupted;
 use super::script;
@@ -121,6 +122,9 @@ impl Seen {
 pub fn upstream() -> Builder {
     Builder {
         scripts: HashMap::new(),
+        names: Vec::new(),
+        only: None,
+        able: r#"{"tools":{}}"#.into(),
         methods: HashMap::new(),
         every: None,
         get: None,
@@ -133,6 +137,12 @@ pub fn upstream() -> Builder {
 
 pub struct Builder {
     scripts: HashMap<String, Script>,
+    /// Of its tools, in the order of its list.
+    names: Vec<String>,
+    /// The one era that it speaks; none: both.
+    only: Option<Era>,
+    /// Its capabilities, raw JSON.
+    able: String,
     /// For methods other than tools/call.
     methods: HashMap<String, Script>,
     every: Option<Script>,
@@ -154,7 +164,24 @@ impl Builder {
     /// A tool that does what the script says.
     #[must_use]
     pub fn on(mut self, name: &str, script: Script) -> Self {
-        self.scripts.insert(name.into(), script);
+        if self.scripts.insert(name.into(), script).is_none() {
+            self.names.push(name.into());
+        }
+        self
+    }
+
+    /// Speaks this era alone, and that strictly: requests of the other are refused as real servers refuse them, and an
+    /// older server wants the session that it gave.
+    #[must_use]
+    pub fn only(mut self, era: Era) -> Self {
+        self.only = Some(era);
+        self
+    }
+
+    /// Says that it can do this (raw JSON of its capabilities).
+    #[must_use]
+    pub fn able(mut self, raw: &str) -> Self {
+        self.able = raw.into();
         self
     }
 
@@ -281,6 +308,11 @@ impl Upstream {
         self.seen.change(|record| (record.minted, record.sessions.len()))
     }
 
+    /// Ends all sessions without a word.
+    pub fn forget_sessions(&self) {
+        self.seen.change(|record| record.sessions.clear());
+    }
+
     /// How often the word stands in all that ever came, whole request or not.
     pub fn mentions(&self, word: &str) -> usize {
         let count = |raw: &Vec<u8>| memchr::memmem::find_iter(raw, word.as_bytes()).count();
@@ -387,6 +419,38 @@ impl Connection {
         self.seen.change(|record| record.sessions.remove(id));
     }
 
+    /// What a server of this era alone answers to a request that is none of it, or of none of its sessions.
+    fn refusal(&self, server: &Builder, era: Era, request: &Received) -> Option<Vec<u8>> {
+        let envelope = request.envelope();
+        let error = |status: u16, code: i64, data: &str| {
+            let id = envelope.raw_id();
+            let text =
+                format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{code},"message":"no"{data}}}}}"#);
+            Some(script::plain(status, &text))
+        };
+        let is_modern = request.head.field("mcp-protocol-version") == Some(super::call::MODERN);
+        if era == Era::Modern {
+            return match request.method() {
+                "POST" if is_modern => None,
+                "POST" => {
+                    error(400, -32022, r#","data":{"supported":["2026-07-28"],"requested":"2025-11-25"}"#)
+                }
+                _ => Some(b"HTTP/1.1 405 No\r\nAllow: POST\r\nContent-Length: 0\r\n\r\n".to_vec()),
+            };
+        }
+        if is_modern || envelope.method == "server/discover" {
+            return error(400, -32000, "");
+        }
+        if !server.sessions || envelope.method == "initialize" {
+            return None;
+        }
+        match request.head.field("mcp-session-id") {
+            None => error(400, -32000, ""),
+            Some(id) if self.seen.change(|record| record.sessions.contains(id)) => None,
+            Some(_) => error(404, -32001, ""),
+        }
+    }
+
     fn read(&mut self) -> bool {
         let mut bytes = [0; 64 * 1024];
         let count = uninterrupted(|| self.wire.read(&mut bytes)).unwrap_or(0);
@@ -476,6 +540,9 @@ fn answer(server: &Builder, connection: &mut Connection, request: &Received) -> 
         return script(connection, request);
     }
     let envelope = request.envelope();
+    if let Some(refusal) = server.only.and_then(|era| connection.refusal(server, era, request)) {
+        return script::send(connection, &refusal);
+    }
     match (request.method(), envelope.method.as_str()) {
         ("GET", _) => match &server.get {
             Some(script) => script(connection, request),
@@ -492,13 +559,13 @@ fn answer(server: &Builder, connection: &mut Connection, request: &Received) -> 
         },
         (_, "initialize") => {
             let session = server.sessions.then(|| connection.mint());
-            script::initialize(connection, request, session)
+            script::initialize(connection, request, session, &server.able)
         }
-        (_, "server/discover") => script::discover(connection, request),
+        (_, "server/discover") => script::discover(connection, request, &server.able),
         (_, "ping") => {
             script::send(connection, &script::plain(200, &script::result(request, &serde_json::json!({}))))
         }
-        (_, "tools/list") => script::list(connection, request, &server.scripts, server.pages),
+        (_, "tools/list") => script::list(connection, request, &server.names, server.pages),
         (_, method) if method.starts_with("notifications/") || envelope.id.is_none() => {
             script::send(connection, &script::plain(202, ""))
         }

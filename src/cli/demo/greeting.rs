@@ -25,6 +25,7 @@ impl Greeting {
         let shop = Caller { target: "/mcp/shop".to_owned(), key: Some(self.keys.support.clone()) };
         let operations =
             Caller { target: "/mcp/operations".to_owned(), key: Some(self.keys.operations.clone()) };
+        let everything = Caller { target: "/mcp".to_owned(), ..shop.clone() };
         let status = Call::tool("order_status", json!({ "order_id": "FO-1002" }));
         let backup = Call::tool("run_backup", json!({ "database": "orders" })).with_progress(1);
         let refund = Call::tool("issue_refund", json!({ "order_id": "FO-1002", "amount_cents": 60_000 }));
@@ -41,6 +42,7 @@ impl Greeting {
 
   shop         {base}/mcp/shop
   operations   {base}/mcp/operations
+  both as one  {base}/mcp
   metrics      curl -s {admin}/metrics
   call log     {log}
 
@@ -66,6 +68,10 @@ List the tools of `operations` as the support agent, who does not see `run_backu
 
 {refund}
 
+List the tools of both servers at the one address of all; each says whose it is, as in `shop__order_status`:
+
+{all}
+
 Ask for a report, four times in a row: the limit `reports` lets three pass and refuses the fourth with 429. RateLimit
 and Retry-After tell a client how long to wait; the other agent has no such limit:
 
@@ -84,6 +90,7 @@ Ctrl-C ends the demo and removes its files.
             modern = calls::MODERN,
             legacy = calls::LEGACY,
             status = calls::curl(&base, &shop.modern(1, &status)),
+            all = calls::curl(&base, &everything.modern(7, &Call::plain("tools/list"))),
             backup = calls::curl(&base, &operations.modern(2, &backup)),
             initialize = with_head(&operations.initialize(3)),
             tools = calls::curl(&base, &outsider.modern(5, &Call::plain("tools/list"))),

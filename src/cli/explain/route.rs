@@ -6,19 +6,43 @@ use crate::cli::explain::subject::Subject;
 use crate::config::limits;
 use crate::config::plan::FaultKind;
 use crate::config::plan::Server;
+use crate::config::routing::Sticky;
 use crate::config::traffic::Balance;
 use crate::config::traffic::Breaker;
 use crate::config::traffic::Hedge;
 use crate::config::traffic::Pool;
 use crate::config::units;
+use crate::policy::decide::Asked;
+use crate::policy::expression::Patterns;
+use crate::policy::routing;
 use crate::worker::allowance;
 use serde::Serialize;
+use std::cell::RefCell;
 
 /// One part of a server's config, and what it means for the call.
 #[derive(Serialize)]
 pub(super) struct Setting {
     pub(super) name: String,
     pub(super) says: String,
+}
+
+/// Which pool the call is for, where that is not the same for all calls.
+pub(super) fn aim(server: &Server, asked: &Asked<'_>, patterns: &RefCell<Patterns>) -> Option<Setting> {
+    let routing = &server.routing;
+    if routing.is_plain() {
+        return None;
+    }
+    let mut failed = Vec::new();
+    let tell = |name: &str| failed.push(name.to_owned());
+    let aim = routing::aim(routing, asked, &mut patterns.borrow_mut(), 0, tell);
+    let pool = server.traffic.pools.get(aim.pool).map_or("", |pool| &pool.name);
+    let by_chance = routing.sticky == Sticky::None && !routing.split.is_empty();
+    let chance = if by_chance { ", or another of `split` where no `route` names it" } else { "" };
+    let handle =
+        if aim.handle.is_some() { "; calls with this value of `affinity` stay together" } else { "" };
+    let failed = failed.iter().map(|name| format!("; {name} cannot be evaluated"));
+    let says = format!("pool {pool}{chance}{handle}{}", failed.collect::<String>());
+    Some(Setting { name: "this call".into(), says })
 }
 
 pub(super) fn settings(server: &Server, subject: &Subject) -> Vec<Setting> {
@@ -61,11 +85,20 @@ pub(super) fn settings(server: &Server, subject: &Subject) -> Vec<Setting> {
     pools.chain(parts).map(|(name, says)| Setting { name, says }).collect()
 }
 
-fn role(server: &Server, index: usize) -> &'static str {
+fn role(server: &Server, index: usize) -> String {
     match (index, server.traffic.failover) {
-        (0, _) => "gets the calls",
-        (index, Some(failover)) if index == failover => "gets them while no instance of the first can",
-        _ => "not used",
+        (0, _) if server.routing.split.is_empty() && server.routing.rules.is_empty() => {
+            "gets the calls".into()
+        }
+        (0, _) if server.routing.split.is_empty() => "gets what `route` sends nowhere else".into(),
+        (index, Some(failover)) if index == failover && index > 0 => {
+            "gets them while no instance of the chosen one can".into()
+        }
+        (index, _) => {
+            let percent = server.routing.split.iter().find(|share| share.pool == index);
+            let percent = percent.map(|share| format!("gets {} % by `split`", share.percent));
+            percent.unwrap_or_else(|| "gets what `route` sends to it".into())
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 use super::*;
 use crate::config::access::AccessRule;
 use crate::config::access::Effect;
+use crate::config::pattern::Named;
 use crate::config::plan::Endpoint;
 use crate::config::plan::Transport;
 use crate::control::stub::Stub;
@@ -164,7 +165,7 @@ async fn a_server_of_the_newer_era_is_listed_page_by_page() {
     }
     // Its era is known by now.
     keeper.work(at(limits::CATALOGUE_INTERVAL_MS)).await;
-    assert_eq!(methods(&stub)[4..], lists);
+    assert_eq!(methods(&stub)[4..], [&["server/discover"][..], &lists].concat());
 }
 
 #[tokio::test]
@@ -261,7 +262,7 @@ async fn who_asks_gets_a_fresh_listing_once_a_second() {
     keeper.begin().await;
     let listings = || methods(&stub).iter().filter(|method| *method == "prompts/list").count();
     let ask = |keeper: &mut CatalogueKeeper, ticket, now| {
-        keeper.ask(CatalogueAsked { worker: 0, ticket, server: "up".into() }, now);
+        keeper.ask("up".into(), (0, ticket), now);
     };
     stub.turn(|request| match told(request).0.as_str() {
         "tools/list" => json(200, &page(&["d"], None)),
@@ -279,7 +280,7 @@ async fn who_asks_gets_a_fresh_listing_once_a_second() {
     keeper.work(at(6_000)).await;
     assert_eq!(keeper.answers(), [(21, false)], "nothing fresh");
     assert_eq!(keeper.known().map(|known| known.0), Some(names(&["d"])));
-    keeper.ask(CatalogueAsked { worker: 0, ticket: 22, server: "another".into() }, at(9_000));
+    keeper.ask("another".into(), (0, 22), at(9_000));
     assert_eq!(keeper.answers(), [(22, false)]);
 }
 
@@ -332,4 +333,162 @@ async fn what_is_needed_no_more_is_forgotten() {
     let before = stub.requests().len();
     keeper.begin().await;
     assert_eq!(stub.requests().len(), before);
+}
+
+/// What a server of resources says of itself and lists.
+fn with_resources(request: &str) -> Vec<u8> {
+    let result = match told(request).0.as_str() {
+        "server/discover" => serde_json::json!({
+            "capabilities": {"tools": {"listChanged": true}, "resources": {"subscribe": true}},
+            "instructions": "Be kind.",
+            "_meta": {"io.modelcontextprotocol/serverInfo": {"name": "r"}},
+        }),
+        "tools/list" => {
+            serde_json::json!({"tools": [{"name": "a"}], "ttlMs": 60_000, "cacheScope": "private"})
+        }
+        "resources/list" => {
+            serde_json::json!({"resources": [{"uri": "a:1", "name": "one"}], "ttlMs": 90_000})
+        }
+        "resources/templates/list" => serde_json::json!({"resourceTemplates": [{"uriTemplate": "a:{x}"}]}),
+        _ => return json(404, NO_METHOD),
+    };
+    json(200, &serde_json::json!({"jsonrpc": "2.0", "id": 1, "result": result}).to_string())
+}
+
+impl CatalogueKeeper {
+    fn want(&mut self, ticket: u64, servers: &[&str], now: Moment) {
+        let servers = servers.iter().map(|name| Arc::from(*name)).collect();
+        self.hear(Wish::All { worker: 0, ticket, servers }, now);
+    }
+
+    fn catalogue(&self) -> Option<Arc<Catalogue>> {
+        self.state.shared.catalogues.load().by_server.get("up").cloned()
+    }
+
+    fn is_failing(&self) -> bool {
+        self.state.shared.catalogues.load().failing.contains_key("up")
+    }
+}
+
+/// A keeper of a plain config: nothing is listed before somebody asks.
+fn plain(stub: &Stub) -> CatalogueKeeper {
+    let keeper = of(stub);
+    let state = state_with(1, |plan| {
+        plan.servers[0].instances = keeper.state.plan().servers[0].instances.clone();
+        plan.servers[0].tls = None;
+    });
+    keeper.state.shared.set_plan(state.plan());
+    keeper
+}
+
+#[tokio::test]
+async fn what_a_server_says_of_itself_is_known_and_its_resources_are_listed() {
+    let stub = Stub::start(with_resources).await;
+    let mut keeper = of(&stub);
+    keeper.begin().await;
+    let catalogue = keeper.catalogue().expect("listed");
+    let names = |at: usize| catalogue.items[at].iter().map(|item| &*item.name).collect::<Vec<_>>();
+    assert_eq!([names(0), names(1), names(2), names(3)], [vec!["a"], vec![], vec!["a:1"], vec!["a:{x}"]]);
+    assert_eq!((catalogue.ttl_ms, catalogue.is_private), (Some(60_000), true));
+    let about = &catalogue.about;
+    assert_eq!((&*about.info, &*about.instructions), (r#"{"name":"r"}"#, "Be kind."));
+    assert!(about.has.tools && about.has.tools_changed && about.has.subscribe && !about.has.prompts);
+    assert_eq!(keeper.state.shared.catalogues.load().eras.get("up").and_then(|eras| eras.modern), Some(true));
+}
+
+#[tokio::test]
+async fn a_revision_is_another_where_something_has_changed_and_only_there() {
+    let stub = Stub::start(with_resources).await;
+    let mut keeper = of(&stub);
+    keeper.begin().await;
+    let revision = |keeper: &CatalogueKeeper| keeper.catalogue().expect("listed").revision;
+    let first = revision(&keeper);
+    let change = |keeper: &mut CatalogueKeeper, now| {
+        keeper.hear(Wish::Changed { server: "up".into(), what: Some(Named::Tool) }, now)
+    };
+    change(&mut keeper, at(10));
+    keeper.work(at(10)).await;
+    assert_eq!((revision(&keeper), keeper.catalogue().expect("listed").listed), (first, at(10)));
+    stub.turn(|request| {
+        let answer = String::from_utf8(with_resources(request)).expect("text");
+        answer.replace("Be kind.", "Be wary.").into_bytes()
+    });
+    change(&mut keeper, at(110));
+    keeper.work(at(110)).await;
+    assert!(first > 0 && revision(&keeper) != first);
+}
+
+#[tokio::test]
+async fn a_plain_config_lists_what_is_asked_for_once_for_all_askers() {
+    let stub = Stub::start(modern).await;
+    let mut keeper = plain(&stub);
+    keeper.begin().await;
+    assert_eq!((stub.requests().len(), keeper.known()), (0, None));
+    (0..1_000).for_each(|ticket| keeper.want(ticket, &["up", "nowhere"], at(0)));
+    assert_eq!(keeper.answers(), []);
+    keeper.work(at(5)).await;
+    keeper.turn(at(5));
+    assert_eq!(keeper.answers().len(), 1_000);
+    let listings = || methods(&stub).iter().filter(|method| *method == "prompts/list").count();
+    assert_eq!(listings(), 1);
+    for millis in (5..1_005).step_by(10) {
+        keeper.want(millis, &["up"], at(millis));
+        assert_eq!(keeper.answers(), [(millis, true)], "at once");
+        keeper.work(at(millis)).await;
+    }
+    assert_eq!(listings(), 1, "fresh for a second");
+    stub.turn(|_| Vec::new());
+    keeper.want(1, &["up"], at(1_100));
+    assert_eq!(keeper.answers(), [(1, true)], "the old one is served, and asked for behind it");
+    keeper.work(at(1_100)).await;
+    assert!(keeper.is_failing() && keeper.known().is_some());
+    keeper.want(2, &["up"], at(1_200));
+    assert_eq!(keeper.answers(), [(2, true)]);
+    keeper.follow_plan(at(1_300));
+    assert_eq!(keeper.desks.len(), 1, "kept over a reload");
+    stub.turn(modern);
+    keeper.work(at(3_400)).await;
+    assert!(!keeper.is_failing());
+}
+
+#[tokio::test]
+async fn who_waits_for_a_server_that_is_silent_waits_two_seconds() {
+    let stub = Stub::start(modern).await;
+    stub.hold();
+    let mut keeper = plain(&stub);
+    keeper.begin().await;
+    keeper.want(7, &["up"], at(0));
+    keeper.turn(at(1_999));
+    assert_eq!((keeper.answers(), keeper.next()), (vec![], at(2_000)));
+    keeper.turn(at(2_000));
+    assert_eq!(keeper.answers(), [(7, true)]);
+    (0..limits::QUESTION_RING as u64 + 1).for_each(|ticket| keeper.want(ticket, &["up"], at(2_000)));
+    assert_eq!(keeper.answers(), [(limits::QUESTION_RING as u64, false)]);
+}
+
+#[tokio::test]
+async fn a_catalogue_that_is_too_old_goes() {
+    let stub = Stub::start(modern).await;
+    let mut keeper = plain(&stub);
+    keeper.want(0, &["up"], at(0));
+    keeper.work(at(0)).await;
+    stub.turn(|_| Vec::new());
+    keeper.want(0, &["up"], at(2_000));
+    keeper.work(at(2_000)).await;
+    assert!(keeper.known().is_some() && keeper.is_failing());
+    keeper.work(at(1_000 + limits::LIST_STALE_MS_DEFAULT)).await;
+    assert!(keeper.known().is_none() && keeper.is_failing());
+}
+
+/// metamcp #324: sessions leaked during refreshes.
+#[tokio::test]
+async fn a_thousand_refreshes_leave_no_session_open() {
+    let stub = Stub::start(legacy).await;
+    let mut keeper = plain(&stub);
+    for round in 0..1_000 {
+        keeper.hear(Wish::Changed { server: "up".into(), what: Some(Named::Tool) }, at(round * 100));
+        keeper.work(at(round * 100)).await;
+    }
+    let count = |wanted: &str| methods(&stub).iter().filter(|method| *method == wanted).count();
+    assert_eq!((count("initialize"), count("DELETE")), (1_000, 1_000));
 }

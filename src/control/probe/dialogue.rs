@@ -1,16 +1,20 @@
-//! What control says to a server, in either era, and what the answers prove: that it lives, and what it offers.
+//! What control says to a server, in either era, and what the answers prove: that it lives, and which era is its own.
 //!
-//! Not here: when to ask, and what follows from it (`probe`, `catalogue`).
+//! Not here: when to ask, and what follows from it (`probe`, `catalogue`, `eras`); what it lists (`lists`), and what it
+//! tells by itself (`streams`).
 
-use crate::config::limits;
+mod lists;
+pub(in crate::control) mod streams;
+
 use crate::config::plan::EraChoice;
 use crate::control::probe::link::Begun;
 use crate::control::probe::link::Link;
 use crate::control::probe::link::Said;
 use crate::control::probe::link::Target;
-use crate::mcp::answer::AnswerScan;
-use crate::mcp::answer::Form;
-use crate::mcp::catalogue::Catalogue;
+use crate::handoff::Eras;
+use crate::mcp::catalogue::about::About;
+use crate::mcp::crossing::Abilities;
+use crate::mcp::envelope::Era;
 use crate::route::load;
 use bytes::Bytes;
 use http_body_util::Full;
@@ -32,7 +36,6 @@ const LOAD: &str = "endpoint-load-metrics";
 /// Errors that only modern servers know: header mismatch, missing capability, unsupported version.
 const MODERN_ERRORS: std::ops::RangeInclusive<i32> = -32022..=-32020;
 const METHOD_NOT_FOUND: i32 = -32601;
-const INTERNAL_ERROR: i32 = -32603;
 const UNWELCOME: &str = "it wants to know who asks (401 or 403): give it credentials under `headers`";
 
 /// The server does not live, as a sentence's end; never bytes of its own.
@@ -46,17 +49,12 @@ pub(in crate::control) struct Dialogue<'a> {
     session: Option<HeaderValue>,
     /// The revision of that session.
     version: HeaderValue,
+    /// What it has said of itself.
+    about: Option<About>,
+    /// Whether anything was answered.
+    is_answered: bool,
     /// Utilisation in thousandths, if any answer reported it.
     pub(in crate::control) load: Option<u16>,
-}
-
-/// What is listed so far.
-struct Lists {
-    era: EraChoice,
-    /// Of every request.
-    fields: Vec<(HeaderName, HeaderValue)>,
-    bytes_left: usize,
-    found: Catalogue,
 }
 
 /// What the answer to `server/discover` shows.
@@ -68,7 +66,15 @@ enum Shown {
 
 impl<'a> Dialogue<'a> {
     pub(in crate::control) const fn new(target: Target<'a>) -> Self {
-        Self { target, link: Link::new(target), session: None, version: LEGACY, load: None }
+        let link = Link::new(target);
+        Self { target, link, session: None, version: LEGACY, about: None, is_answered: false, load: None }
+    }
+
+    /// One that can only be closed: in a session that was opened before. None: it was none of a name.
+    pub(in crate::control) fn of(target: Target<'a>, name: &[u8], revision: &str) -> Option<Self> {
+        let session = HeaderValue::from_bytes(name).ok().filter(|name| !name.is_empty())?;
+        let version = HeaderValue::from_str(revision).unwrap_or(LEGACY);
+        Some(Self { session: Some(session), version, ..Self::new(target) })
     }
 
     /// Asks in the era that is given; in the newer one first where that is open. Tells the era that was shown.
@@ -83,6 +89,54 @@ impl<'a> Dialogue<'a> {
             }
         }
         self.ping().await.map(|()| EraChoice::Legacy)
+    }
+
+    /// Finds out whether the server speaks the era of a client, and, where it does not, whether it speaks the other;
+    /// what is known of it is not asked again.
+    pub(in crate::control) async fn eras(&mut self, mut known: Eras, client: Era) -> Result<Eras, Dead> {
+        if known.modern.is_none() {
+            match self.discover().await {
+                Ok(Shown::Alive(EraChoice::Modern)) => known.modern = Some(true),
+                // It wants to know who asks: nobody can tell.
+                Ok(Shown::Alive(_)) => return Ok(Eras::NEITHER),
+                Err(why) if !self.is_answered => return Err(why),
+                // Some older servers break over what they do not know.
+                Ok(Shown::Legacy) | Err(_) => known.modern = Some(false),
+            }
+        }
+        if known.way(client).is_some() {
+            return Ok(known);
+        }
+        let (status, said) = self.initialize(Abilities::default()).await?;
+        known.is_sessionless = said.facts.has_result && self.session.is_none();
+        known.legacy = match status {
+            200..=299 => Some(said.facts.has_result),
+            400 if said.facts.error_code.is_some_and(|code| MODERN_ERRORS.contains(&code)) => {
+                known.modern = Some(true);
+                Some(false)
+            }
+            // Not its last word.
+            408 | 425 | 429 | 500..=599 => return Err(format!("it answers initialize with {status}")),
+            _ => Some(false),
+        };
+        Ok(known)
+    }
+
+    /// Opens a session in the older era, for a client that can do this much; what the server said of itself. Its name
+    /// is [`Self::name`].
+    pub(in crate::control) async fn open(&mut self, abilities: Abilities) -> Result<About, Dead> {
+        self.shake_hands(abilities).await?.ok_or(UNWELCOME)?;
+        Ok(self.about.clone().unwrap_or_default())
+    }
+
+    /// Of the session that is open; empty: the server keeps none.
+    pub(in crate::control) fn name(&self) -> &[u8] {
+        self.session.as_ref().map_or(&[], |name| name.as_bytes())
+    }
+
+    /// The revision of the session that is open.
+    pub(in crate::control) fn revision(&self) -> &str {
+        self.version.to_str().unwrap_or("2025-11-25")
     }
 
     /// Ends the session that was opened, if any; `patience` for each of two tries.
@@ -103,6 +157,9 @@ impl<'a> Dialogue<'a> {
         let fields = [(VERSION, MODERN), (METHOD, HeaderValue::from_static("server/discover"))];
         let (status, said) = self.post(&message, &fields).await?;
         let error = said.facts.error_code;
+        if matches!(status, 200..=299) {
+            self.about = About::read(Era::Modern, &said.message());
+        }
         match status {
             401 | 403 => Ok(Shown::Alive(EraChoice::Auto)),
             200..=299 if said.facts.has_result => Ok(Shown::Alive(EraChoice::Modern)),
@@ -117,25 +174,36 @@ impl<'a> Dialogue<'a> {
     }
 
     async fn ping(&mut self) -> Result<(), Dead> {
-        let Some(fields) = self.shake_hands().await? else { return Ok(()) };
+        let Some(fields) = self.shake_hands(Abilities::default()).await? else { return Ok(()) };
         let (status, said) = self.post(&message("ping", &json!({})), &fields).await?;
         has_result("ping", status, &said)
     }
 
-    /// Opens a session in the older era: the fields of all that follows. None: it lives, and wants to know who asks.
-    async fn shake_hands(&mut self) -> Result<Option<Vec<(HeaderName, HeaderValue)>>, Dead> {
-        let params =
-            json!({ "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client_info() });
+    async fn initialize(&mut self, abilities: Abilities) -> Result<(u16, Said), Dead> {
+        let params = json!({
+            "protocolVersion": "2025-11-25",
+            "capabilities": capabilities(abilities),
+            "clientInfo": client_info(),
+        });
         let (status, said) = self.post(&message("initialize", &params), &[]).await?;
+        if let Some(about) = About::read(Era::Legacy, &said.message()) {
+            self.version = HeaderValue::from_str(&about.revision).unwrap_or(LEGACY);
+            self.about = Some(about);
+        }
+        Ok((status, said))
+    }
+
+    /// Opens a session in the older era: the fields of all that follows. None: it lives, and wants to know who asks.
+    async fn shake_hands(
+        &mut self,
+        abilities: Abilities,
+    ) -> Result<Option<Vec<(HeaderName, HeaderValue)>>, Dead> {
+        let (status, said) = self.initialize(abilities).await?;
         if matches!(status, 401 | 403) {
             return Ok(None);
         }
         has_result("initialize", status, &said)?;
-        if let Some(version) = negotiated(&said.body) {
-            self.version = version;
-        }
-        let session = self.session.clone().map(|session| (SESSION, session));
-        let fields: Vec<_> = session.into_iter().chain([(VERSION, self.version.clone())]).collect();
+        let fields = self.fields();
         let initialized = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
         let (status, _) = self.post(&initialized, &fields).await?;
         if !matches!(status, 200..=299) {
@@ -144,61 +212,10 @@ impl<'a> Dialogue<'a> {
         Ok(Some(fields))
     }
 
-    /// Asks for all that the server offers, in the era that is given or that it shows; tells the era.
-    pub(in crate::control) async fn list(&mut self, era: EraChoice) -> Result<(EraChoice, Catalogue), Dead> {
-        let shown = match era {
-            EraChoice::Auto => self.discover().await?,
-            EraChoice::Modern => Shown::Alive(EraChoice::Modern),
-            EraChoice::Legacy => Shown::Legacy,
-        };
-        let (era, fields) = match shown {
-            Shown::Alive(EraChoice::Modern) => (EraChoice::Modern, vec![(VERSION, MODERN)]),
-            Shown::Alive(_) => return Err(UNWELCOME.into()),
-            Shown::Legacy => (EraChoice::Legacy, self.shake_hands().await?.ok_or(UNWELCOME)?),
-        };
-        let mut lists =
-            Lists { era, fields, bytes_left: limits::CATALOGUE_BYTES_MAX, found: Catalogue::default() };
-        for method in ["tools/list", "prompts/list"] {
-            self.pages(method, &mut lists).await?;
-        }
-        Ok((era, lists.found))
-    }
-
-    /// Adds all pages of one list.
-    async fn pages(&mut self, method: &'static str, lists: &mut Lists) -> Result<(), Dead> {
-        let is_modern = lists.era == EraChoice::Modern;
-        let mut fields = lists.fields.clone();
-        fields.extend(is_modern.then_some((METHOD, HeaderValue::from_static(method))));
-        let mut cursor = None;
-        for _ in 0..limits::CATALOGUE_PAGES_MAX {
-            let mut params = if is_modern { json!({ "_meta": meta() }) } else { json!({}) };
-            if let Some(cursor) = cursor {
-                params["cursor"] = Value::String(cursor);
-            }
-            let request = self.request(Method::POST, Some(&message(method, &params)), &fields)?;
-            let begun = self.link.send(request).await.map_err(|error| format!("no answer: {error}"))?;
-            self.note(&begun);
-            let status = begun.head.status.as_u16();
-            let body = self.link.read_whole(begun, lists.bytes_left).await;
-            let body = body.map_err(|error| format!("no whole answer to {method}: {error}"))?;
-            lists.bytes_left = lists.bytes_left.saturating_sub(body.len());
-            if has_no(method, &body) {
-                return Ok(());
-            }
-            if !matches!(status, 200..=299) {
-                return Err(format!("it answers {method} with {status}"));
-            }
-            // A long list takes milliseconds.
-            let mut found = std::mem::take(&mut lists.found);
-            let read = tokio::task::spawn_blocking(move || (found.add(&body), found));
-            let next;
-            (next, lists.found) = read.await.map_err(|error| error.to_string())?;
-            cursor = next?;
-            if cursor.is_none() {
-                return Ok(());
-            }
-        }
-        Err(format!("its {method} has more than {} pages", limits::CATALOGUE_PAGES_MAX))
+    /// Of every request in the session that is open.
+    fn fields(&self) -> Vec<(HeaderName, HeaderValue)> {
+        let session = self.session.clone().map(|session| (SESSION, session));
+        session.into_iter().chain([(VERSION, self.version.clone())]).collect()
     }
 
     /// The status, and what the body says.
@@ -217,6 +234,7 @@ impl<'a> Dialogue<'a> {
 
     /// What a head says, before its body is waited for.
     fn note(&mut self, begun: &Begun) {
+        self.is_answered = true;
         let fields = &begun.head.headers;
         if self.session.is_none() {
             self.session = fields.get(SESSION).cloned();
@@ -274,29 +292,45 @@ fn meta() -> Value {
     })
 }
 
-/// Whether a server says that it has nothing of the kind: it does not know the method, or, as some say it of prompts,
-/// its capabilities have none.
-fn has_no(method: &str, body: &[u8]) -> bool {
-    let mut scan = AnswerScan::new(Form::Json);
-    scan.feed(body);
-    match scan.facts().error_code {
-        Some(METHOD_NOT_FOUND) => true,
-        Some(code) => method == "prompts/list" && code != INTERNAL_ERROR,
-        None => false,
-    }
-}
-
 fn client_info() -> Value {
     json!({ "name": "ringgate", "version": env!("CARGO_PKG_VERSION") })
 }
 
-/// The revision that the server chose, in JSON or as the data of an event.
-fn negotiated(body: &[u8]) -> Option<HeaderValue> {
-    let lines = body.split(|byte| *byte == b'\n').filter_map(|line| line.strip_prefix(b"data:"));
-    let messages = std::iter::once(body).chain(lines).filter_map(|json| serde_json::from_slice(json).ok());
-    let mut versions = messages.filter_map(|message: Value| {
-        let version = message.get("result")?.get("protocolVersion")?.as_str()?;
-        HeaderValue::from_str(version).ok()
-    });
-    versions.next()
+/// What a client of the older era declares (2025-11-25, `ClientCapabilities`).
+fn capabilities(Abilities(bits): Abilities) -> Value {
+    let has = |ability: u8| bits & ability != 0;
+    let with = |parts: &[(u8, &str)]| {
+        let parts = parts.iter().filter(|(ability, _)| has(*ability));
+        Value::Object(parts.map(|(_, name)| ((*name).to_owned(), json!({}))).collect())
+    };
+    let mut all = json!({});
+    if has(Abilities::FORM | Abilities::URL) {
+        all["elicitation"] = with(&[(Abilities::FORM, "form"), (Abilities::URL, "url")]);
+    }
+    if has(Abilities::SAMPLING | Abilities::SAMPLING_TOOLS | Abilities::SAMPLING_CONTEXT) {
+        let parts = [(Abilities::SAMPLING_TOOLS, "tools"), (Abilities::SAMPLING_CONTEXT, "context")];
+        all["sampling"] = with(&parts);
+    }
+    if has(Abilities::ROOTS) {
+        all["roots"] = json!({});
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_declares_what_it_can_do_and_no_more() {
+        let all = Abilities::FORM | Abilities::URL | Abilities::SAMPLING | Abilities::ROOTS;
+        for (bits, expected) in [
+            (0, json!({})),
+            (Abilities::FORM, json!({"elicitation": {"form": {}}})),
+            (Abilities::SAMPLING | Abilities::SAMPLING_TOOLS, json!({"sampling": {"tools": {}}})),
+            (all, json!({"elicitation": {"form": {}, "url": {}}, "sampling": {}, "roots": {}})),
+        ] {
+            assert_eq!(capabilities(Abilities(bits)), expected, "{bits}");
+        }
+    }
 }

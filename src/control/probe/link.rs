@@ -23,6 +23,7 @@ use hyper_util::rt::TokioIo;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
@@ -63,8 +64,100 @@ pub(super) struct Begun {
 /// What the body of an answer says.
 pub(super) struct Said {
     pub(super) facts: AnswerFacts,
+    form: Form,
     /// As much of it as was looked at.
-    pub(super) body: Vec<u8>,
+    body: Vec<u8>,
+}
+
+impl Said {
+    /// The message that answers, in an event stream too; empty where there is none.
+    pub(super) fn message(&self) -> Vec<u8> {
+        if self.form != Form::EventStream {
+            return self.body.clone();
+        }
+        let mut events = Events::default();
+        events.push(&self.body);
+        std::iter::from_fn(|| events.next())
+            .map(|event| event.data)
+            .find(|data| is_answer(data))
+            .unwrap_or_default()
+    }
+}
+
+/// The events of a stream, cut anywhere.
+#[derive(Default)]
+pub(super) struct Events {
+    bytes: Vec<u8>,
+    /// No event ends before this.
+    seen: usize,
+}
+
+/// One event of a stream (HTML, server-sent events).
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::control) struct Event {
+    /// Empty: it has none.
+    pub(in crate::control) id: Vec<u8>,
+    pub(in crate::control) data: Vec<u8>,
+}
+
+impl Events {
+    fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    fn next(&mut self) -> Option<Event> {
+        // An end may have come in two pieces.
+        let from = self.seen.saturating_sub(3);
+        let unseen = self.bytes.get(from..).unwrap_or_default();
+        let ends = [&b"\n\n"[..], b"\r\n\r\n"];
+        let ends = ends.into_iter().filter_map(|end| Some(memchr::memmem::find(unseen, end)? + end.len()));
+        let Some(length) = ends.min() else {
+            self.seen = self.bytes.len();
+            return None;
+        };
+        let event: Vec<u8> = self.bytes.drain(..from + length).collect();
+        self.seen = 0;
+        Some(Event { id: lines_of(&event, b"id:"), data: lines_of(&event, b"data:") })
+    }
+}
+
+/// An event stream that has begun, for as long as the server keeps it.
+pub(in crate::control) struct Listening {
+    body: Incoming,
+    events: Events,
+    /// Keeps the connection.
+    _open: Open,
+}
+
+impl Listening {
+    /// The next event with data or an id. None: the stream has ended.
+    ///
+    /// # Errors
+    /// The connection failed, or an event is longer than [`limits::LISTEN_EVENT_BYTES_MAX`].
+    pub(in crate::control) async fn next(&mut self) -> io::Result<Option<Event>> {
+        loop {
+            while let Some(event) = self.events.next() {
+                if !event.data.is_empty() || !event.id.is_empty() {
+                    return Ok(Some(event));
+                }
+            }
+            if self.events.bytes.len() > limits::LISTEN_EVENT_BYTES_MAX {
+                return Err(io::Error::other("an event is too long"));
+            }
+            let Some(frame) = self.body.frame().await else { return Ok(None) };
+            if let Some(data) = frame.map_err(io::Error::other)?.data_ref() {
+                self.events.push(data);
+            }
+        }
+    }
+}
+
+impl Begun {
+    /// None: the answer is no event stream.
+    pub(super) fn listen(self) -> Option<Listening> {
+        let is_stream = form(&self.head) == Form::EventStream;
+        is_stream.then(|| Listening { body: self.body, events: Events::default(), _open: self.open })
+    }
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -105,34 +198,33 @@ impl<'a> Link<'a> {
             if seen.len() > limits::ANSWER_SCAN_BYTES_MAX
                 || form == Form::EventStream && scan.facts().complete
             {
-                return Ok(Said { facts: scan.facts(), body: seen });
+                return Ok(Said { facts: scan.facts(), form, body: seen });
             }
         }
         // Whole: the connection can be used again.
         self.open = Some(open);
-        Ok(Said { facts: scan.facts(), body: seen })
+        Ok(Said { facts: scan.facts(), form, body: seen })
     }
 
     /// Reads the message of an answer whole, in an event stream too, where it is no longer than that.
     pub(super) async fn read_whole(&mut self, begun: Begun, bytes_max: usize) -> io::Result<Vec<u8>> {
         let Begun { head, mut body, open } = begun;
         let form = form(&head);
-        let (mut seen, mut event_at) = (Vec::new(), 0);
+        let (mut events, mut total) = (Events::default(), 0);
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(io::Error::other)?;
             let Some(data) = frame.data_ref() else { continue };
-            if seen.len() + data.len() > bytes_max {
+            total += data.len();
+            if total > bytes_max {
                 return Err(io::Error::other("it is too long"));
             }
-            seen.extend_from_slice(data);
+            events.push(data);
             while form == Form::EventStream
-                && let Some(event) = seen.get(event_at..).and_then(next_event)
+                && let Some(event) = events.next()
             {
-                event_at += event.len();
-                let message = data_of(event);
-                if is_answer(&message) {
+                if is_answer(&event.data) {
                     // The stream may go on: its connection is not used again.
-                    return Ok(message);
+                    return Ok(event.data);
                 }
             }
         }
@@ -140,10 +232,16 @@ impl<'a> Link<'a> {
             return Err(io::Error::other("the stream ended without it"));
         }
         self.open = Some(open);
-        Ok(seen)
+        Ok(events.bytes)
     }
 
     async fn connect(&self) -> io::Result<Open> {
+        let patience = Duration::from_millis(self.target.server.timeout.connect_ms);
+        let opened = tokio::time::timeout(patience, self.open()).await;
+        opened.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no connection in time")))
+    }
+
+    async fn open(&self) -> io::Result<Open> {
         let stream: Box<dyn Stream> = match &self.target.endpoint.transport {
             Transport::Unix(path) => Box::new(UnixStream::connect(path).await?),
             Transport::Address(address) => self.secured(&[*address]).await?,
@@ -161,6 +259,12 @@ impl<'a> Link<'a> {
 
     async fn secured(&self, addresses: &[SocketAddr]) -> io::Result<Box<dyn Stream>> {
         let plain = TcpStream::connect(addresses).await?;
+        // A stream may be silent for hours: this tells a silent peer from one that is gone.
+        let _ = rustix::net::sockopt::set_socket_keepalive(&plain, true);
+        let _ = rustix::net::sockopt::set_tcp_keepidle(
+            &plain,
+            Duration::from_secs(limits::LISTEN_KEEPALIVE_SECONDS),
+        );
         let (Some(name), Some(config)) = (&self.target.endpoint.tls_name, &self.target.server.tls) else {
             return Ok(Box::new(plain));
         };
@@ -168,17 +272,11 @@ impl<'a> Link<'a> {
     }
 }
 
-/// The event at the front with the empty line after it, if it is whole.
-fn next_event(bytes: &[u8]) -> Option<&[u8]> {
-    let ends = [&b"\n\n"[..], b"\r\n\r\n"];
-    let ends = ends.into_iter().filter_map(|end| Some(memchr::memmem::find(bytes, end)? + end.len()));
-    bytes.get(..ends.min()?)
-}
-
-/// The data of an event, its lines joined as the specification of event streams says.
-fn data_of(event: &[u8]) -> Vec<u8> {
-    let lines = event.split(|byte| *byte == b'\n').filter_map(|line| line.strip_prefix(b"data:"));
-    let lines: Vec<&[u8]> = lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line)).collect();
+/// The values of an event's field, its lines joined as the specification of event streams says.
+fn lines_of(event: &[u8], field: &[u8]) -> Vec<u8> {
+    let lines = event.split(|byte| *byte == b'\n').filter_map(|line| line.strip_prefix(field));
+    let lines = lines.map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let lines: Vec<&[u8]> = lines.map(|line| line.strip_prefix(b" ").unwrap_or(line)).collect();
     lines.join(&b'\n')
 }
 
@@ -197,5 +295,25 @@ fn form(head: &http::response::Parts) -> Form {
         Form::EventStream
     } else {
         Form::Opaque
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_found_however_they_are_cut() {
+        let text = b": hello\n\nid: 7\ndata: a\r\ndata:b\r\n\r\nevent: x\ndata: c\n\ndata: half";
+        let expected = [(&b""[..], &b""[..]), (b"7", b"a\nb"), (b"", b"c")];
+        for length in 1..text.len() {
+            let (mut events, mut found) = (Events::default(), Vec::new());
+            for piece in text.chunks(length) {
+                events.push(piece);
+                found.extend(std::iter::from_fn(|| events.next()));
+            }
+            let found: Vec<_> = found.iter().map(|event| (&event.id[..], &event.data[..])).collect();
+            assert_eq!(found, expected, "{length}");
+        }
     }
 }

@@ -302,7 +302,7 @@ impl Relay<'_> {
 
     /// The client is gone: a modern call ends with it; an older one is drained within bounds, because a
     /// disconnect there is no cancellation (2025-11-25, transports, "Sending Messages").
-    fn client_left(&mut self) -> Result<(), Fault> {
+    pub(super) fn client_left(&mut self) -> Result<(), Fault> {
         if self.terms.intent.leaving_cancels || self.worker.watch.cause(self.client.slot).is_some() {
             return Err(LEFT);
         }
@@ -345,7 +345,7 @@ impl Relay<'_> {
     }
 
     /// Takes over what came; 0 for nothing, at the end.
-    fn arrived(&mut self, arrived: Option<Arrived>) -> usize {
+    pub(super) fn arrived(&mut self, arrived: Option<Arrived>) -> usize {
         let Some(arrived) = arrived else { return 0 };
         (self.buffer, self.at, self.end, self.came) =
             (arrived.buffer, arrived.start, arrived.end, arrived.at);
@@ -362,13 +362,17 @@ impl Relay<'_> {
         result
     }
 
-    fn cause(&self) -> Option<Cause> {
+    pub(super) fn cause(&self) -> Option<Cause> {
         self.worker.watch.cause(self.client.slot)
     }
 }
 
 /// What the upstream sends next; none where a nudge of the watch came first. Dropping the wait for it loses nothing.
-async fn wait(worker: &Worker, slot: usize, stream: &mut Stream) -> Option<io::Result<Option<Arrived>>> {
+pub(super) async fn wait(
+    worker: &Worker,
+    slot: usize,
+    stream: &mut Stream,
+) -> Option<io::Result<Option<Arrived>>> {
     let mut receive = pin!(stream.receive(&worker.buffers));
     std::future::poll_fn(|cx| {
         if let Poll::Ready(came) = receive.as_mut().poll(cx) {

@@ -55,12 +55,12 @@ const UNTYPED: Fault = Fault::new(
     Kind::UpstreamProtocol,
     "The server answered a list with something that is neither JSON nor an event stream; tell the operator.",
 );
-const CODED: Fault = Fault::new(
+pub(super) const CODED: Fault = Fault::new(
     Kind::UpstreamProtocol,
     "The server compressed its answer, which nobody asked for, so that it cannot be looked at; tell the operator.",
 );
 
-const fn fault(unfit: Unfit) -> Fault {
+pub(super) const fn fault(unfit: Unfit) -> Fault {
     match unfit {
         Unfit::Broken => BROKEN,
         Unfit::TooLarge => TOO_LARGE,
@@ -117,7 +117,7 @@ impl Relay<'_> {
     }
 
     /// Takes what came to what is held; whether that is all.
-    async fn gather(&mut self, held: &mut Vec<u8>) -> Result<bool, Fault> {
+    pub(super) async fn gather(&mut self, held: &mut Vec<u8>) -> Result<bool, Fault> {
         let (piece, done) = self.decode()?;
         let bytes = held.len() + piece.len();
         if bytes > limits::HELD_ANSWER_BYTES_MAX {

@@ -27,6 +27,12 @@ from oauth import Human, browse
 MODERN = "2026-07-28"
 # The client's own default is 1 MiB, which the large results pass.
 MAX_EVENT = 16 << 20
+LISTS = {
+    "tools": "list_tools",
+    "prompts": "list_prompts",
+    "resources": "list_resources",
+    "resourceTemplates": "list_resource_templates",
+}
 
 
 def fill(schema):
@@ -194,6 +200,16 @@ class Peer:
             if cursor is None:
                 return templates
 
+    async def list(self, step):
+        """Every page of one kind."""
+        entries, cursor = [], None
+        while True:
+            page = plain(await getattr(self.client, LISTS[step["kind"]])(cursor=cursor))
+            entries += page[step["kind"]]
+            cursor = page.get("nextCursor")
+            if cursor is None:
+                return entries
+
     async def bad_cursor(self, step):
         return plain(await self.client.list_resource_templates(cursor="no such page"))
 
@@ -226,7 +242,8 @@ class Peer:
         return plain(await self.client.get_prompt(step["name"], step.get("arguments")))
 
     async def complete(self, step):
-        reference = types.PromptReference(type="ref/prompt", name=step["ref"]["name"])
+        kind = types.PromptReference if step["ref"]["type"] == "ref/prompt" else types.ResourceTemplateReference
+        reference = kind.model_validate(step["ref"])
         return plain(await self.client.complete(reference, step["argument"]))
 
     async def provider(self, step):
@@ -256,8 +273,13 @@ class Peer:
         uris = [step["uri"]] if "uri" in step else []
         async with self.client.listen(tools_list_changed=True, resource_subscriptions=uris) as subscription:
             await self.client.call_tool(step["trigger"], {})
-            event = await asyncio.wait_for(anext(aiter(subscription)), 5)
-        return repr(event)
+            return await asyncio.wait_for(self.told(subscription, step.get("uri", "ToolsListChanged")), 5)
+
+    async def told(self, subscription, wanted):
+        # What a step before has caused may come late.
+        async for event in subscription:
+            if wanted in repr(event):
+                return repr(event)
 
     async def notified_on_get(self, step):
         method = f"notifications/{step['notification']}"

@@ -11,6 +11,12 @@ import { browse, Human } from './oauth.mjs';
 
 const [kind, url, stepsJson] = process.argv.slice(2);
 const LOG_LEVEL = 'io.modelcontextprotocol/logLevel';
+const LISTS = {
+  tools: 'listTools',
+  prompts: 'listPrompts',
+  resources: 'listResources',
+  resourceTemplates: 'listResourceTemplates',
+};
 const CAPABILITIES = { elicitation: { form: {}, url: {} }, sampling: {}, roots: {} };
 
 // What went over the wire that the client's own API does not show.
@@ -157,6 +163,17 @@ const plays = {
       cursor = page.nextCursor;
     } while (cursor !== undefined);
     return templates;
+  },
+  // Every page of one kind.
+  list: async ({ kind }) => {
+    const entries = [];
+    let cursor;
+    do {
+      const page = await client[LISTS[kind]](cursor === undefined ? undefined : { cursor });
+      entries.push(...page[kind]);
+      cursor = page.nextCursor;
+    } while (cursor !== undefined);
+    return entries;
   },
   bad_cursor: () => client.listResourceTemplates({ cursor: 'no such page' }),
   call: async step => {

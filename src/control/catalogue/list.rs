@@ -1,0 +1,52 @@
+//! One listing of one server.
+//!
+//! Not here: what is said (`probe::dialogue`), and when (`desk`).
+
+use crate::config::limits;
+use crate::config::plan::EraChoice;
+use crate::control::catalogue::server;
+use crate::control::credentials;
+use crate::control::probe;
+use crate::control::probe::dialogue::Dialogue;
+use crate::control::probe::link::Target;
+use crate::control::state::State;
+use crate::handoff::Phase;
+use crate::mcp::catalogue::Catalogue;
+use std::time::Duration;
+
+/// Lists a server at the first of its instances that answers, those in rotation first.
+pub(super) async fn list(
+    state: &State,
+    name: &str,
+    era: EraChoice,
+) -> Result<(EraChoice, Catalogue), String> {
+    let plan = state.plan();
+    let server = server(&plan, name).ok_or("the plan has it no more")?;
+    let patience = Duration::from_millis(limits::CATALOGUE_MS);
+    let credential = credentials::of_gateway(state, server).await;
+    let shown = credential.as_ref().map_or(&[][..], |credential| &credential.fields);
+    let mut trouble = String::from("it has no instance");
+    for endpoint in probe::in_order(state, server).into_iter().take(limits::CATALOGUE_INSTANCES_MAX) {
+        // With it a drain waits until the session is closed.
+        let _permit = state.listings.acquire().await;
+        if matches!(state.shared.phase(), Phase::Draining | Phase::Stopping) {
+            return Err("the gateway ends".into());
+        }
+        let addresses = probe::addresses(state, endpoint);
+        let mut dialogue = Dialogue::new(Target { server, endpoint, addresses: &addresses, shown });
+        let listed = tokio::time::timeout(patience, dialogue.list(era)).await;
+        dialogue.close(Duration::from_millis(limits::QUESTION_MS)).await;
+        match listed {
+            Ok(Ok((era, found))) => return Ok((era, numbered(found).await)),
+            Ok(Err(why)) => trouble = why,
+            Err(_) => trouble = format!("no whole list within {} ms", limits::CATALOGUE_MS),
+        }
+    }
+    Err(trouble)
+}
+
+/// With what tells it from other lists.
+async fn numbered(found: Catalogue) -> Catalogue {
+    // Long lists take milliseconds. Only a defect of ours panics there; then nothing is listed.
+    tokio::task::spawn_blocking(move || found.summed()).await.unwrap_or_default()
+}

@@ -1,0 +1,133 @@
+//! What workers want to be remembered of the sessions that the gateway holds by itself.
+//!
+//! Not here: what follows from it. Pure: time is an argument.
+
+use crate::base::clock::Moment;
+use crate::config::limits;
+use crate::handoff::SessionNote;
+use crate::handoff::SessionNotes;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+#[derive(Default)]
+pub(super) struct Notes {
+    known: SessionNotes,
+    /// The oldest first.
+    ended: VecDeque<[u8; 8]>,
+    levelled: VecDeque<[u8; 8]>,
+    subscribed: VecDeque<[u8; 8]>,
+    /// When the next are published; None: all are.
+    due: Option<Moment>,
+    published: Moment,
+}
+
+impl Notes {
+    pub(super) fn add(&mut self, session: [u8; 8], note: SessionNote, now: Moment) {
+        match note {
+            SessionNote::Subscribed(server, uri) => self.subscribe(session, server, uri),
+            SessionNote::Unsubscribed(server, uri) => {
+                let all = Arc::make_mut(&mut self.known.subscriptions);
+                if let Some(own) = all.get_mut(&session) {
+                    own.retain(|(known, other)| *known != server || *other != uri);
+                }
+            }
+            SessionNote::Ended => {
+                if self.known.subscriptions.contains_key(&session) {
+                    Arc::make_mut(&mut self.known.subscriptions).remove(&session);
+                }
+                self.known.levels.remove(&session);
+                if self.known.ended.insert(session) {
+                    self.ended.push_back(session);
+                }
+            }
+            SessionNote::Level(level) => {
+                if self.known.levels.insert(session, level).is_none() {
+                    self.levelled.push_back(session);
+                }
+            }
+        }
+        if self.ended.len() > limits::SESSION_NOTES_MAX
+            && let Some(oldest) = self.ended.pop_front()
+        {
+            self.known.ended.remove(&oldest);
+        }
+        if self.levelled.len() > limits::SESSION_NOTES_MAX
+            && let Some(oldest) = self.levelled.pop_front()
+        {
+            self.known.levels.remove(&oldest);
+        }
+        let due = now.max(self.published.plus_millis(limits::SESSION_NOTES_MS));
+        self.due.get_or_insert(due);
+    }
+
+    /// Past a bound the session that subscribed first hears no more.
+    fn subscribe(&mut self, session: [u8; 8], server: Arc<str>, uri: Arc<str>) {
+        let all = Arc::make_mut(&mut self.known.subscriptions);
+        let own = all.entry(session).or_insert_with(|| {
+            self.subscribed.push_back(session);
+            Vec::new()
+        });
+        let wanted = (server, uri);
+        if !own.contains(&wanted) && own.len() < limits::SUBSCRIPTIONS_MAX {
+            own.push(wanted);
+        }
+        if self.subscribed.len() > limits::SUBSCRIBED_SESSIONS_MAX
+            && let Some(oldest) = self.subscribed.pop_front()
+        {
+            all.remove(&oldest);
+        }
+    }
+
+    /// When there is something to publish.
+    pub(super) fn next(&self) -> Moment {
+        self.due.unwrap_or(Moment::NEVER)
+    }
+
+    /// What is to be published now.
+    pub(super) fn take(&mut self, now: Moment) -> Option<SessionNotes> {
+        self.due.take_if(|due| *due <= now)?;
+        self.published = now;
+        Some(self.known.clone())
+    }
+
+    pub(super) fn is_ended(&self, session: &[u8; 8]) -> bool {
+        self.known.ended.contains(session)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Moment {
+        Moment::ZERO.plus_millis(millis)
+    }
+
+    #[test]
+    fn the_first_is_published_at_once_and_many_together() {
+        let mut notes = Notes::default();
+        assert!(notes.take(at(1_000)).is_none());
+        notes.add([1; 8], SessionNote::Level(3), at(1_000));
+        assert_eq!(notes.take(at(1_000)).expect("at once").levels.get(&[1; 8]), Some(&3));
+        notes.add([2; 8], SessionNote::Ended, at(1_001));
+        notes.add([1; 8], SessionNote::Ended, at(1_002));
+        assert!(notes.take(at(1_009)).is_none());
+        assert_eq!(notes.next(), at(1_010));
+        let both = notes.take(at(1_010)).expect("due");
+        assert_eq!((both.ended.len(), both.levels.len()), (2, 0));
+        assert_eq!(notes.next(), Moment::NEVER);
+    }
+
+    #[test]
+    fn the_oldest_are_forgotten() {
+        let mut notes = Notes::default();
+        for number in 0..limits::SESSION_NOTES_MAX as u64 + 10 {
+            notes.add(number.to_le_bytes(), SessionNote::Level(1), at(0));
+            notes.add((number + 1_000_000).to_le_bytes(), SessionNote::Ended, at(0));
+        }
+        let known = notes.take(at(1_000)).expect("due");
+        assert_eq!((known.ended.len(), known.levels.len()), (65_536, 65_536));
+        assert!(!known.levels.contains_key(&9_u64.to_le_bytes()));
+        assert!(known.levels.contains_key(&10_u64.to_le_bytes()));
+    }
+}

@@ -1,0 +1,161 @@
+//! A message to a server beside the call that it is about: an answer to a question of the server's, a cancellation.
+//!
+//! Not here: what it says. It goes on a connection of its own, because the call's own is taken; whoever waits for it
+//! waits no longer than [`limits::ASIDE_MS`].
+
+use crate::base::clock;
+use crate::config::limits;
+use crate::config::plan::Transport;
+use crate::http::write;
+use crate::mcp::envelope::Era;
+use crate::policy::credential::Credential;
+use crate::upstream::connect;
+use crate::upstream::pool::Instance;
+use crate::worker::Worker;
+use crate::worker::adopted::Adopted;
+use crate::worker::crossing::held::Held;
+use crate::worker::start;
+use crate::worker::state::Exchange;
+use crate::worker::watch::Phase;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// A message on its way to a session.
+pub struct Note {
+    instance: Rc<Instance>,
+    addresses: Option<Arc<[SocketAddr]>>,
+    request: Vec<u8>,
+}
+
+impl Note {
+    /// To the session that a call goes by. None: the server has gone from the plan.
+    pub fn new(
+        adopted: &Adopted,
+        exchange: &Exchange,
+        server: &str,
+        held: &Held,
+        body: &[u8],
+    ) -> Option<Self> {
+        Self::showing(adopted, exchange.shown.as_ref().map(|shown| &*shown.credential), server, held, body)
+    }
+
+    /// The same, whose server is shown this of the caller.
+    pub fn showing(
+        adopted: &Adopted,
+        shown: Option<&Credential>,
+        server: &str,
+        held: &Held,
+        body: &[u8],
+    ) -> Option<Self> {
+        let server = adopted.find(server)?;
+        let instance = Rc::clone(server.instances.get(held.instance)?);
+        let addresses = match &instance.endpoint.transport {
+            Transport::Address(address) => Some(Arc::from([*address])),
+            Transport::Unix(_) => None,
+            Transport::Name { key, .. } => Some(Arc::clone(adopted.addresses.by_name.get(key)?)),
+        };
+        let line = write::RequestLine {
+            method: b"POST",
+            target: &instance.endpoint.target,
+            authority: &instance.endpoint.authority,
+        };
+        let shown = shown.map_or(&[][..], |shown| &shown.fields);
+        let injected = server.config().headers.iter().chain(shown).map(|one| (&*one.name, &*one.value));
+        let ours: [(&[u8], &[u8]); 4] = [
+            (b"Content-Type", b"application/json"),
+            (b"Accept", b"application/json, text/event-stream"),
+            (b"MCP-Protocol-Version", held.revision.as_bytes()),
+            (b"Connection", b"close"),
+        ];
+        let session = (!held.name.is_empty()).then_some((&b"Mcp-Session-Id"[..], &*held.name));
+        let mut request = Vec::with_capacity(512 + body.len());
+        let fields = ours.into_iter().chain(session).chain(injected);
+        write::request_head(&mut request, line, b"", std::iter::empty(), fields, Some(body.len() as u64));
+        request.extend_from_slice(body);
+        Some(Self { instance, addresses, request })
+    }
+
+    /// Ends a session (2025-11-25, transports, "Session Management"). None: there is none, or its server has gone.
+    pub fn ending(adopted: &Adopted, exchange: &Exchange, server: &str, held: &Held) -> Option<Self> {
+        if held.name.is_empty() {
+            return None;
+        }
+        let mut note = Self::new(adopted, exchange, server, held, b"")?;
+        // The same head for another method.
+        note.request.splice(..b"POST".len(), *b"DELETE");
+        Some(note)
+    }
+
+    /// Sends it; true where the server has taken it.
+    pub async fn send(self, worker: &Worker) -> bool {
+        let opened = match &self.addresses {
+            None => self.exchange_on(worker, None).await,
+            Some(addresses) => {
+                let mut status = None;
+                for address in addresses.iter() {
+                    status = self.exchange_on(worker, Some(*address)).await;
+                    if status.is_some() {
+                        break;
+                    }
+                }
+                status
+            }
+        };
+        opened.is_some_and(|status| (200..300).contains(&status))
+    }
+
+    /// Sends it without waiting.
+    pub fn send_behind(self, worker: &Rc<Worker>) {
+        let worker = Rc::clone(worker);
+        monoio::spawn(start::guard(move || async move {
+            self.send(&worker).await;
+        }));
+    }
+
+    /// The status of the answer; none where nothing was taken.
+    async fn exchange_on(&self, worker: &Worker, address: Option<SocketAddr>) -> Option<u16> {
+        let now = clock::now();
+        let deadline = now.plus_millis(limits::ASIDE_MS);
+        // The watch ends whatever takes too long by shutting the socket down.
+        let slot = std::cell::Cell::new(None);
+        let began = |fd| {
+            let key = worker.watch.register(fd, now, deadline);
+            worker.watch.enter(key, Phase::Handshake, now, deadline);
+            slot.set(Some(key));
+        };
+        let status = async {
+            let tls = self.instance.tls.as_ref();
+            let mut stream = connect::open(&self.instance.endpoint, address, tls, began).await.ok()?;
+            stream.write_all(&self.request).await.ok()?;
+            let mut head = Vec::new();
+            while head.len() < STATUS_BYTES {
+                let arrived = stream.receive(&worker.buffers).await.ok()??;
+                head.extend_from_slice(arrived.buffer.get(arrived.start..arrived.end).unwrap_or_default());
+                worker.buffers.give_back(arrived.buffer);
+            }
+            std::str::from_utf8(head.get(9..STATUS_BYTES)?).ok()?.parse().ok()
+        }
+        .await;
+        if let Some(key) = slot.get() {
+            worker.watch.remove(key);
+        }
+        status
+    }
+}
+
+/// `HTTP/1.1 202`
+const STATUS_BYTES: usize = 12;
+
+/// What tells an older server that nobody waits for a request any more (2025-11-25, cancellation).
+pub fn cancelled(id: &str) -> Vec<u8> {
+    format!(
+        r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id},"reason":"the client has left"}}}}"#
+    )
+    .into_bytes()
+}
+
+/// Whether a server of this era is told by a message.
+pub fn is_told(era: Era) -> bool {
+    era == Era::Legacy
+}

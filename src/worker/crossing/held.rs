@@ -1,0 +1,155 @@
+//! The session on an older server that a call goes by: one that is sealed in the client's own, or one that control has
+//! opened for its owner.
+//!
+//! Not here: opening and closing (control).
+
+use crate::config::limits;
+use crate::handoff::Answer;
+use crate::handoff::Asked;
+use crate::handoff::SessionKey;
+use crate::handoff::UpstreamSession;
+use crate::mcp::crossing::Abilities;
+use crate::mcp::sealed::own::Member;
+use crate::mcp::sealed::own::OwnSession;
+use crate::worker::Worker;
+use crate::worker::adopted::ServerState;
+use crate::worker::aim;
+use crate::worker::state::Exchange;
+use ahash::HashMap;
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// A session on one instance of a server.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// As the server calls it; empty: it keeps none.
+    pub name: Vec<u8>,
+    pub revision: Box<str>,
+    /// Where it lives, of the server's instances.
+    pub instance: usize,
+    /// How control knows it; none: it is sealed in the client's own.
+    pub opened: Option<(SessionKey, u64)>,
+}
+
+/// Sessions that control has opened, as one worker knows them.
+#[derive(Default)]
+pub struct HeldSessions(RefCell<HashMap<SessionKey, Arc<UpstreamSession>>>);
+
+/// The session that a call of this exchange goes by. None: none can be had.
+pub async fn find(
+    worker: &Worker,
+    slot: usize,
+    exchange: &Exchange,
+    server: &ServerState,
+    abilities: Abilities,
+) -> Option<Held> {
+    let fits = |held: &Held| aim::fits(exchange.aim, held.instance, server.config());
+    if let Some(held) = sealed(exchange, server).filter(fits) {
+        return Some(held);
+    }
+    let key = SessionKey {
+        server: Arc::clone(&server.config().name),
+        owner: exchange.owner,
+        client: exchange.own.as_ref().map_or([0; 8], |own| own.number),
+        abilities: abilities.0,
+        pool: aim::pool(exchange.aim, server.config()),
+    };
+    let known = worker.held.0.borrow().get(&key).map(Arc::clone);
+    if let Some(session) = known
+        && let Some(held) = of(server, &key, &session)
+    {
+        session.used_ns.store(worker.coarse_now().as_nanos(), Ordering::Relaxed);
+        return Some(held);
+    }
+    open(worker, slot, exchange, server, (key, None)).await
+}
+
+/// Has a session kept for whoever comes back to a question in it.
+pub fn keep(worker: &Worker, held: &Held) {
+    let Some((key, _)) = &held.opened else { return };
+    if let Some(session) = worker.held.0.borrow().get(key) {
+        let until = worker.coarse_now().plus_millis(limits::QUESTION_SECONDS_MAX * 1_000);
+        session.kept_until_ns.store(until.as_nanos(), Ordering::Relaxed);
+    }
+}
+
+/// Another in place of one that the server knows no more.
+pub async fn renew(
+    worker: &Worker,
+    slot: usize,
+    exchange: &Exchange,
+    server: &ServerState,
+    gone: &Held,
+) -> Option<Held> {
+    let (key, number) = gone.opened.clone()?;
+    open(worker, slot, exchange, server, (key, Some(number))).await
+}
+
+async fn open(
+    worker: &Worker,
+    slot: usize,
+    exchange: &Exchange,
+    server: &ServerState,
+    (key, not): (SessionKey, Option<u64>),
+) -> Option<Held> {
+    let shown = exchange.shown.as_ref().map(|shown| Arc::clone(&shown.credential));
+    let what = Asked::Session { key: key.clone(), not, shown };
+    let Some(Answer::Session(Some(session))) = worker.question(what, slot, limits::QUESTION_MS).await else {
+        return None;
+    };
+    let held = of(server, &key, &session);
+    let mut known = worker.held.0.borrow_mut();
+    if known.len() >= limits::HELD_SESSIONS_MAX {
+        known.clear();
+    }
+    known.insert(key, session);
+    held
+}
+
+/// The session that was opened with the client's own.
+fn sealed(exchange: &Exchange, server: &ServerState) -> Option<Held> {
+    let own = exchange.own.as_ref()?;
+    let member = own.members.iter().find(|member| member.server == server.sealed_name)?;
+    of_member(server, member)
+}
+
+/// Whether a session was opened with the client's own, and its instance is gone: what the client did there is lost, and it
+/// must know.
+pub fn is_lost(exchange: &Exchange, server: &ServerState) -> bool {
+    let Some(own) = &exchange.own else { return false };
+    let member = own.members.iter().find(|member| member.server == server.sealed_name);
+    member.is_some_and(|member| of_member(server, member).is_none())
+}
+
+/// A session that was opened with the client's own. None: its instance is gone.
+pub fn of_member(server: &ServerState, member: &Member) -> Option<Held> {
+    let instance = place(server, member.instance)?;
+    Some(Held { name: member.name.clone(), revision: member.revision.into(), instance, opened: None })
+}
+
+/// The session of an older client on a server, where this worker knows of one.
+pub fn known(worker: &Worker, exchange: &Exchange, own: &OwnSession, server: &ServerState) -> Option<Held> {
+    let member = own.members.iter().find(|member| member.server == server.sealed_name);
+    if let Some(member) = member {
+        return of_member(server, member);
+    }
+    let key = key(exchange.owner, own, server);
+    let session = worker.held.0.borrow().get(&key).map(Arc::clone)?;
+    of(server, &key, &session)
+}
+
+fn key(owner: [u8; 16], own: &OwnSession, server: &ServerState) -> SessionKey {
+    let server = Arc::clone(&server.config().name);
+    SessionKey { server, owner, client: own.number, abilities: own.abilities.0, pool: None }
+}
+
+fn of(server: &ServerState, key: &SessionKey, session: &UpstreamSession) -> Option<Held> {
+    let instance = place(server, session.instance)?;
+    let opened = Some((key.clone(), session.number));
+    Some(Held { name: session.name.to_vec(), revision: session.revision.clone(), instance, opened })
+}
+
+fn place(server: &ServerState, instance: u32) -> Option<usize> {
+    server.instances.iter().position(|known| known.sealed_name == instance)
+}

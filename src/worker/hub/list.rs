@@ -1,0 +1,294 @@
+//! The lists of a hub, as one caller may see them: rendered once, kept until anything changes.
+//!
+//! Not here: what they say (`mcp::hub::lists`), and fetching (control).
+
+use crate::base::fault::Fault;
+use crate::base::fault::Kind;
+use crate::config::hub::HubId;
+use crate::config::limits;
+use crate::config::plan::Server;
+use crate::handoff::Catalogues;
+use crate::mcp::crossing::path;
+use crate::mcp::envelope::Era;
+use crate::mcp::hub::Scene;
+use crate::mcp::hub::lists;
+use crate::mcp::hub::lists::Entry;
+use crate::mcp::listing::Kind as ListKind;
+use crate::mcp::sealed::Kind as TokenKind;
+use crate::policy::access::View;
+use crate::telemetry::family::Family;
+use crate::worker::Worker;
+use crate::worker::address::Visit;
+use crate::worker::admit::Door;
+use crate::worker::adopted::Adopted;
+use crate::worker::callers::Known;
+use crate::worker::client::Client;
+use crate::worker::exchange::After;
+use crate::worker::hub;
+use crate::worker::reply;
+use crate::worker::sight;
+use crate::worker::state::Exchange;
+use ahash::HashMap;
+use std::cell::Cell;
+use std::cell::RefCell;
+use std::fmt::Write;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+const NO_CURSOR: Fault = Fault::new(
+    Kind::InvalidCursor,
+    "The list cannot go on there: it has changed, or the cursor is none of this endpoint. List again from the start.",
+);
+
+/// Lists that a worker has rendered. Bounded; past the bound all are rendered anew.
+#[derive(Default)]
+pub struct Rendered {
+    kept: RefCell<HashMap<Key, Pages>>,
+    /// Of all pages.
+    bytes: Cell<usize>,
+}
+
+#[derive(PartialEq, Eq, Hash)]
+struct Key {
+    hub: HubId,
+    kind: ListKind,
+    /// The address of the caller; 0 where everybody sees the same.
+    caller: usize,
+}
+
+#[derive(Clone)]
+struct Pages {
+    /// Of what it was made.
+    made_of: u64,
+    pages: Rc<[String]>,
+    /// Kept, so that no other caller is ever found at its address.
+    _caller: Option<Rc<Known>>,
+}
+
+/// Answers one of the four lists.
+///
+/// # Errors
+/// 503 where nothing is known of any server, -32602 for a cursor that is none.
+pub async fn answer(
+    worker: &Worker,
+    adopted: &Rc<Adopted>,
+    client: &mut Client,
+    exchange: &mut Exchange,
+    ((door, known, intent), kind): (Visit<'_>, ListKind),
+) -> Result<After, Fault> {
+    hub::learn(worker, adopted, client.slot, &door.hub(adopted).members).await;
+    let catalogues = Arc::clone(&worker.adopt().catalogues);
+    let members: Vec<&Server> = members(adopted, door, known).collect();
+    let missing = names(&members, |server| !catalogues.by_server.contains_key(&server.name));
+    if !members.is_empty() && missing.len() == members.len() {
+        return Err(hub::ALL_DOWN);
+    }
+    let stale = names(&members, |server| {
+        catalogues.by_server.contains_key(&server.name) && catalogues.failing.contains_key(&server.name)
+    });
+    let made = pages(worker, adopted, &catalogues, (door, known, client.ends.peer), kind);
+    let place = Place { hub: adopted.hub_names[usize::from(door.hub)], owner: known.owner, kind };
+    let number = wanted(worker, client, exchange, &place, made.made_of)?;
+    let page = made.pages.get(number).ok_or(NO_CURSOR)?;
+    let mut text = String::with_capacity(page.len() + 512);
+    text.push('{');
+    if intent.era == Era::Modern {
+        text.push_str("\"resultType\":\"complete\",");
+    }
+    let _ = write!(text, "\"{}\":[{page}]", kind.list());
+    if number + 1 < made.pages.len() {
+        let cursor = place.seal(worker, number + 1, made.made_of).ok_or(NO_CURSOR)?;
+        let _ = write!(text, ",\"nextCursor\":\"{cursor}\"");
+    }
+    let modern = intent.era == Era::Modern;
+    if modern {
+        text.push(',');
+        text.push_str(&freshness(worker, adopted, &catalogues, door));
+    }
+    text.push_str(&meta(modern.then(|| info(adopted, &catalogues, door)), &missing, &stale));
+    text.push('}');
+    worker.metrics().count(Family::CacheHits, &["list"], 1);
+    Ok(reply::result(worker, client, exchange, &text).await)
+}
+
+/// The servers of a hub that a caller may know of.
+fn members<'a>(adopted: &'a Adopted, door: &Door, known: &'a Known) -> impl Iterator<Item = &'a Server> {
+    let ids = door.hub(adopted).members.clone();
+    ids.into_iter()
+        .filter_map(|id| adopted.plan.servers.get(usize::from(id)))
+        .filter(|server| server.is_for_tenant(&known.caller.tenant))
+}
+
+fn names(members: &[&Server], of: impl Fn(&Server) -> bool) -> Vec<String> {
+    members.iter().filter(|server| of(server)).map(|server| lists::quoted(&server.name)).collect()
+}
+
+fn info(adopted: &Adopted, catalogues: &Catalogues, door: &Door) -> String {
+    hub::scene(adopted, catalogues, door, crate::mcp::hub::about::info)
+}
+
+/// `_meta` with its comma before it, or nothing.
+fn meta(info: Option<String>, missing: &[String], stale: &[String]) -> String {
+    let mut members = Vec::new();
+    members.extend(info.map(|info| format!("\"io.modelcontextprotocol/serverInfo\":{info}")));
+    for (key, names) in [("io.ringgate/missing", missing), ("io.ringgate/stale", stale)] {
+        if !names.is_empty() {
+            members.push(format!("\"{key}\":[{}]", names.join(",")));
+        }
+    }
+    if members.is_empty() { String::new() } else { format!(",\"_meta\":{{{}}}", members.join(",")) }
+}
+
+/// `ttlMs` and `cacheScope` as members (2026-07-28, caching): the shortest time that any of the lists stays fresh, and for
+/// others than the caller only where nobody sees anything else.
+pub fn freshness(worker: &Worker, adopted: &Adopted, catalogues: &Catalogues, door: &Door) -> String {
+    let now = worker.coarse_now();
+    let mut ttl_ms = u64::MAX;
+    let mut public = adopted.plan.access.rules.is_empty();
+    for id in &door.hub(adopted).members {
+        let Some(server) = adopted.plan.servers.get(usize::from(*id)) else { continue };
+        let Some(known) = catalogues.by_server.get(&server.name) else {
+            ttl_ms = ttl_ms.min(limits::CATALOGUE_FRESH_MS_MIN);
+            continue;
+        };
+        // The clock of a worker may be a moment behind that of control.
+        let left_ms = known.fresh_until(server.list_cache).nanos_since(now.max(known.listed)) / 1_000_000;
+        let failing = catalogues.failing.contains_key(&server.name);
+        // It may be back at any time.
+        ttl_ms = ttl_ms.min(if failing { limits::CATALOGUE_FRESH_MS_MIN } else { left_ms });
+        public &= known.about.era == Era::Modern && !known.is_private && server.tenants.is_empty();
+    }
+    let ttl_ms = if ttl_ms == u64::MAX { 0 } else { ttl_ms };
+    format!("\"ttlMs\":{ttl_ms},\"cacheScope\":\"{}\"", if public { "public" } else { "private" })
+}
+
+/// The pages of a list for a caller.
+fn pages(
+    worker: &Worker,
+    adopted: &Adopted,
+    catalogues: &Catalogues,
+    (door, known, source): (&Door, &Rc<Known>, IpAddr),
+    kind: ListKind,
+) -> Pages {
+    let access = &adopted.plan.access;
+    let same_for_all = access.rules.is_empty() && known.caller.tenant.is_empty();
+    let caller = if same_for_all { 0 } else { Rc::as_ptr(known).addr() };
+    let key = Key { hub: door.hub, kind, caller };
+    let made_of = fingerprint(adopted, catalogues, door);
+    let lasting = !sight::reads_moment(access);
+    if lasting
+        && let Some(kept) = worker.rendered.kept.borrow().get(&key)
+        && kept.made_of == made_of
+    {
+        return kept.clone();
+    }
+    let now = i64::try_from(worker.wall_millis(worker.coarse_now())).unwrap_or(i64::MAX);
+    let pages = hub::scene(adopted, catalogues, door, |scene: &Scene<'_>| {
+        lists::pages(scene, kind, &mut |entry: &Entry<'_>| {
+            let view = View {
+                caller: &known.caller,
+                standing: &known.standing,
+                server: &entry.server.name,
+                catalogue: Some(entry.catalogue),
+                labels: &entry.server.labels,
+                source,
+                now,
+            };
+            entry.server.is_for_tenant(&known.caller.tenant)
+                && (access.rules.is_empty()
+                    || view.sees(access, kind.named(), &entry.item.name, &worker.patterns))
+        })
+    });
+    let pages = Pages { made_of, pages: pages.into(), _caller: (caller != 0).then(|| Rc::clone(known)) };
+    if lasting {
+        worker.rendered.keep(key, &pages);
+    }
+    pages
+}
+
+/// Of what a hub's lists are made: other catalogues, or another plan, make other lists. Equal on every gateway that sees
+/// the same, so that a cursor goes on elsewhere.
+fn fingerprint(adopted: &Adopted, catalogues: &Catalogues, door: &Door) -> u64 {
+    let known = door.hub(adopted).members.iter().map(|id| {
+        let server = adopted.plan.servers.get(usize::from(*id))?;
+        Some((&*server.name, catalogues.by_server.get(&server.name)?.revision))
+    });
+    let known: Vec<Option<(&str, u64)>> = known.collect();
+    ahash::RandomState::with_seeds(1, 2, 3, 4).hash_one((&adopted.plan.digest, known))
+}
+
+impl Rendered {
+    pub fn forget(&self) {
+        self.kept.borrow_mut().clear();
+        self.bytes.set(0);
+    }
+
+    fn keep(&self, key: Key, pages: &Pages) {
+        let of = |pages: &Pages| pages.pages.iter().map(String::len).sum::<usize>();
+        let full = self.bytes.get() + of(pages) > limits::RENDERED_BYTES_MAX;
+        if full || self.kept.borrow().len() >= limits::RENDERED_LISTS_MAX {
+            self.forget();
+        }
+        let before = self.kept.borrow_mut().insert(key, pages.clone());
+        self.bytes.set(self.bytes.get() + of(pages) - before.as_ref().map_or(0, of));
+    }
+}
+
+/// Which list a cursor is of.
+struct Place {
+    hub: u64,
+    owner: [u8; 16],
+    kind: ListKind,
+}
+
+impl Place {
+    fn plain(&self, number: usize, made_of: u64) -> Vec<u8> {
+        let number = u32::try_from(number).unwrap_or(u32::MAX);
+        let parts: [&[u8]; 5] = [
+            &self.hub.to_le_bytes(),
+            &self.owner,
+            &[self.kind as u8],
+            &made_of.to_le_bytes(),
+            &number.to_le_bytes(),
+        ];
+        parts.concat()
+    }
+
+    /// The cursor of a page.
+    fn seal(&self, worker: &Worker, number: usize, made_of: u64) -> Option<String> {
+        let mut nonce = [0; 12];
+        aws_lc_rs::rand::fill(&mut nonce).ok()?;
+        let mut token = Vec::new();
+        let keys = worker.shared.seal_keys.load();
+        keys.seal_as(TokenKind::Cursor, self.plain(number, made_of), nonce, &mut token);
+        String::from_utf8(token).ok()
+    }
+
+    /// The page of a cursor. None: it is of another list, caller or endpoint, or the list has changed.
+    fn open(&self, worker: &Worker, token: &[u8], made_of: u64) -> Option<usize> {
+        let plain = worker.shared.seal_keys.load().open_as(TokenKind::Cursor, token)?;
+        let (_, number) = plain.split_last_chunk::<4>()?;
+        let number = usize::try_from(u32::from_le_bytes(*number)).ok()?;
+        (plain == self.plain(number, made_of)).then_some(number)
+    }
+}
+
+/// The page that is asked for.
+fn wanted(
+    worker: &Worker,
+    client: &Client,
+    exchange: &Exchange,
+    place: &Place,
+    made_of: u64,
+) -> Result<usize, Fault> {
+    let body = client.input.get(exchange.body.clone()).unwrap_or_default();
+    let text = std::str::from_utf8(body).unwrap_or_default();
+    match path::find(text, &["params", "cursor"]) {
+        None => Ok(0),
+        Some(_) => {
+            let cursor = path::text(text, &["params", "cursor"]).ok_or(NO_CURSOR)?;
+            place.open(worker, cursor.as_bytes(), made_of).ok_or(NO_CURSOR)
+        }
+    }
+}

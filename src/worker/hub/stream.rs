@@ -1,0 +1,461 @@
+//! Streams at a hub: `subscriptions/listen` of 2026-07-28 and the GET stream of the older revisions. What they tell comes
+//! from control, which listens to each server once, however many clients want to know.
+//!
+//! Not here: listening to servers (control), and the framing (`outlet`).
+
+use crate::base::clock::Moment;
+use crate::base::fault::Fault;
+use crate::base::fault::Kind;
+use crate::config::limits;
+use crate::config::pattern::Named;
+use crate::config::plan::Server;
+use crate::handoff::Asked;
+use crate::handoff::Interest;
+use crate::handoff::Subscriptions;
+use crate::mcp::crossing::path;
+use crate::mcp::crossing::uris;
+use crate::mcp::envelope::Era;
+use crate::mcp::hub::about;
+use crate::mcp::hub::lists::quoted;
+use crate::mcp::listing::Kind as ListKind;
+use crate::mcp::target;
+use crate::mcp::target::Targets;
+use crate::policy::access::View;
+use crate::worker::Worker;
+use crate::worker::address::Visit;
+use crate::worker::admit::Door;
+use crate::worker::adopted::Adopted;
+use crate::worker::callers::Known;
+use crate::worker::client::Client;
+use crate::worker::dispatch;
+use crate::worker::exchange::After;
+use crate::worker::hub;
+use crate::worker::outlet;
+use crate::worker::reply;
+use crate::worker::state::Exchange;
+use crate::worker::watch::Phase;
+use slab::Slab;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::task::Waker;
+
+const GONE: Fault =
+    Fault::new(Kind::NotFound, "This endpoint is gone: the operator has removed it from the configuration.");
+const NO_PLACE: Fault =
+    Fault::new(Kind::Overloaded, "Too many streams are open at this gateway; close some, or retry later.");
+const KINDS: [(Named, &str); 3] = [
+    (Named::Tool, "notifications/tools/list_changed"),
+    (Named::Prompt, "notifications/prompts/list_changed"),
+    (Named::Resource, "notifications/resources/list_changed"),
+];
+
+/// Resources that have changed, by server and the server's own URI.
+type Updates = VecDeque<(Arc<str>, Arc<str>)>;
+
+/// The open streams of one worker.
+#[derive(Default)]
+pub struct Streams {
+    open: RefCell<Slab<Open>>,
+}
+
+#[derive(Default)]
+struct Open {
+    waker: Option<Waker>,
+    /// Something may have changed.
+    is_due: bool,
+    /// Resources that it wants to hear of, by server and the server's own URI.
+    wanted: Subscriptions,
+    /// Those of them that have changed.
+    updated: Updates,
+}
+
+impl Streams {
+    /// Something that is known of servers, or of sessions, is another now.
+    pub fn wake_all(&self) {
+        for (_, open) in self.open.borrow_mut().iter_mut() {
+            open.is_due = true;
+            if let Some(waker) = open.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+
+    /// A resource has changed. What is told already need not be told twice.
+    pub fn update(&self, server: &Arc<str>, uri: &Arc<str>) {
+        for (_, open) in self.open.borrow_mut().iter_mut() {
+            let wants = |(known, other): &(Arc<str>, Arc<str>)| known == server && is_part_of(uri, other);
+            if !open.wanted.iter().any(wants) || open.updated.len() >= limits::SUBSCRIPTIONS_MAX {
+                continue;
+            }
+            let news = (Arc::clone(server), Arc::clone(uri));
+            if !open.updated.contains(&news) {
+                open.updated.push_back(news);
+            }
+            if let Some(waker) = open.waker.take() {
+                waker.wake();
+            }
+        }
+    }
+}
+
+/// Whether a resource is one that was subscribed to, or lies below it (2025-11-25, resources, "Subscriptions").
+fn is_part_of(uri: &str, wanted: &str) -> bool {
+    let below = |rest: &str| wanted.ends_with('/') || rest.starts_with('/');
+    uri.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || below(rest))
+}
+
+/// One stream; its place goes with it.
+struct Stream<'w> {
+    worker: &'w Rc<Worker>,
+    key: usize,
+    /// Tells it from others of this worker that had its place.
+    number: u64,
+}
+
+impl Drop for Stream<'_> {
+    fn drop(&mut self) {
+        self.worker.streams.open.borrow_mut().try_remove(self.key);
+        self.worker.tell(Asked::Interest { stream: self.number, what: None });
+    }
+}
+
+impl<'w> Stream<'w> {
+    fn open(worker: &'w Rc<Worker>) -> Result<Self, Fault> {
+        let mut open = worker.streams.open.borrow_mut();
+        if open.len() >= limits::HUB_STREAMS_MAX {
+            return Err(NO_PLACE);
+        }
+        let key = open.insert(Open::default());
+        Ok(Self { worker, key, number: worker.next_request_id() })
+    }
+
+    /// What the stream wants to hear of from now on.
+    fn interest(&self, servers: Vec<Arc<str>>, resources: Subscriptions) -> Asked {
+        if let Some(open) = self.worker.streams.open.borrow_mut().get_mut(self.key) {
+            open.wanted.clone_from(&resources);
+        }
+        Asked::Interest { stream: self.number, what: Some(Interest { servers, resources }) }
+    }
+
+    /// Says what it wants to hear of, and waits until somebody listens.
+    async fn begin(&self, slot: usize, servers: Vec<Arc<str>>, resources: Subscriptions) {
+        let what = self.interest(servers, resources);
+        self.worker.question(what, slot, limits::LISTEN_WAIT_MS).await;
+    }
+
+    fn wants(&self, servers: Vec<Arc<str>>, resources: Subscriptions) {
+        let what = self.interest(servers, resources);
+        self.worker.tell(what);
+    }
+
+    /// Waits until something may have changed (true), or it is time for a comment.
+    async fn news(&self, slot: usize) -> bool {
+        std::future::poll_fn(|cx| {
+            let mut all = self.worker.streams.open.borrow_mut();
+            let Some(open) = all.get_mut(self.key) else { return Poll::Ready(false) };
+            if open.is_due || !open.updated.is_empty() {
+                return Poll::Ready(true);
+            }
+            open.waker = Some(cx.waker().clone());
+            if self.worker.watch.poll_nudge(slot, cx.waker()) { Poll::Ready(false) } else { Poll::Pending }
+        })
+        .await
+    }
+
+    /// What has changed since it was asked last.
+    fn take(&self) -> (bool, Updates) {
+        let mut all = self.worker.streams.open.borrow_mut();
+        let Some(open) = all.get_mut(self.key) else { return (false, VecDeque::new()) };
+        (std::mem::take(&mut open.is_due), std::mem::take(&mut open.updated))
+    }
+}
+
+/// What a stream is to tell.
+#[derive(Default)]
+struct Wanted {
+    kinds: [bool; KINDS.len()],
+    resources: Subscriptions,
+    /// The same as a listener has named them, as JSON.
+    shown: Vec<String>,
+}
+
+/// Serves a stream until either side, or the endpoint, ends it.
+///
+/// # Errors
+/// 503 where too many are open; after its head the end of the stream.
+pub async fn serve(
+    worker: &Rc<Worker>,
+    adopted: &Rc<Adopted>,
+    client: &mut Client,
+    exchange: &mut Exchange,
+    visit: Visit<'_>,
+) -> Result<After, Fault> {
+    let (door, _, intent) = visit;
+    let stream = Stream::open(worker)?;
+    hub::learn(worker, adopted, client.slot, &door.hub(adopted).members).await;
+    let modern = intent.era == Era::Modern;
+    let wanted = if modern {
+        asked_for(worker, adopted, client, exchange, visit).await?
+    } else {
+        everything(worker, exchange)
+    };
+    // As long as both sides keep it, and the credential is good.
+    worker.watch.begin_call(client.slot, exchange.expires, true);
+    outlet::open(worker, client, exchange).await?;
+    let sums = sums(worker, adopted, visit);
+    stream.begin(client.slot, door_members(adopted, visit), wanted.resources.clone()).await;
+    let id = if modern {
+        String::from_utf8_lossy(&reply::id(client, exchange)).into_owned()
+    } else {
+        String::new()
+    };
+    if modern {
+        let text = notification("notifications/subscriptions/acknowledged", &wanted.honoured(), &id);
+        outlet::send(worker, client, exchange, text.as_bytes()).await?;
+    }
+    let wished_ms = adopted.plan.http.stream_comment_ms;
+    let comment_ms = if wished_ms > 0 { wished_ms } else { limits::STREAM_COMMENT_MS_DEFAULT };
+    let members = door_members(adopted, visit);
+    let mut telling = Telling { stream, wanted, id, sums, members, comment_ms };
+    let ended = telling.tell(worker, client, exchange, visit).await;
+    match ended {
+        Ok(()) => {
+            if modern {
+                let id = &telling.id;
+                let text = format!(
+                    r#"{{"jsonrpc":"2.0","id":{id},"result":{{"resultType":"complete","_meta":{{"{SUBSCRIPTION}":{id}}}}}}}"#
+                );
+                outlet::send(worker, client, exchange, text.as_bytes()).await?;
+            }
+            outlet::end(worker, client, exchange).await
+        }
+        Err(fault) if fault.kind == Kind::ClientGone => Err(fault),
+        Err(fault) => {
+            exchange.fault = Some(fault);
+            Ok(outlet::last_word(client, exchange, fault))
+        }
+    }
+}
+
+const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
+
+/// A notification; `params` are raw members, `id` that of the listener, or nothing.
+fn notification(method: &str, params: &str, id: &str) -> String {
+    let meta = if id.is_empty() { String::new() } else { format!(r#""_meta":{{"{SUBSCRIPTION}":{id}}}"#) };
+    let comma = if params.is_empty() || meta.is_empty() { "" } else { "," };
+    format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{{{params}{comma}{meta}}}}}"#)
+}
+
+struct Telling<'w> {
+    stream: Stream<'w>,
+    wanted: Wanted,
+    /// Of the listener, raw JSON; empty for older clients.
+    id: String,
+    sums: [u64; KINDS.len()],
+    members: Vec<Arc<str>>,
+    /// Silence after which a comment is sent.
+    comment_ms: u64,
+}
+
+impl Telling<'_> {
+    /// Tells what changes, until the stream ends.
+    async fn tell(
+        &mut self,
+        worker: &Rc<Worker>,
+        client: &mut Client,
+        exchange: &mut Exchange,
+        visit: Visit<'_>,
+    ) -> Result<(), Fault> {
+        loop {
+            let now = worker.coarse_now();
+            worker.watch.enter(client.slot, Phase::Relay, now, Moment::NEVER);
+            worker.watch.nudge_at(client.slot, now.plus_millis(self.comment_ms));
+            let news = self.stream.news(client.slot).await;
+            if let Some(cause) = worker.watch.cause(client.slot) {
+                return Err(dispatch::timeout(cause));
+            }
+            if worker.is_draining() {
+                return Ok(());
+            }
+            if !news {
+                outlet::comment(worker, client, exchange).await?;
+                continue;
+            }
+            let (is_due, updated) = self.stream.take();
+            if is_due {
+                self.lists(worker, client, exchange, visit).await?;
+                self.follow_session(worker, exchange);
+            }
+            for (server, uri) in updated {
+                let uri = shown(worker, visit, &server, &uri);
+                let text = notification(
+                    "notifications/resources/updated",
+                    &format!("\"uri\":{}", quoted(&uri)),
+                    &self.id,
+                );
+                outlet::send(worker, client, exchange, text.as_bytes()).await?;
+            }
+        }
+    }
+
+    /// Says which lists are others now.
+    async fn lists(
+        &mut self,
+        worker: &Rc<Worker>,
+        client: &mut Client,
+        exchange: &mut Exchange,
+        visit: Visit<'_>,
+    ) -> Result<(), Fault> {
+        let newest = worker.adopt();
+        // A reload may have given the endpoint another place, or none.
+        let (door, _, _) = visit;
+        let Some(hub) = newest.plan.hub_by_name.get(&*door.name).copied() else { return Err(GONE) };
+        let door = Door { head: door.head, hub, name: Arc::clone(&door.name) };
+        let now = sums(worker, &newest, (&door, visit.1, visit.2));
+        let before = std::mem::replace(&mut self.sums, now);
+        for (at, (_, method)) in KINDS.iter().enumerate() {
+            if self.wanted.kinds[at] && before[at] != now[at] {
+                let text = notification(method, "", &self.id);
+                outlet::send(worker, client, exchange, text.as_bytes()).await?;
+            }
+        }
+        let members = door_members(&newest, (&door, visit.1, visit.2));
+        if members != self.members {
+            self.members = members;
+            self.stream.wants(self.members.clone(), self.wanted.resources.clone());
+        }
+        Ok(())
+    }
+
+    /// What an older client has subscribed to meanwhile, or no longer wants.
+    fn follow_session(&mut self, worker: &Worker, exchange: &Exchange) {
+        let Some(own) = &exchange.own else { return };
+        let notes = worker.shared.notes.load();
+        let now = notes.subscriptions.get(&own.number).cloned().unwrap_or_default();
+        if now != self.wanted.resources {
+            self.wanted.resources = now;
+            self.stream.wants(self.members.clone(), self.wanted.resources.clone());
+        }
+    }
+}
+
+/// The servers of a hub that the caller may know of.
+fn door_members(adopted: &Adopted, (door, known, _): Visit<'_>) -> Vec<Arc<str>> {
+    let members = door.hub(adopted).members.iter().filter_map(|id| adopted.server(*id));
+    members
+        .map(|server| server.config())
+        .filter(|server| server.is_for_tenant(&known.caller.tenant))
+        .map(|server| Arc::clone(&server.name))
+        .collect()
+}
+
+/// What tells the lists of a hub from any others, by kind.
+fn sums(worker: &Worker, adopted: &Adopted, visit: Visit<'_>) -> [u64; KINDS.len()] {
+    let newest = worker.adopt();
+    let members = door_members(adopted, visit);
+    KINDS.map(|(named, _)| {
+        let lists: Vec<ListKind> = ListKind::ALL.into_iter().filter(|kind| kind.named() == named).collect();
+        // A server that has nothing of a kind changes none of its lists by coming and going.
+        let parts = members.iter().filter_map(|name| {
+            let known = newest.catalogues.by_server.get(name)?;
+            let told = known.told[named as usize];
+            let has = told > 0 || lists.iter().any(|kind| !known.items[*kind as usize].is_empty());
+            let sums = || lists.iter().map(|kind| known.sums[*kind as usize]).collect::<Vec<u64>>();
+            has.then(|| (name, told, sums()))
+        });
+        ahash::RandomState::with_seeds(1, 2, 3, 4).hash_one(parts.collect::<Vec<_>>())
+    })
+}
+
+/// What an older client hears of: every list, and what its session has subscribed to.
+fn everything(worker: &Worker, exchange: &Exchange) -> Wanted {
+    let notes = worker.shared.notes.load();
+    let own = exchange.own.as_ref().and_then(|own| notes.subscriptions.get(&own.number));
+    Wanted { kinds: [true; KINDS.len()], resources: own.cloned().unwrap_or_default(), shown: Vec::new() }
+}
+
+/// What a listener asks for, as far as it may have it.
+async fn asked_for(
+    worker: &Rc<Worker>,
+    adopted: &Rc<Adopted>,
+    client: &Client,
+    exchange: &Exchange,
+    (door, known, _): Visit<'_>,
+) -> Result<Wanted, Fault> {
+    let body = client.input.get(exchange.body.clone()).unwrap_or_default();
+    let text = std::str::from_utf8(body).unwrap_or_default();
+    let asks = |key: &str| {
+        let at = path::find(text, &["params", "notifications", key]);
+        at.and_then(|at| text.get(at)) == Some("true")
+    };
+    let catalogues = Arc::clone(&worker.adopt().catalogues);
+    let has = hub::scene(adopted, &catalogues, door, about::capabilities);
+    let kinds = [
+        asks("toolsListChanged") && has.tools,
+        asks("promptsListChanged") && has.prompts,
+        asks("resourcesListChanged") && has.resources,
+    ];
+    let Some(call) = &exchange.call else { return Ok(Wanted::default()) };
+    let (mut resources, mut shown) = (Vec::new(), Vec::new());
+    if let Targets::Many(targets) = target::read(call.method, &call.target, body)? {
+        for target in targets {
+            let sought = (Named::Resource, &*target.name);
+            let found = hub::find(worker, adopted, client.slot, (door, known), sought).await;
+            let Some((id, uri)) = found else { continue };
+            let Some(server) = adopted.server(id) else { continue };
+            if sees(worker, adopted, client, known, (server.config(), &uri)) {
+                resources.push((Arc::clone(&server.config().name), Arc::from(uri)));
+                shown.push(quoted(&target.name));
+            }
+        }
+    }
+    Ok(Wanted { kinds, resources, shown })
+}
+
+/// Whether the caller may know of a resource.
+fn sees(
+    worker: &Worker,
+    adopted: &Adopted,
+    client: &Client,
+    known: &Known,
+    (server, uri): (&Server, &str),
+) -> bool {
+    let access = &adopted.plan.access;
+    if access.rules.is_empty() {
+        return true;
+    }
+    let newest = worker.adopt();
+    let view = View {
+        caller: &known.caller,
+        standing: &known.standing,
+        server: &server.name,
+        catalogue: newest.catalogues.by_server.get(&server.name).map(|known| &**known),
+        labels: &server.labels,
+        source: client.ends.peer,
+        now: i64::try_from(worker.wall_millis(worker.coarse_now())).unwrap_or(i64::MAX),
+    };
+    view.sees(access, Named::Resource, uri, &worker.patterns)
+}
+
+impl Wanted {
+    /// `notifications` of an acknowledgement: what is told, and nothing else.
+    fn honoured(&self) -> String {
+        let names = ["toolsListChanged", "promptsListChanged", "resourcesListChanged"];
+        let kinds = names.iter().zip(self.kinds).filter(|(_, told)| *told);
+        let mut members: Vec<String> = kinds.map(|(name, _)| format!("\"{name}\":true")).collect();
+        if !self.shown.is_empty() {
+            members.push(format!("\"resourceSubscriptions\":[{}]", self.shown.join(",")));
+        }
+        format!("\"notifications\":{{{}}}", members.join(","))
+    }
+}
+
+/// How the hub calls a resource of a server.
+fn shown(worker: &Worker, (door, ..): Visit<'_>, server: &str, uri: &str) -> String {
+    let newest = worker.adopt();
+    let hub = newest.plan.hub_by_name.get(&*door.name).and_then(|id| newest.plan.hubs.get(usize::from(*id)));
+    if hub.is_some_and(|hub| hub.is_prefixed()) { uris::wrap(server, uri) } else { uri.to_owned() }
+}

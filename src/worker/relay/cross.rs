@@ -1,0 +1,416 @@
+//! The rewrite mode of design: each message of an answer is put in the client's words before it passes, and what is no
+//! message for the client is dealt with.
+//!
+//! Not here: the words (`mcp::crossing`), and what follows from a turn (`bridge`).
+
+use crate::base::fault::Fault;
+use crate::base::fault::Kind;
+use crate::config::limits;
+use crate::http::fields;
+use crate::http::fields::Field;
+use crate::http::fields::Known;
+use crate::http::fields::Single;
+use crate::http::request::RequestHead;
+use crate::http::response::ContentType;
+use crate::http::response::ResponseHead;
+use crate::http::write;
+use crate::http::write::AnswerHead;
+use crate::http::write::BodyForm;
+use crate::mcp::answer::AnswerScan;
+use crate::mcp::answer::Form;
+use crate::mcp::crossing::answer::Seen;
+use crate::mcp::crossing::questions;
+use crate::mcp::crossing::stream::Event;
+use crate::mcp::crossing::stream::Messages;
+use crate::mcp::envelope::Era;
+use crate::mcp::listing;
+use crate::worker::Worker;
+use crate::worker::aside::Note;
+use crate::worker::body;
+use crate::worker::bridge;
+use crate::worker::crossing::Turn;
+use crate::worker::outlet;
+use crate::worker::parked;
+use crate::worker::relay::CUT;
+use crate::worker::relay::Ended;
+use crate::worker::relay::Relay;
+use crate::worker::relay::Rest;
+use crate::worker::relay::flow;
+use crate::worker::relay::hold;
+use crate::worker::relay::hold::Hold;
+use crate::worker::session;
+use crate::worker::state::Exchange;
+use crate::worker::watch::Phase;
+use std::rc::Rc;
+
+const STRANGE: Fault = Fault::new(
+    Kind::UpstreamProtocol,
+    "The server's answer is none that a client of your revision could be given; tell the operator.",
+);
+
+/// What became of a message.
+pub enum Step {
+    On,
+    /// It was the answer.
+    Answered,
+    /// Something else has to be done first.
+    Turned,
+}
+
+impl Relay<'_> {
+    /// Whether an answer has to be put in other words.
+    pub(super) fn is_crossed(&self, head: &ResponseHead) -> bool {
+        let Some(crossing) = &self.exchange.crossing else { return false };
+        let Some(lens) = &crossing.lens else { return false };
+        let stream = head.content_type == ContentType::EventStream;
+        // That an older server knows its session no more is told in our own words.
+        let gone = head.status == 404 && crossing.server == Era::Legacy;
+        // Requests of a server come in streams only.
+        stream || gone || !crossing.is_same() || lens.wraps.is_some() || self.exchange.outlet.is_some()
+    }
+
+    /// The answer in the client's words.
+    pub(super) async fn cross(&mut self, request: &RequestHead, head: &ResponseHead) -> Result<Ended, Fault> {
+        if let Some(crossing) = &mut self.exchange.crossing
+            && crossing.server == Era::Legacy
+            && head.status == 404
+            && crossing.held.as_ref().is_some_and(|held| !held.name.is_empty())
+        {
+            crossing.turn = Some(Turn::SessionGone);
+            return Ok(Ended { upstream_reusable: false });
+        }
+        self.begin(request, head)?;
+        let coded = fields::single(&self.exchange.answer_fields, Known::ContentEncoding) != Single::Missing;
+        if coded {
+            return Err(hold::CODED);
+        }
+        // Between messages our own word may stand.
+        self.hold = Hold::Events(Box::default());
+        let came = self.exchange.upstream_ended;
+        self.exchange.waited_ns += came.nanos_since(self.exchange.upstream_began);
+        let front = self.buffer[self.at..self.at + head.len as usize].to_vec();
+        self.at += front.len();
+        match head.content_type {
+            ContentType::EventStream => self.cross_events(head).await,
+            _ => self.cross_whole(request, head, &front).await,
+        }
+    }
+
+    /// An answer in one piece.
+    async fn cross_whole(
+        &mut self,
+        request: &RequestHead,
+        head: &ResponseHead,
+        front: &[u8],
+    ) -> Result<Ended, Fault> {
+        let mut held = Vec::new();
+        let mut done = self.gather(&mut held).await?;
+        while !done {
+            self.give_back_buffer();
+            self.enter(Phase::Relay);
+            done = match (self.receive().await?, &self.rest) {
+                (0, Rest::UntilClose) => true,
+                (0, _) => return Err(CUT),
+                _ => self.gather(&mut held).await?,
+            };
+        }
+        let ended = Ended { upstream_reusable: head.keep_alive && self.at == self.end };
+        if !listing::may_be_message(&held) {
+            // Success without an answer: a client that is left with it waits for ever.
+            let is_same = self.exchange.crossing.as_ref().is_some_and(|crossing| crossing.is_same());
+            if head.status < 300 && !is_same {
+                return Err(STRANGE);
+            }
+            return self.plain(request, (head.status, front), &held).await.map(|()| ended);
+        }
+        let (step, message) = self.see(&held, &[])?;
+        match (step, message) {
+            (Step::Answered, Some(message)) if self.exchange.outlet.is_some() => {
+                self.emit(&message).await?;
+                self.end_stream().await?;
+            }
+            (Step::Answered, Some(message)) => {
+                let status = self.status(head.status, &message);
+                self.plain(request, (status, front), &message).await?;
+            }
+            (Step::Turned, _) => {}
+            _ => return Err(STRANGE),
+        }
+        Ok(ended)
+    }
+
+    /// An event stream.
+    async fn cross_events(&mut self, head: &ResponseHead) -> Result<Ended, Fault> {
+        if !self.discarding {
+            let opened = outlet::open(self.worker, self.client, self.exchange).await;
+            self.taken(opened.map(drop))?;
+        }
+        let (mut messages, mut events) = (Messages::default(), Vec::new());
+        let mut silent = true;
+        loop {
+            let (piece, done) = self.decode()?;
+            let bytes = messages.held_bytes() + piece.len();
+            body::room(self.worker, self.client.slot, &mut self.reserved, bytes).await?;
+            messages.feed(&self.buffer[piece], &mut events).map_err(hold::fault)?;
+            for Event { data, id } in events.drain(..) {
+                silent = false;
+                // What is no message carries an id at most; the replay of one SDK says `{}` for that.
+                if !listing::may_be_message(&data) || data.trim_ascii() == b"{}" {
+                    continue;
+                }
+                let (step, message) = self.see(&data, &id)?;
+                if let Some(message) = message {
+                    self.emit(&message).await?;
+                }
+                match step {
+                    Step::On => {}
+                    Step::Answered => {
+                        self.end_stream().await?;
+                        let clean = done && self.at == self.end;
+                        return Ok(Ended { upstream_reusable: clean && head.keep_alive });
+                    }
+                    Step::Turned => return Ok(Ended { upstream_reusable: false }),
+                }
+            }
+            if done {
+                break;
+            }
+            while !self.more(silent).await? {
+                if !self.is_replayed() {
+                    return self.no_answer(messages).await;
+                }
+                // All that was said before has come: now the server is told what it waits for.
+                send_notes(self.worker, self.exchange).await;
+                silent = true;
+            }
+        }
+        self.no_answer(messages).await
+    }
+
+    /// Whether what comes was said before the server is told what it waits for.
+    fn is_replayed(&self) -> bool {
+        self.exchange.crossing.as_ref().is_some_and(|crossing| !crossing.notes.is_empty())
+    }
+
+    /// Waits for more of a stream; false where there is none, or none soon enough.
+    async fn more(&mut self, silent: bool) -> Result<bool, Fault> {
+        self.give_back_buffer();
+        let Some(crossing) = &self.exchange.crossing else { return Ok(false) };
+        let patience = match (crossing.asked.is_empty(), crossing.event.is_some() && silent) {
+            _ if !crossing.notes.is_empty() => limits::QUESTION_SILENCE_MS,
+            (false, _) => limits::QUESTION_SILENCE_MS,
+            (true, true) => limits::RESUME_SILENCE_MS,
+            (true, false) => {
+                self.enter(Phase::Relay);
+                return Ok(self.receive().await? > 0);
+            }
+        };
+        self.enter(Phase::Relay);
+        let at = self.worker.coarse_now().plus_millis(patience);
+        self.worker.watch.nudge_at(self.client.slot, at);
+        match flow::wait(self.worker, self.client.slot, &mut self.lease.stream).await {
+            None => self.still(false),
+            Some(Ok(arrived)) => {
+                let came = self.arrived(arrived) > 0;
+                self.still(came)
+            }
+            Some(Err(_)) => self.still(false),
+        }
+    }
+
+    /// What a wait has found, unless it was ended.
+    fn still(&self, found: bool) -> Result<bool, Fault> {
+        self.cause().map_or(Ok(found), |cause| Err(crate::worker::dispatch::timeout(cause)))
+    }
+
+    /// The stream has ended, or is silent, and there was no answer.
+    async fn no_answer(&mut self, messages: Messages) -> Result<Ended, Fault> {
+        let Some(crossing) = &mut self.exchange.crossing else { return Err(CUT) };
+        let ended = Ended { upstream_reusable: false };
+        if !crossing.asked.is_empty() {
+            // Without event ids nobody could go on elsewhere: the call waits here.
+            let goes_on = crossing.event.as_ref().is_some_and(|event| !event.is_empty());
+            let place = if goes_on { None } else { Some(parked::reserve(self.worker)?) };
+            let message = bridge::ask(self.worker, self.client, self.exchange, place)?;
+            self.parks = place.map(|place| (place, messages));
+            self.emit(&message).await?;
+            self.end_stream().await?;
+            return Ok(ended);
+        }
+        let last =
+            if messages.id().is_empty() { crossing.event.clone() } else { Some(messages.id().to_vec()) };
+        match last {
+            Some(event) if crossing.server == Era::Legacy && crossing.resumes < limits::RESUMES_MAX => {
+                crossing.turn = Some(Turn::Resume { event, after_ms: messages.retry_ms().unwrap_or(0) });
+                Ok(ended)
+            }
+            _ => Err(CUT),
+        }
+    }
+
+    fn see(&mut self, message: &[u8], event: &[u8]) -> Result<(Step, Option<Vec<u8>>), Fault> {
+        see(self.worker, self.exchange, message, event)
+    }
+
+    /// The status of a whole answer: an older client takes 404 for the end of its session, so that errors of calls come
+    /// with 200 there (2025-11-25, transports, "Session Management").
+    fn status(&self, status: u16, message: &[u8]) -> u16 {
+        let Some(crossing) = &self.exchange.crossing else { return status };
+        if crossing.client != Era::Legacy || crossing.server != Era::Modern || !matches!(status, 400 | 404) {
+            return status;
+        }
+        let mut scan = AnswerScan::new(Form::Json);
+        scan.feed(message);
+        if scan.facts().error_code.is_some() { 200 } else { status }
+    }
+
+    /// An answer in one piece, with the fields of the server.
+    async fn plain(
+        &mut self,
+        request: &RequestHead,
+        (status, front): (u16, &[u8]),
+        body: &[u8],
+    ) -> Result<(), Fault> {
+        let own = self.exchange.upstream_ended.nanos_since(self.exchange.begun);
+        let own = own.saturating_sub(self.exchange.waited_ns);
+        self.closing = !request.keep_alive || self.worker.is_draining();
+        let form = BodyForm::Length(body.len() as u64);
+        let answer = AnswerHead { status, body: form, close: self.closing, version: request.version };
+        let options = write::connection_options(front, &self.exchange.answer_fields);
+        let drops = |field: &Field| {
+            write::drops_downstream(field) || session::is_named(field) || options.names(front, field)
+        };
+        let kept = self.exchange.answer_fields.iter().filter(|field| !drops(field));
+        let own = write::Own { lines: &self.exchange.own_lines, nanos: Some(own) };
+        let mut out = std::mem::take(&mut self.exchange.out);
+        out.clear();
+        write::answer_head(&mut out, answer, front, kept, own);
+        out.extend_from_slice(body);
+        self.exchange.record.status = status;
+        self.exchange.record.bytes_out = body.len() as u64;
+        self.exchange.answered = true;
+        self.note(body);
+        let delivered = self.deliver(&out).await;
+        self.exchange.out = out;
+        delivered?;
+        outlet::let_go(self.client, self.exchange);
+        Ok(())
+    }
+
+    async fn emit(&mut self, message: &[u8]) -> Result<(), Fault> {
+        self.scan = AnswerScan::new(Form::Json);
+        self.scan.feed(message);
+        if self.discarding {
+            return Ok(());
+        }
+        let sent = outlet::send(self.worker, self.client, self.exchange, message).await;
+        self.taken(sent)
+    }
+
+    async fn end_stream(&mut self) -> Result<(), Fault> {
+        if self.discarding {
+            return Ok(());
+        }
+        self.closing = self.exchange.outlet.is_none_or(|outlet| outlet.closing);
+        let ended = outlet::end(self.worker, self.client, self.exchange).await;
+        self.taken(ended.map(drop))
+    }
+
+    /// An older client that leaves does not end its call.
+    fn taken(&mut self, sent: Result<(), Fault>) -> Result<(), Fault> {
+        match sent {
+            Err(fault) if fault.kind == Kind::ClientGone => self.client_left(),
+            sent => sent,
+        }
+    }
+}
+
+/// Looks at one message: what becomes of it, and what the client gets.
+///
+/// # Errors
+/// It is none that a client could be given.
+pub fn see(
+    worker: &Rc<Worker>,
+    exchange: &mut Exchange,
+    message: &[u8],
+    event: &[u8],
+) -> Result<(Step, Option<Vec<u8>>), Fault> {
+    let text = std::str::from_utf8(message).unwrap_or_default();
+    if exchange.crossing.as_ref().is_some_and(|crossing| crossing.is_strange(text)) {
+        return Ok((Step::On, None));
+    }
+    let mut screened = Vec::new();
+    let message = match &mut exchange.sight {
+        Some(sight) => {
+            let changed = sight.look(worker, |screen| listing::screen(message, screen, &mut screened));
+            if changed.map_err(hold::fault)? { &screened } else { message }
+        }
+        None => message,
+    };
+    let Some(crossing) = &mut exchange.crossing else { return Err(STRANGE) };
+    let Some(lens) = &crossing.lens else { return Err(STRANGE) };
+    let mut out = Vec::new();
+    let text = |at: std::ops::Range<usize>| {
+        String::from_utf8_lossy(message.get(at).unwrap_or_default()).into_owned()
+    };
+    let note = match lens.look(message, &mut out).map_err(hold::fault)? {
+        Seen::On { changed, is_answer } => {
+            let step = if is_answer { Step::Answered } else { Step::On };
+            return Ok((step, Some(if changed { out } else { message.to_vec() })));
+        }
+        Seen::Dropped => return Ok((Step::On, None)),
+        Seen::Ping { id } => questions::response(&text(id), "{}"),
+        Seen::Unanswerable { id } => questions::unanswerable(&text(id)),
+        Seen::Asks { id, method, params } => {
+            if !crossing.notes.is_empty() {
+                // It was asked before: some servers replay what they ask in other calls of the session.
+                return Ok((Step::On, None));
+            }
+            if crossing.asked.len() >= limits::QUESTIONS_MAX {
+                return Err(STRANGE);
+            }
+            let asked = bridge::Asked { id: text(id), method, params: params.map(text) };
+            crossing.asked.push(asked);
+            crossing.event = Some(event.to_vec());
+            return Ok((Step::On, None));
+        }
+        Seen::InputRequired { result } => {
+            crossing.turn = Some(Turn::InputRequired(text(result)));
+            return Ok((Step::Turned, None));
+        }
+        Seen::UrlsRequired { elicitations } => {
+            let id = crossing.client_id.clone();
+            let message = questions::url_required(&id, &text(elicitations)).map_err(hold::fault)?;
+            return Ok((Step::Answered, Some(message)));
+        }
+    };
+    send_behind(worker, exchange, &note);
+    Ok((Step::On, None))
+}
+
+/// Tells the server something beside its answer.
+fn send_behind(worker: &Rc<Worker>, exchange: &Exchange, note: &[u8]) {
+    let Some(held) = exchange.crossing.as_ref().and_then(|crossing| crossing.held.as_ref()) else {
+        return;
+    };
+    let adopted = worker.adopt();
+    let server = exchange.record.server.as_str();
+    if let Some(note) = Note::new(&adopted, exchange, server, held, note) {
+        note.send_behind(&Rc::clone(worker));
+    }
+}
+
+/// Sends what the server waits for before it goes on, now that it is listened to.
+pub async fn send_notes(worker: &Worker, exchange: &mut Exchange) {
+    let Some(crossing) = &mut exchange.crossing else { return };
+    let notes = std::mem::take(&mut crossing.notes);
+    let Some(held) = crossing.held.clone() else { return };
+    for note in notes {
+        let adopted = worker.adopt();
+        let server = exchange.record.server.as_str();
+        if let Some(note) = Note::new(&adopted, exchange, server, &held, &note) {
+            // A server that has stopped waiting says so in the answer.
+            note.send(worker).await;
+        }
+    }
+}
