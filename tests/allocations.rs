@@ -175,7 +175,7 @@ struct Gateway {
 impl Gateway {
     fn start(driver: Driver, upstream: SocketAddr) -> Self {
         let text = format!(
-            "listen: 127.0.0.1:0\nworkers: 1\nmcpServers: {{up: {{url: \"http://{upstream}/mcp\"}}}}\n"
+            "listen: 127.0.0.1:0\nworkers: 1\nmcpServers: {{up: {{url: \"http://{upstream}/mcp\", era: modern}}}}\n"
         );
         let plan = config::load_text(&text, "test.yaml", Path::new("")).unwrap().plan;
         let listeners = listen::bind(plan.listeners[0].address, 1, 64).unwrap();

@@ -24,7 +24,6 @@ use crate::net::stream::Stream;
 use crate::policy::certificate::CertificateIdentity;
 use crate::worker::Worker;
 use crate::worker::exchange;
-use crate::worker::exchange::After;
 use crate::worker::http2;
 use crate::worker::http2::lanes;
 use crate::worker::http2::lanes::Lanes;
@@ -101,6 +100,15 @@ pub struct Client {
     /// At most `limits::CALLS_PER_CONNECTION_MAX`.
     calls: u32,
     worker: Rc<Worker>,
+}
+
+/// What becomes of the client's connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum After {
+    Keep,
+    Close,
+    /// Close, but let the client read the answer first.
+    Linger,
 }
 
 /// How the first protocol of a connection ends.

@@ -167,7 +167,7 @@ impl Crossing {
     }
 }
 
-/// Puts the call in the words of its server.
+/// Puts the call in the words of its server. Some: nothing is sent, and this is the answer.
 ///
 /// # Errors
 /// -32602 where that cannot be done, 400 for a state that is none of this call, 503 where an older server opens no
@@ -178,15 +178,15 @@ pub async fn prepare(
     client: &Client,
     exchange: &mut Exchange,
     server: &ServerState,
-) -> Result<(), Fault> {
-    let Some(mut crossing) = exchange.crossing.take() else { return Ok(()) };
+) -> Result<Option<Vec<u8>>, Fault> {
+    let Some(mut crossing) = exchange.crossing.take() else { return Ok(None) };
     let message = client.input.get(exchange.body.clone()).unwrap_or_default();
     let wraps = wraps(worker, adopted, exchange, server);
     if crossing.is_same() && crossing.client == Era::Modern && !wraps {
         // Only its name is another: the answer passes as it is.
         crossing.rename(message)?;
         exchange.crossing = Some(crossing);
-        return Ok(());
+        return Ok(None);
     }
     crossing.hub = adopted.hub_names.get(usize::from(exchange.hub)).copied().unwrap_or_default();
     let text = std::str::from_utf8(message).unwrap_or_default();
@@ -215,8 +215,9 @@ pub async fn prepare(
         crossing.speak(worker, exchange, message, "")?;
     }
     crossing.lens = crossing.lens(message, server, wraps, abilities(exchange, message));
+    let again = crossing.asked_again.take();
     exchange.crossing = Some(crossing);
-    Ok(())
+    Ok(again)
 }
 
 /// Whether URIs in answers have to say whose they are.

@@ -6,7 +6,6 @@
 use crate::base::clock;
 use crate::base::clock::Moment;
 use crate::base::fault::Fault;
-use crate::mcp::envelope::Era;
 use crate::worker::Worker;
 use crate::worker::address;
 use crate::worker::address::Address;
@@ -17,6 +16,7 @@ use crate::worker::adopted::ServerState;
 use crate::worker::allowance;
 use crate::worker::attempt;
 use crate::worker::body;
+use crate::worker::client::After;
 use crate::worker::client::Client;
 use crate::worker::credential;
 use crate::worker::crossing;
@@ -30,15 +30,6 @@ use crate::worker::session;
 use crate::worker::sight::Sight;
 use crate::worker::state::Exchange;
 use std::rc::Rc;
-
-/// What becomes of the client's connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum After {
-    Keep,
-    Close,
-    /// Close, but let the client read the answer first.
-    Linger,
-}
 
 /// Serves the call whose head has been read.
 pub async fn run(
@@ -92,12 +83,9 @@ async fn attempt(
     let intent = admit::understand(worker, client, exchange, &door, &body)?;
     let address = address::find(worker, &adopted, client, exchange, (&door, &caller, intent)).await?;
     let Address::Server(id, server) = address else {
-        // Boxed: calls of tools go to servers.
         return Box::pin(hub::answer(worker, &adopted, client, exchange, (&door, &caller, intent))).await;
     };
-    if intent.era == Era::Legacy && exchange.crossing.is_none() {
-        session::recognise(worker, server, client, exchange, &caller)?;
-    }
+    session::recognise(worker, server, client, exchange, &caller)?;
     // A GET stream lives as long as both sides keep it.
     exchange.timeouts = allowance::of(server.config(), exchange.call.as_ref(), exchange.callers_ms);
     let total = exchange.begun.plus_millis(exchange.timeouts.total_ms);
@@ -120,11 +108,10 @@ async fn attempt(
         Box::pin(credential::obtain(worker, client, exchange, server, &caller)).await?;
     }
     // 3 mcp: how does the server say it?
-    if exchange.crossing.is_some() {
-        crossing::prepare(worker, &adopted, client, exchange, server).await?;
-        if let Some(again) = exchange.crossing.as_mut().and_then(|crossing| crossing.asked_again.take()) {
-            return Ok(reply::json(worker, client, exchange, 200, &again).await);
-        }
+    if exchange.crossing.is_some()
+        && let Some(answer) = crossing::prepare(worker, &adopted, client, exchange, server).await?
+    {
+        return Ok(reply::json(worker, client, exchange, 200, &answer).await);
     }
     // 5 and 6 route, upstream, http: the request leaves, once, and the answer passes as it comes
     let terms = relay::Terms { comment_ms: adopted.plan.http.stream_comment_ms, intent };

@@ -16,8 +16,8 @@ use crate::http::request::RequestHead;
 use crate::http::write;
 use crate::policy::resource;
 use crate::worker::Worker;
+use crate::worker::client::After;
 use crate::worker::client::Client;
-use crate::worker::exchange::After;
 use crate::worker::state::Exchange;
 use crate::worker::watch::Phase;
 

@@ -11,6 +11,7 @@ use crate::handoff::Question;
 use crate::worker::Worker;
 use crate::worker::calls;
 use crate::worker::parked;
+use crate::worker::watch::Cause;
 use crate::worker::watch::Phase;
 use monoio::net::UnixStream;
 use slab::Slab;
@@ -110,7 +111,12 @@ impl Worker {
         let now = self.coarse_now();
         // Control ends every question in time; the rest is for a control that does not.
         self.watch.enter(slot, Phase::Room, now, now.plus_millis(patience_ms + limits::QUESTION_MS));
-        self.ask(what, slot).await
+        let answer = self.ask(what, slot).await;
+        // An answer that does not come ends no call: what follows from that its asker knows.
+        if self.watch.cause(slot) == Some(Cause::RoomTimeout) {
+            self.watch.forgive(slot);
+        }
+        answer
     }
 
     /// Tells control something that needs no answer.

@@ -7,8 +7,8 @@ use crate::base::fault::Fault;
 use crate::http::write;
 use crate::mcp::envelope;
 use crate::worker::Worker;
+use crate::worker::client::After;
 use crate::worker::client::Client;
-use crate::worker::exchange::After;
 use crate::worker::state::Exchange;
 use crate::worker::watch::Phase;
 

@@ -11,6 +11,7 @@ use crate::http::fields;
 use crate::http::fields::Field;
 use crate::http::fields::Known as Name;
 use crate::http::fields::Single;
+use crate::mcp::envelope::Era;
 use crate::mcp::sealed;
 use crate::mcp::sealed::Bond;
 use crate::upstream::pool::Instance;
@@ -36,7 +37,7 @@ const UNFIT: Fault = Fault::new(
     "The server behind this endpoint gave its session a name that no session may have.",
 );
 
-/// The session that a request names, if it names one.
+/// The session that a request of an older client names, if it names one. At hubs sessions are others.
 ///
 /// # Errors
 /// 404 where it is unknown, expired, somebody else's, another server's, or was on an instance that is gone.
@@ -47,6 +48,9 @@ pub fn recognise(
     exchange: &mut Exchange,
     known: &Known,
 ) -> Result<(), Fault> {
+    if exchange.era() == Era::Modern || exchange.crossing.is_some() {
+        return Ok(());
+    }
     let token = match fields::single(&exchange.fields, Name::SessionId) {
         Single::Missing => return Ok(()),
         Single::Twice => return Err(UNKNOWN),

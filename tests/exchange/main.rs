@@ -42,6 +42,7 @@ mod faults;
 mod federation;
 mod federation_faults;
 mod federation_lists;
+mod federation_load;
 mod federation_messages;
 mod federation_policy;
 mod federation_sessions;
