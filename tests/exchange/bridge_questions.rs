@@ -113,6 +113,23 @@ fn bridge_elicits_of_a_modern_client() {
     });
 }
 
+/// Regression: a server that still held the stream before (409, as the TypeScript SDK answers) ended one call in some
+/// thousand with 502.
+#[test]
+fn bridge_waits_for_a_stream_that_is_still_held() {
+    of_era(Era::Modern, |run| {
+        let asker = Asker::default();
+        let up = upstream().only(Era::Legacy).able(r#"{"tools":{}}"#).on("one", asker.tool(&[ELICIT]));
+        let up = up.asks_late(&asker).run();
+        let gw = run.gateway().to("up", &up).run();
+        let call = gw.call("up", "one").able(ABLE);
+        let (keys, _, state) = asked(&call.clone().send());
+        let answer = again(&call, &json!({keys[0].as_str(): accept("ann")}), &state).send();
+        assert_eq!(answer.json()["result"]["resultType"], "complete", "{answer:?}");
+        assert_eq!((asker.begun(), up.calls()), (1, 1), "the tool ran twice");
+    });
+}
+
 /// Feature: questions that come together are one result; sampling and roots as well, in bytes as they came.
 #[test]
 fn bridge_asks_together_what_is_asked_together() {

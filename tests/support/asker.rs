@@ -15,6 +15,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Condvar;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::SeqCst;
 
 /// Its memory: the answers that came, and the results that wait to be fetched.
 #[derive(Clone, Default)]
@@ -121,6 +123,19 @@ fn number_of(request: &Received) -> Option<usize> {
 }
 
 impl Builder {
+    /// The same, but refuses the first of its streams: it has not seen yet that the one before was closed.
+    #[must_use]
+    pub fn asks_late(self, asker: &Asker) -> Self {
+        let (replay, busy) = (asker.replay(), AtomicBool::new(true));
+        let late = script::script(move |connection, request| {
+            if request.head.field("last-event-id").is_some() && busy.swap(false, SeqCst) {
+                return script::send(connection, &script::plain(409, r#"{"error":"busy"}"#));
+            }
+            replay(connection, request)
+        });
+        self.method("", asker.hear()).get(late)
+    }
+
     /// Hears answers and gives streams again.
     #[must_use]
     pub fn asks(self, asker: &Asker) -> Self {

@@ -79,6 +79,16 @@ impl Relay<'_> {
             crossing.turn = Some(Turn::SessionGone);
             return Ok(Ended { upstream_reusable: false });
         }
+        if let Some(crossing) = &mut self.exchange.crossing
+            && crossing.listens
+            && head.status == 409
+            && crossing.resumes < limits::RESUMES_MAX
+        {
+            // The server has not seen yet that the stream before this one was closed.
+            let event = crossing.event.clone().unwrap_or_default();
+            crossing.turn = Some(Turn::Resume { event, after_ms: limits::RESUME_CONFLICT_MS });
+            return Ok(Ended { upstream_reusable: false });
+        }
         self.begin(request, head)?;
         let coded = fields::single(&self.exchange.answer_fields, Known::ContentEncoding) != Single::Missing;
         if coded {
