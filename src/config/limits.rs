@@ -304,9 +304,12 @@ pub const PARKED_MESSAGES_MAX: usize = 1_024;
 pub const CANCELLABLE_CALLS_MAX: usize = 64 * 1024;
 /// Silence after which a stream that goes on elsewhere is asked for again, and how often.
 pub const RESUME_SILENCE_MS: u64 = 700;
-pub const RESUMES_MAX: u8 = 6;
-/// Pause before that where the server still holds the stream before it (409).
-pub const RESUME_CONFLICT_MS: u64 = 50;
+pub const RESUMES_MAX: u8 = 10;
+/// Pause between two of them, where the server asks for none.
+pub const RESUME_AGAIN_MS: u64 = 250;
+/// Pause before that where the server still holds the stream before it (409), and how often.
+pub const RESUME_CONFLICT_MS: u64 = 150;
+pub const RESUME_CONFLICTS_MAX: u8 = 30;
 /// How long a request of the gateway's own to a server may take beside a call: an answer to a question, a cancellation.
 pub const ASIDE_MS: u64 = 2_000;
 /// Rounds of questions in one call: the SDKs allow 8 and 10. Past it the call ends with an error.

@@ -151,7 +151,9 @@ pub async fn turn(
                 worker.pause(after_ms.min(limits::RESUME_PAUSE_MS_MAX)).await;
             }
             let Some(crossing) = &mut exchange.crossing else { return Err(SESSION_GONE) };
-            crossing.resumes += 1;
+            if after_ms != limits::RESUME_CONFLICT_MS {
+                crossing.resumes += 1;
+            }
             crossing.listen(event);
         }
         Turn::InputRequired(result) => {

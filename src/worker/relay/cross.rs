@@ -82,9 +82,10 @@ impl Relay<'_> {
         if let Some(crossing) = &mut self.exchange.crossing
             && crossing.listens
             && head.status == 409
-            && crossing.resumes < limits::RESUMES_MAX
+            && crossing.conflicts < limits::RESUME_CONFLICTS_MAX
         {
-            // The server has not seen yet that the stream before this one was closed.
+            crossing.conflicts += 1;
+            // The server has not seen yet that the stream before this one was closed, or gives another call's the same name.
             let event = crossing.event.clone().unwrap_or_default();
             crossing.turn = Some(Turn::Resume { event, after_ms: limits::RESUME_CONFLICT_MS });
             return Ok(Ended { upstream_reusable: false });
@@ -247,11 +248,18 @@ impl Relay<'_> {
             self.end_stream().await?;
             return Ok(ended);
         }
-        let last =
-            if messages.id().is_empty() { crossing.event.clone() } else { Some(messages.id().to_vec()) };
+        // Not in one go: a server may end a stream at once because of another call's.
+        let again_ms = if crossing.resumes == 0 { 0 } else { limits::RESUME_AGAIN_MS };
+        // One that is silent is asked for again behind the same event: what a server has kept need not be in order.
+        let last = match &crossing.event {
+            Some(event) => Some(event.clone()),
+            None if messages.id().is_empty() => None,
+            None => Some(messages.id().to_vec()),
+        };
         match last {
             Some(event) if crossing.server == Era::Legacy && crossing.resumes < limits::RESUMES_MAX => {
-                crossing.turn = Some(Turn::Resume { event, after_ms: messages.retry_ms().unwrap_or(0) });
+                crossing.turn =
+                    Some(Turn::Resume { event, after_ms: messages.retry_ms().unwrap_or(again_ms) });
                 Ok(ended)
             }
             _ => Err(CUT),
