@@ -563,3 +563,32 @@ fn hub_passes_questions_of_older_servers() {
         }
     });
 }
+
+/// Found with the official Python server: it speaks both eras, so no session was opened on it with the client's own, and an
+/// answer that came to another worker than the call was dropped.
+#[test]
+fn hub_passes_answers_that_come_to_another_worker() {
+    of_era(Era::Legacy, |run| {
+        let asker = Asker::default();
+        let both = upstream()
+            .able(r#"{"tools":{}}"#)
+            .on("one", asker.tool(&[ELICIT]))
+            .asks(&asker)
+            .tool("echo")
+            .run();
+        let gw = run.gateway().workers(4).to("both", &both).run();
+        let first = gw.call("", "both__one").able(ABLE).in_session();
+        for _ in 0..4 {
+            let call = first.again();
+            let mut client = call.connect();
+            client.send(&call.raw().bytes());
+            client.head().unwrap();
+            let asked = next_message(&mut client);
+            assert_eq!(asked["method"], "elicitation/create", "{asked}");
+            let reply = json!({"jsonrpc": "2.0", "id": asked["id"], "result": accept("both")});
+            assert!(post(&call, &reply).status < 300);
+            let last = next_message(&mut client);
+            assert!(last["result"]["content"][0]["text"].as_str().unwrap().contains("both"), "{last}");
+        }
+    });
+}

@@ -128,15 +128,27 @@ pub fn of_member(server: &ServerState, member: &Member) -> Option<Held> {
     Some(Held { name: member.name.clone(), revision: member.revision.into(), instance, opened: None })
 }
 
-/// The session of an older client on a server, where this worker knows of one.
-pub fn known(worker: &Worker, exchange: &Exchange, own: &OwnSession, server: &ServerState) -> Option<Held> {
+/// The session of an older client on a server. None: none can be had.
+///
+/// Another worker may have had it opened, so control is asked where this one knows of none: the client's answer to a
+/// question comes by whichever connection it likes.
+pub async fn of_client(
+    worker: &Worker,
+    slot: usize,
+    exchange: &Exchange,
+    own: &OwnSession,
+    server: &ServerState,
+) -> Option<Held> {
     let member = own.members.iter().find(|member| member.server == server.sealed_name);
     if let Some(member) = member {
         return of_member(server, member);
     }
     let key = key(exchange.owner, own, server);
-    let session = worker.held.0.borrow().get(&key).map(Arc::clone)?;
-    of(server, &key, &session)
+    let known = worker.held.0.borrow().get(&key).map(Arc::clone);
+    if let Some(session) = known {
+        return of(server, &key, &session);
+    }
+    open(worker, slot, exchange, server, (key, None)).await
 }
 
 fn key(owner: [u8; 16], own: &OwnSession, server: &ServerState) -> SessionKey {

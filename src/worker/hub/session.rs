@@ -292,7 +292,8 @@ async fn answered(worker: &Rc<Worker>, client: &Client, exchange: &Exchange, own
     let adopted = worker.adopt();
     let asked = adopted.servers.iter().find(|server| crossing::asker(server) == asker);
     let Some(server) = asked else { return };
-    let Some(held) = held::known(worker, exchange, own, server) else { return };
+    let held = Box::pin(held::of_client(worker, client.slot, exchange, own, server)).await;
+    let Some(held) = held else { return };
     if let Some(note) = Note::new(&adopted, exchange, &server.config().name, &held, &original) {
         note.send(worker).await;
     }
