@@ -193,26 +193,19 @@ impl Consents {
             ("code_verifier", &*asked.verifier),
         ];
         let server = &*asked.server;
+        let failed = |trouble: Trouble| {
+            tracing::warn!(
+                server,
+                cause = trouble.cause.word(),
+                "a consent became no token: {}",
+                trouble.detail
+            );
+            FAILED
+        };
         let granted = token::request(services.fetcher, &terms.service, asked.site.endpoint(), fields)
             .await
-            .map_err(|trouble| {
-            tracing::warn!(
-                server,
-                cause = trouble.cause.word(),
-                "a consent became no token: {}",
-                trouble.detail
-            );
-            FAILED
-        })?;
-        token::accept(&granted, now.unix).map_err(|trouble| {
-            tracing::warn!(
-                server,
-                cause = trouble.cause.word(),
-                "a consent became no token: {}",
-                trouble.detail
-            );
-            FAILED
-        })?;
+            .map_err(failed)?;
+        token::accept(&granted, now.unix).map_err(failed)?;
         let tokens = Tokens::of(&granted, None, now.unix);
         self.ledger.keep(Grant::of(&asked.server, &asked.whom, terms), tokens).await;
         Ok((asked.server, asked.whom))
