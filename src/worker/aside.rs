@@ -4,10 +4,12 @@
 //! waits no longer than [`limits::ASIDE_MS`].
 
 use crate::base::clock;
+use crate::base::clock::Moment;
 use crate::config::limits;
 use crate::config::plan::Transport;
 use crate::http::write;
 use crate::mcp::envelope::Era;
+use crate::net::stream::Stream;
 use crate::policy::credential::Credential;
 use crate::upstream::connect;
 use crate::upstream::pool::Instance;
@@ -19,12 +21,12 @@ use crate::worker::state::Exchange;
 use crate::worker::watch::Phase;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 
 /// A message on its way to a session.
 pub struct Note {
     instance: Rc<Instance>,
-    addresses: Option<Arc<[SocketAddr]>>,
+    /// In the order in which they are tried; none is the one way to a Unix socket.
+    addresses: Vec<Option<SocketAddr>>,
     request: Vec<u8>,
 }
 
@@ -51,9 +53,11 @@ impl Note {
         let server = adopted.find(server)?;
         let instance = Rc::clone(server.instances.get(held.instance)?);
         let addresses = match &instance.endpoint.transport {
-            Transport::Address(address) => Some(Arc::from([*address])),
-            Transport::Unix(_) => None,
-            Transport::Name { key, .. } => Some(Arc::clone(adopted.addresses.by_name.get(key)?)),
+            Transport::Address(address) => vec![Some(*address)],
+            Transport::Unix(_) => vec![None],
+            Transport::Name { key, .. } => {
+                adopted.addresses.by_name.get(key)?.iter().copied().map(Some).collect()
+            }
         };
         let line = write::RequestLine {
             method: b"POST",
@@ -87,22 +91,16 @@ impl Note {
         Some(note)
     }
 
-    /// Sends it; true where the server has taken it.
+    /// Sends it, to the first address that takes a connection: from then on it may have been delivered. True where the
+    /// server has taken it.
     pub async fn send(self, worker: &Worker) -> bool {
-        let opened = match &self.addresses {
-            None => self.exchange_on(worker, None).await,
-            Some(addresses) => {
-                let mut status = None;
-                for address in addresses.iter() {
-                    status = self.exchange_on(worker, Some(*address)).await;
-                    if status.is_some() {
-                        break;
-                    }
-                }
-                status
+        let deadline = clock::now().plus_millis(limits::ASIDE_MS);
+        for address in &self.addresses {
+            if let Ok(status) = self.exchange_on(worker, *address, deadline).await {
+                return status.is_some_and(|status| (200..300).contains(&status));
             }
-        };
-        opened.is_some_and(|status| (200..300).contains(&status))
+        }
+        false
     }
 
     /// Sends it without waiting.
@@ -113,10 +111,17 @@ impl Note {
         }));
     }
 
-    /// The status of the answer; none where nothing was taken.
-    async fn exchange_on(&self, worker: &Worker, address: Option<SocketAddr>) -> Option<u16> {
+    /// The status of the answer; none where the connection ended before it.
+    ///
+    /// # Errors
+    /// Where no connection came about: nothing was sent.
+    async fn exchange_on(
+        &self,
+        worker: &Worker,
+        address: Option<SocketAddr>,
+        deadline: Moment,
+    ) -> Result<Option<u16>, NotConnected> {
         let now = clock::now();
-        let deadline = now.plus_millis(limits::ASIDE_MS);
         // The watch ends whatever takes too long by shutting the socket down.
         let slot = std::cell::Cell::new(None);
         let began = |fd| {
@@ -124,25 +129,31 @@ impl Note {
             worker.watch.enter(key, Phase::Handshake, now, deadline);
             slot.set(Some(key));
         };
-        let status = async {
-            let tls = self.instance.tls.as_ref();
-            let mut stream = connect::open(&self.instance.endpoint, address, tls, began).await.ok()?;
-            stream.write_all(&self.request).await.ok()?;
-            let mut head = Vec::new();
-            while head.len() < STATUS_BYTES {
-                let arrived = stream.receive(&worker.buffers).await.ok()??;
-                head.extend_from_slice(arrived.buffer.get(arrived.start..arrived.end).unwrap_or_default());
-                worker.buffers.give_back(arrived.buffer);
-            }
-            std::str::from_utf8(head.get(9..STATUS_BYTES)?).ok()?.parse().ok()
-        }
-        .await;
+        let tls = self.instance.tls.as_ref();
+        let status = match connect::open(&self.instance.endpoint, address, tls, began).await {
+            Ok(stream) => Ok(self.exchange_over(worker, stream).await),
+            Err(_) => Err(NotConnected),
+        };
         if let Some(key) = slot.get() {
             worker.watch.remove(key);
         }
         status
     }
+
+    async fn exchange_over(&self, worker: &Worker, mut stream: Stream) -> Option<u16> {
+        stream.write_all(&self.request).await.ok()?;
+        let mut head = Vec::new();
+        while head.len() < STATUS_BYTES {
+            let arrived = stream.receive(&worker.buffers).await.ok()??;
+            head.extend_from_slice(arrived.buffer.get(arrived.start..arrived.end).unwrap_or_default());
+            worker.buffers.give_back(arrived.buffer);
+        }
+        std::str::from_utf8(head.get(9..STATUS_BYTES)?).ok()?.parse().ok()
+    }
 }
+
+/// No connection came about.
+struct NotConnected;
 
 /// `HTTP/1.1 202`
 const STATUS_BYTES: usize = 12;
@@ -158,4 +169,61 @@ pub fn cancelled(id: &str) -> Vec<u8> {
 /// Whether a server of this era is told by a message.
 pub fn is_told(era: Era) -> bool {
     era == Era::Legacy
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::runtime::Driver;
+    use crate::worker::stub::on_worker;
+    use std::io::Read;
+    use std::net::TcpListener;
+    use std::thread;
+
+    /// A server that reads what it is sent and goes away: how much that was.
+    fn rude() -> (SocketAddr, thread::JoinHandle<usize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let heard = thread::spawn(move || {
+            let (mut connection, _) = listener.accept().expect("a connection");
+            connection.read(&mut [0; 1024]).unwrap_or(0)
+        });
+        (address, heard)
+    }
+
+    /// Sends a note to these addresses. Whether it was taken.
+    fn sent_to(driver: Driver, addresses: &[SocketAddr]) -> bool {
+        let config = format!("mcpServers: {{up: {{url: \"http://{}/mcp\"}}}}", addresses[0]);
+        on_worker(driver, &config, async |worker| {
+            let instance = Rc::clone(&worker.adopt().find("up").expect("the server").instances[0]);
+            let addresses = addresses.iter().copied().map(Some).collect();
+            let note = Note { instance, addresses, request: b"POST /mcp HTTP/1.1\r\n\r\n".to_vec() };
+            let taken = note.send(&worker).await;
+            assert!(worker.watch.is_empty(), "a slot of a note that is over");
+            taken
+        })
+    }
+
+    /// An answer of a caller that was delivered twice could run a tool twice.
+    #[test]
+    fn what_was_sent_once_is_not_sent_to_another_address() {
+        for driver in [Driver::Uring, Driver::Epoll] {
+            let (first, heard) = rude();
+            let second = TcpListener::bind("127.0.0.1:0").expect("a port");
+            second.set_nonblocking(true).expect("a socket");
+            assert!(!sent_to(driver, &[first, second.local_addr().expect("an address")]));
+            assert!(heard.join().expect("the server") > 0);
+            assert!(second.accept().is_err(), "{driver:?}: delivered twice");
+        }
+    }
+
+    #[test]
+    fn an_address_that_takes_no_connection_is_passed_over() {
+        for driver in [Driver::Uring, Driver::Epoll] {
+            let gone = TcpListener::bind("127.0.0.1:0").and_then(|it| it.local_addr()).expect("a port");
+            let (second, heard) = rude();
+            assert!(!sent_to(driver, &[gone, second]));
+            assert!(heard.join().expect("the server") > 0, "{driver:?}");
+        }
+    }
 }

@@ -20,7 +20,6 @@ use crate::policy::token::Verified;
 use crate::worker::Worker;
 use crate::worker::adopted::Adopted;
 use crate::worker::callers::Known;
-use crate::worker::watch::Phase;
 use std::rc::Rc;
 
 const UNKNOWN: Fault = Fault::new(
@@ -86,8 +85,7 @@ async fn verify(
         Err(Unverified::UnknownKey { issuer, kid }) => (issuer, kid),
     };
     let Some(known) = issuers.get(issuer) else { return Err(UNKNOWN) };
-    wait(worker, slot);
-    worker.ask(Asked::TokenKeys { issuer: known.issuer.clone(), kid }, slot).await;
+    worker.question(Asked::TokenKeys { issuer: known.issuer.clone(), kid }, slot, limits::QUESTION_MS).await;
     token::verify(issuers, &worker.shared.token_keys.load(), token, now).map_err(|why| match why {
         Unverified::Refused(fault) => fault,
         Unverified::UnknownKey { .. } | Unverified::Opaque { .. } => UNKNOWN,
@@ -108,20 +106,15 @@ async fn introspect(
         if issuer.introspection.is_none() || named.is_some_and(|named| named != index) {
             continue;
         }
-        wait(worker, slot);
         let what = Asked::Introspect { issuer: issuer.issuer.clone(), token: Secret(text.into()) };
-        if let Some(Answer::Introspected(Some(claims))) = worker.ask(what, slot).await {
+        if let Some(Answer::Introspected(Some(claims))) =
+            worker.question(what, slot, limits::QUESTION_MS).await
+        {
             let now = worker.wall_seconds(worker.coarse_now());
             return token::introspected(issuers, index, *claims, now);
         }
     }
     Err(UNKNOWN)
-}
-
-/// Whatever control needs, a caller waits no longer for it than twice its own deadline.
-fn wait(worker: &Worker, slot: usize) {
-    let now = worker.coarse_now();
-    worker.watch.enter(slot, Phase::Room, now, now.plus_millis(2 * limits::QUESTION_MS));
 }
 
 fn with_tenant(worker: &Worker, plan: &Plan, caller: Caller) -> Result<Caller, Fault> {

@@ -29,8 +29,6 @@ use crate::worker::callers::Known;
 use crate::worker::client::Client;
 use crate::worker::dispatch;
 use crate::worker::state::Exchange;
-use crate::worker::watch;
-use crate::worker::watch::Phase;
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -174,9 +172,6 @@ async fn ask(
     exchange: &Exchange,
     (auth, known, refused): (&Arc<Auth>, &Rc<Known>, Option<u64>),
 ) -> Result<Arc<Credential>, Wanting> {
-    // However long a token service takes, a caller waits no longer for it than twice control's own deadline.
-    let now = worker.coarse_now();
-    worker.watch.enter(slot, Phase::Room, now, now.plus_millis(2 * limits::QUESTION_MS));
     let needed = Needed {
         server: exchange.record.server.as_str().into(),
         auth: Arc::clone(auth),
@@ -184,16 +179,15 @@ async fn ask(
         token: if auth.exchanges() { known.token.clone() } else { None },
         refused,
     };
-    let answer = worker.ask(Asked::Credential(Box::new(needed)), slot).await;
+    // However long a token service takes, a caller waits no longer for it than twice control's own deadline.
+    let answer = worker.question(Asked::Credential(Box::new(needed)), slot, limits::QUESTION_MS).await;
     match (answer, worker.watch.cause(slot)) {
         (Some(Answer::Credential(Ok(credential))), _) => {
             known.credentials.keep(auth, &credential);
             Ok(credential)
         }
         (Some(Answer::Credential(Err(trouble))), _) => Err(Wanting::Trouble(trouble)),
-        (_, Some(cause)) if cause != watch::Cause::RoomTimeout => {
-            Err(Wanting::Ended(dispatch::timeout(cause)))
-        }
+        (_, Some(cause)) => Err(Wanting::Ended(dispatch::timeout(cause))),
         _ => Err(Wanting::Trouble(Box::new(Trouble::new(Cause::ServiceDown, "no answer in time")))),
     }
 }

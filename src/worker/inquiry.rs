@@ -13,7 +13,6 @@ use crate::policy::external::Answered;
 use crate::policy::external::Question;
 use crate::policy::external::Ruling;
 use crate::worker::Worker;
-use crate::worker::watch::Phase;
 use std::sync::Arc;
 
 /// What was found out for one call.
@@ -53,23 +52,15 @@ pub async fn pursue(worker: &Worker, slot: usize, open: Open, findings: &mut Fin
         }
         Open::Ruling(Some(inquiry), answer) => {
             let patience = inquiry.timeout_ms;
-            let ruling = match ask(worker, slot, patience, Asked::Decide(inquiry)).await {
+            let ruling = match worker.question(Asked::Decide(inquiry), slot, patience).await {
                 Some(Answer::Decided(ruling)) => ruling,
                 _ => None,
             };
             findings.answers.push(Answered { ruling, ..answer });
         }
         Open::Catalogue(server) => {
-            ask(worker, slot, limits::QUESTION_MS, Asked::Catalogue { server }).await;
+            worker.question(Asked::Catalogue { server }, slot, limits::QUESTION_MS).await;
             findings.is_relisted = true;
         }
     }
-}
-
-async fn ask(worker: &Worker, slot: usize, patience_ms: u64, what: Asked) -> Option<Answer> {
-    let now = worker.coarse_now();
-    // Control ends every question in time; the rest is for a control that does not.
-    let deadline = now.plus_millis(patience_ms + limits::QUESTION_MS);
-    worker.watch.enter(slot, Phase::Room, now, deadline);
-    worker.ask(what, slot).await
 }

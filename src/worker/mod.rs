@@ -42,6 +42,8 @@ pub mod session;
 pub mod sight;
 pub mod start;
 pub mod state;
+#[cfg(test)]
+mod stub;
 pub mod watch;
 
 use crate::base::buffer::Buffers;
@@ -102,7 +104,7 @@ pub struct Worker {
     pub buffers: Rc<Buffers>,
     pub scratch: RefCell<Scratch>,
     pub budget: Budget,
-    pub questions: Questions,
+    pub open_questions: Questions,
     pub callers: Callers,
     pub sightings: Sightings,
     pub handshakes: Handshakes,
@@ -174,7 +176,7 @@ impl Worker {
             buffers: Rc::new(Buffers::new(BUFFERS, limits::POOLED_BUFFERS_MAX)),
             scratch: RefCell::new(Scratch::new()),
             budget: Budget::default(),
-            questions: Questions::default(),
+            open_questions: Questions::default(),
             callers: Callers::default(),
             sightings: Sightings::default(),
             handshakes: Handshakes::default(),

@@ -64,9 +64,8 @@ pub async fn callback(
     let target = head.target.of(&client.input[client.start..client.end]);
     let query = target.splitn(2, |byte| *byte == b'?').nth(1).unwrap_or_default();
     let query = Secret(String::from_utf8_lossy(query).into());
-    let now = worker.coarse_now();
-    worker.watch.enter(client.slot, Phase::Room, now, now.plus_millis(2 * limits::QUESTION_MS));
-    let (status, body) = match worker.ask(Asked::Consent { query }, client.slot).await {
+    let consent = worker.question(Asked::Consent { query }, client.slot, limits::QUESTION_MS).await;
+    let (status, body) = match consent {
         Some(Answer::Consent(Ok(()))) => {
             (200, "Done: your consent is kept. Go back to your agent and repeat the call.")
         }

@@ -67,7 +67,7 @@ fn open(worker: &Rc<Worker>, letter: Letter) {
         Letter::Listen { number, from, ticket } => parked::listen(worker, number, from, ticket),
         Letter::Said { ticket, message } => parked::hear(worker, ticket, message),
         Letter::Cancel { session, id } => calls::cancel(worker, session, &id),
-        Letter::Answered { ticket, answer } => worker.questions.answer(ticket, answer),
+        Letter::Answered { ticket, answer } => worker.open_questions.answer(ticket, answer),
         Letter::Ping { ticket, reply: Some(sender) } => {
             let answer = Letter::Ping { ticket, reply: None };
             if worker.shared.posts.get(sender).is_some_and(|post| post.mailbox.post(answer).is_err()) {
@@ -101,22 +101,28 @@ impl Worker {
         slot: usize,
     ) -> Option<Arc<[SocketAddr]>> {
         let what = Asked::Resolve { host: host.into(), port, key: key.into() };
-        self.ask(what, slot).await?;
+        self.ask_all(vec![what], slot).await.pop()??;
         let addresses = self.shared.addresses.load();
         addresses.by_name.get(key).map(Arc::clone)
     }
 
-    /// Puts a question to control and waits for the answer, at most so long; the phase is one of waiting for room.
+    /// Puts a question to control and waits for the answer, which control gives within `patience_ms`; the phase is one
+    /// of waiting for room. None: there was no answer in time, or the call has ended meanwhile.
     pub async fn question(&self, what: Asked, slot: usize, patience_ms: u64) -> Option<Answer> {
+        self.questions(vec![what], slot, patience_ms).await.pop().flatten()
+    }
+
+    /// Puts several at once; their answers in the same order.
+    pub async fn questions(&self, whats: Vec<Asked>, slot: usize, patience_ms: u64) -> Vec<Option<Answer>> {
         let now = self.coarse_now();
         // Control ends every question in time; the rest is for a control that does not.
         self.watch.enter(slot, Phase::Room, now, now.plus_millis(patience_ms + limits::QUESTION_MS));
-        let answer = self.ask(what, slot).await;
+        let answers = self.ask_all(whats, slot).await;
         // An answer that does not come ends no call: what follows from that its asker knows.
         if self.watch.cause(slot) == Some(Cause::RoomTimeout) {
             self.watch.forgive(slot);
         }
-        answer
+        answers
     }
 
     /// Tells control something that needs no answer.
@@ -137,20 +143,15 @@ impl Worker {
         untold.into_iter().for_each(|what| self.tell(what));
     }
 
-    /// Puts a question to control. None where the queue is full, or the deadline of the slot's phase passes before
-    /// the answer. Only the asking task waits.
-    pub async fn ask(&self, what: Asked, slot: usize) -> Option<Answer> {
-        self.ask_all(vec![what], slot).await.pop().flatten()
-    }
-
-    /// Puts several at once; their answers in the same order.
-    pub async fn ask_all(&self, whats: Vec<Asked>, slot: usize) -> Vec<Option<Answer>> {
+    /// Puts questions to control. None where the queue is full, or the deadline of the slot's phase passes before the
+    /// answer. Only the asking task waits.
+    async fn ask_all(&self, whats: Vec<Asked>, slot: usize) -> Vec<Option<Answer>> {
         let tickets: Vec<Option<usize>> = whats.into_iter().map(|what| self.put(what)).collect();
         std::future::poll_fn(|cx| {
             if self.watch.poll_nudge(slot, cx.waker()) {
                 return Poll::Ready(());
             }
-            let mut open = self.questions.open.borrow_mut();
+            let mut open = self.open_questions.open.borrow_mut();
             let mut waits = false;
             for ticket in tickets.iter().flatten() {
                 if let Some(open) = open.get_mut(*ticket).filter(|open| open.answer.is_none()) {
@@ -161,19 +162,84 @@ impl Worker {
             if waits { Poll::Pending } else { Poll::Ready(()) }
         })
         .await;
-        let mut open = self.questions.open.borrow_mut();
+        let mut open = self.open_questions.open.borrow_mut();
         tickets.into_iter().map(|ticket| open.try_remove(ticket?)?.answer).collect()
     }
 
     /// The ticket of a question; none where the queue is full.
     fn put(&self, what: Asked) -> Option<usize> {
-        let ticket = self.questions.open.borrow_mut().insert(Open::default());
+        let ticket = self.open_questions.open.borrow_mut().insert(Open::default());
         let question = Question { worker: self.index, ticket: ticket as u64, what };
         if self.shared.ask(question).is_err() {
-            self.questions.open.borrow_mut().remove(ticket);
+            self.open_questions.open.borrow_mut().remove(ticket);
             self.metrics().hit(Bound::QuestionRing);
             return None;
         }
         Some(ticket)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock;
+    use crate::base::clock::Moment;
+    use crate::net::runtime::Driver;
+    use crate::worker::inquiry;
+    use crate::worker::stub::on_worker;
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::Context;
+
+    const CONFIG: &str = "mcpServers: {up: {url: \"http://127.0.0.1:1/mcp\"}}";
+
+    /// What a call gets from a control that never answers, once `end` has happened; and whether the call has ended.
+    fn unanswered<T>(
+        ask: impl AsyncFnOnce(&Worker, usize) -> T,
+        end: impl FnOnce(&Worker, usize),
+    ) -> (T, Option<Cause>) {
+        on_worker(Driver::Epoll, CONFIG, async |worker| {
+            let slot = worker.watch.register(-1, clock::now(), Moment::NEVER);
+            let mut asking = pin!(ask(&worker, slot));
+            let mut context = Context::from_waker(Waker::noop());
+            assert!(asking.as_mut().poll(&mut context).is_pending());
+            end(&worker, slot);
+            let Poll::Ready(answer) = asking.as_mut().poll(&mut context) else { panic!("it waits for ever") };
+            (answer, worker.watch.cause(slot))
+        })
+    }
+
+    fn out_of_time(worker: &Worker, _: usize) {
+        worker.watch.tick(clock::now().plus_millis(60_000));
+    }
+
+    /// A control that is silent ends no call by itself: what follows is the asker's to say.
+    #[test]
+    fn an_answer_that_does_not_come_ends_no_call() {
+        let what = || Asked::Catalogue { server: "up".into() };
+        let (answer, cause) =
+            unanswered(async |worker, slot| worker.question(what(), slot, 0).await, out_of_time);
+        assert!(answer.is_none());
+        assert_eq!(cause, None);
+        let ask = async |worker: &Worker, slot| worker.questions(vec![what(), what()], slot, 0).await;
+        let (answers, cause) = unanswered(ask, out_of_time);
+        assert!(matches!(answers[..], [None, None]));
+        assert_eq!(cause, None);
+        let ask = async |worker: &Worker, slot| {
+            let mut findings = inquiry::Findings::default();
+            let open = inquiry::Open::Catalogue("up".into());
+            inquiry::pursue(worker, slot, open, &mut findings).await;
+            findings.is_relisted
+        };
+        assert_eq!(unanswered(ask, out_of_time), (true, None));
+    }
+
+    #[test]
+    fn a_call_that_has_ended_meanwhile_stays_ended() {
+        let ask = async |worker: &Worker, slot| {
+            worker.question(Asked::Catalogue { server: "up".into() }, slot, 0).await.is_none()
+        };
+        let killed = |worker: &Worker, slot| worker.watch.end(slot, Cause::Killed);
+        assert_eq!(unanswered(ask, killed), (true, Some(Cause::Killed)));
     }
 }

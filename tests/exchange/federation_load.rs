@@ -21,6 +21,8 @@ const OTHERS: [&str; 4] = ["a", "b", "c", "d"];
 /// Windows in which it is up, each beside one in which it is down.
 const PAIRS: usize = 7;
 const WINDOW: Duration = Duration::from_millis(600);
+/// Between two rounds of one that calls.
+const PACE: Duration = Duration::from_millis(2);
 const INTERVAL: Duration = Duration::from_millis(200);
 const HEALTH: &str = "health: {interval: 200ms, timeout: 150ms, unhealthy: 1, healthy: 1}";
 const BREAKER: &str = "breaker: {window: 10, failureRatio: 0.5, minCalls: 2, open: 100ms, maxOpen: 100ms}";
@@ -60,12 +62,14 @@ fn median<T: PartialOrd + Copy>(mut values: Vec<T>) -> T {
     values[values.len() / 2]
 }
 
-/// One window: calls of the server, and lists, without a pause, so that both kinds of windows have the same load. How long
-/// each took.
+/// One window: a call of the server and a list, again and again at the same pace in both kinds of windows. Without it
+/// a refusal, which is there sooner than an answer, would bring the next one sooner: more load where it is down. How
+/// long each took.
 fn work(gw: &Gateway, caller: &mut Caller, is_up: bool) -> (Vec<Duration>, Vec<Duration>) {
     let (mut refusals, mut lists) = (Vec::new(), Vec::new());
-    let until = Instant::now() + WINDOW;
-    while Instant::now() < until {
+    let started = Instant::now();
+    for round in 0..WINDOW.div_duration_f64(PACE) as u32 {
+        std::thread::sleep((round * PACE).saturating_sub(started.elapsed()));
         let begun = Instant::now();
         let call = caller.tool("dead__echo");
         let answer = caller.send(&call);
