@@ -17,6 +17,7 @@ use crate::support::script::plain;
 use crate::support::script::script;
 use crate::support::script::send;
 use crate::support::upstream::Received;
+use crate::support::upstream::Reserved;
 use crate::support::upstream::Upstream;
 use crate::support::upstream::upstream;
 use crate::support::within;
@@ -451,11 +452,15 @@ fn a_vault_that_is_down_stops_no_start() {
         let (up, other) = (upstream().tool("echo").run(), upstream().tool("echo").run());
         let folder = Folder::new();
         let token_file = folder.file("token", "hvs.1");
-        let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let gone = Reserved::new();
         let gw = run
             .gateway()
             .pinned()
-            .top(format!("vault: {{url: \"http://{gone}\", tokenFile: \"{}\"}}", token_file.display()))
+            .top(format!(
+                "vault: {{url: \"http://{}\", tokenFile: \"{}\"}}",
+                gone.address(),
+                token_file.display()
+            ))
             .with("up", &up, &["headers: {X-Key: \"${vault:kv/x#key}\"}"])
             .to("other", &other)
             .run();

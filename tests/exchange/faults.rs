@@ -12,9 +12,9 @@ use crate::support::on_every_driver;
 use crate::support::script;
 use crate::support::script::Script;
 use crate::support::upstream::Next;
+use crate::support::upstream::Reserved;
 use crate::support::upstream::Upstream;
 use crate::support::upstream::upstream;
-use std::net::TcpListener;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -220,9 +220,8 @@ fn a_call_is_delivered_at_most_once() {
 #[test]
 fn an_upstream_that_refuses_is_told_fast() {
     everywhere(|run| {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let url = format!("url: \"http://{port}/mcp\"");
-        let gw = run.gateway().server("up", &[&url]).run();
+        let gone = Reserved::new();
+        let gw = run.gateway().server("up", &[&gone.url()]).run();
         let start = Instant::now();
         gw.call("up", "x").send().refused(503, "upstream_unavailable");
         assert!(start.elapsed() < Duration::from_secs(3));

@@ -13,23 +13,12 @@ use crate::support::gateway::Gateway;
 use crate::support::script;
 use crate::support::shelf::LISTS;
 use crate::support::shelf::Shelf;
+use crate::support::upstream::Reserved;
 use crate::support::upstream::Upstream;
 use crate::support::upstream::upstream;
 use serde_json::json;
-use std::net::SocketAddr;
-use std::net::TcpListener;
 use std::time::Duration;
 use std::time::Instant;
-
-/// An address at which nobody listens, for as long as the listener is kept: it takes no connection.
-fn dead() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
-}
-
-fn url(address: SocketAddr) -> String {
-    format!("url: \"http://{address}/mcp\"")
-}
 
 /// A breaker that opens soon.
 const BREAKER: &str = "breaker: {window: 10, failureRatio: 0.5, minCalls: 2, open: 1m}";
@@ -68,7 +57,8 @@ fn lists(lister: &mut Lister, names: &[&str], missing: &[&str], times: usize) ->
 fn isolation() {
     everywhere(|run| {
         let up = upstream().tool("echo").run();
-        let gw = run.gateway().to("up", &up).server("db", &[&url(dead()), BREAKER]).run();
+        let dead = Reserved::new();
+        let gw = run.gateway().to("up", &up).server("db", &[&dead.url(), BREAKER]).run();
         let mut lister = Lister::new(gw.caller(""));
         lists(&mut lister, &["up__echo"], &["db"], 1);
         let took = lists(&mut lister, &["up__echo"], &["db"], 9);
@@ -123,11 +113,12 @@ fn isolation_of_a_silent_server() {
 #[test]
 fn isolation_all_down() {
     everywhere(|run| {
+        let dead = [Reserved::new(), Reserved::new()];
         let gw = run
             .gateway()
             .top("virtualServers: {v: {tools: [\"a.*\"]}}")
-            .server("a", &[&url(dead())])
-            .server("b", &[&url(dead())])
+            .server("a", &[&dead[0].url()])
+            .server("b", &[&dead[1].url()])
             .run();
         for endpoint in ["", "v"] {
             let like = gw.request(endpoint, "tools/list").in_session();
@@ -224,14 +215,12 @@ fn bifrost_4998_tools_after_restart() {
 #[test]
 fn bifrost_4998_tools_after_a_server_begins() {
     everywhere(|run| {
-        let holder = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = holder.local_addr().unwrap();
-        drop(holder);
+        let place = Reserved::new();
         let up = upstream().tool("echo").run();
-        let gw = run.gateway().to("up", &up).server("late", &[&url(address)]).run();
+        let gw = run.gateway().to("up", &up).server("late", &[&place.url()]).run();
         let mut lister = Lister::new(gw.caller(""));
         lists(&mut lister, &["up__echo"], &["late"], 1);
-        let late: Upstream = upstream().tool("here").run_on(TcpListener::bind(address).unwrap());
+        let late: Upstream = upstream().tool("here").run_on(place.listen());
         eventually("it is listed", || lister.tools() == ["up__echo", "late__here"]);
         assert!(lister.result(0)["_meta"]["io.ringgate/missing"].is_null());
         lister.caller().passes("late__here");

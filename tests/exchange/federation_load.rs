@@ -20,9 +20,10 @@ use std::time::Instant;
 const OTHERS: [&str; 4] = ["a", "b", "c", "d"];
 /// Windows in which it is up, each beside one in which it is down.
 const PAIRS: usize = 7;
-const WINDOW: Duration = Duration::from_millis(600);
 /// Between two rounds of one that calls.
 const PACE: Duration = Duration::from_millis(2);
+/// Of one window: 600 ms.
+const ROUNDS: u32 = 300;
 const INTERVAL: Duration = Duration::from_millis(200);
 const HEALTH: &str = "health: {interval: 200ms, timeout: 150ms, unhealthy: 1, healthy: 1}";
 const BREAKER: &str = "breaker: {window: 10, failureRatio: 0.5, minCalls: 2, open: 100ms, maxOpen: 100ms}";
@@ -68,7 +69,7 @@ fn median<T: PartialOrd + Copy>(mut values: Vec<T>) -> T {
 fn work(gw: &Gateway, caller: &mut Caller, is_up: bool) -> (Vec<Duration>, Vec<Duration>) {
     let (mut refusals, mut lists) = (Vec::new(), Vec::new());
     let started = Instant::now();
-    for round in 0..WINDOW.div_duration_f64(PACE) as u32 {
+    for round in 0..ROUNDS {
         std::thread::sleep((round * PACE).saturating_sub(started.elapsed()));
         let begun = Instant::now();
         let call = caller.tool("dead__echo");

@@ -15,10 +15,10 @@ use crate::support::everywhere;
 use crate::support::gateway::Gateway;
 use crate::support::script;
 use crate::support::shelf::Shelf;
+use crate::support::upstream::Reserved;
 use crate::support::upstream::upstream;
 use serde_json::Value;
 use serde_json::json;
-use std::net::TcpListener;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -182,11 +182,9 @@ fn hot_registration_tells_listeners() {
 #[test]
 fn isolation_tells_once() {
     everywhere(|run| {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        drop(listener);
+        let place = Reserved::new();
         let up = upstream().tool("echo").run();
-        let gw = run.gateway().to("up", &up).server("db", &[&format!("url: \"http://{address}/mcp\"")]).run();
+        let gw = run.gateway().to("up", &up).server("db", &[&place.url()]).run();
         let (caller, call) = caller(&gw);
         let mut lister = Lister::new(caller);
         assert_eq!(lister.tools(), ["up__echo"]);
@@ -195,7 +193,7 @@ fn isolation_tells_once() {
             assert_eq!(lister.tools(), ["up__echo"]);
         }
         assert!(ear.is_quiet(), "told of a server that is down");
-        let _db = upstream().tool("query").run_on(TcpListener::bind(address).unwrap());
+        let _db = upstream().tool("query").run_on(place.listen());
         eventually("it is listed", || lister.tools() == ["up__echo", "db__query"]);
         ear.hears(TOOLS);
         for _ in 0..20 {
