@@ -157,7 +157,7 @@ fn long_lists_come_in_pages() {
         let (up, names) = long(2_500);
         let other = upstream().tool("z").run();
         let seals = "state: {sealKeys: [\"0123456789abcdef0123456789abcdef\"]}";
-        let gateway = || run.gateway().top(seals).to("up", &up).to("other", &other).run();
+        let gateway = || run.gateway().top(seals).to("archive", &up).to("other", &other).run();
         let (gw, twin) = (gateway(), gateway());
         let like = gw.request("", "tools/list").in_session();
         let mut answer = like.again().send();
@@ -169,7 +169,7 @@ fn long_lists_come_in_pages() {
             assert!(page.len() <= 1_000, "{}", page.len());
             found.extend(page);
             let Some(cursor) = cursor_of(&answer) else { break };
-            assert!(!cursor.contains("up") && cursors.insert(cursor.clone()), "{cursor}");
+            assert!(!cursor.contains("archive") && cursors.insert(cursor.clone()), "{cursor}");
             let call = with_cursor(&like, &cursor);
             // Now here, now there.
             let address = if pages % 2 == 0 { gw.address } else { twin.address };
@@ -177,7 +177,7 @@ fn long_lists_come_in_pages() {
             assert_eq!((answer.status, answer.code()), (200, 0), "{answer:?}");
         }
         let expected: Vec<String> =
-            names.iter().map(|name| format!("up__{name}")).chain(["other__z".into()]).collect();
+            names.iter().map(|name| format!("archive__{name}")).chain(["other__z".into()]).collect();
         assert_eq!((found.len(), pages), (2_501, 3));
         assert!(found == expected, "another order");
     });
