@@ -418,8 +418,9 @@ pub enum Asked {
     /// What each of these offers: answered once every one was listed or could not be, within two seconds. From now on
     /// they are kept listed.
     Catalogues { servers: Box<[Arc<str>]> },
-    /// Whether a server speaks the era of a client; where it does not, whether it speaks the other.
-    Era { server: Arc<str>, client: Era },
+    /// Whether a server speaks the era of a client; where it does not, whether it speaks the other. `doubted`: what is
+    /// known of it has just failed.
+    Era { server: Arc<str>, client: Era, doubted: bool },
     /// A session on a server; `not`: the number of one that the server knows no more.
     Session { key: SessionKey, not: Option<u64>, shown: Option<Arc<Credential>> },
     /// What is to be remembered of a client's session: answered once every worker can know it.

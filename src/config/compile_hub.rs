@@ -270,6 +270,15 @@ fn apart(
     let exact = tools.iter().filter(|from| from.exact);
     let exact = exact.map(|from| (from.pick.server, from.pick.pattern.as_str(), from.text));
     let renamed = own.iter().map(|(text, one)| (one.server, &*one.tool, *text));
+    // What a server itself calls otherwise stands under that name here, too, where an entry takes it.
+    let taken = |one: &Override| {
+        let takes =
+            |from: &&Picked<'_>| from.pick.server == one.server && from.pick.pattern.matches(&one.tool);
+        tools.iter().find(takes).map(|from| from.text)
+    };
+    let below = overrides.iter().filter(|one| one.name.is_some());
+    let below = below.filter_map(|one| Some((one.server, &*one.tool, taken(one)?)));
+    let renamed = renamed.chain(below);
     let mut seen: HashSet<(ServerId, &str)> = HashSet::default();
     let mut first: HashMap<Box<str>, (ServerId, &Located<String>)> = HashMap::new();
     for (server, tool, text) in exact.chain(renamed).filter(|(server, tool, _)| seen.insert((*server, tool)))

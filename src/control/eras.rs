@@ -34,6 +34,8 @@ pub(crate) struct EraAsked {
     pub(crate) server: Arc<str>,
     /// Of the client.
     pub(crate) client: Era,
+    /// A call has failed as one in the wrong era does: what is known may be so no more.
+    pub(crate) doubted: bool,
 }
 
 /// A question that a server has answered, or not.
@@ -49,6 +51,8 @@ struct Desk {
     is_asking: bool,
     waiting: Vec<(usize, u64)>,
     failed: Option<Moment>,
+    /// When a verdict was doubted last: calls that are wrong themselves look the same, and must not become questions.
+    doubted: Option<Moment>,
 }
 
 /// What a verdict is about: when it differs, the verdict is none any more.
@@ -133,15 +137,22 @@ impl EraKeeper {
         }
     }
 
-    fn ask(&mut self, EraAsked { worker, ticket, server, client }: EraAsked, now: Moment) {
+    fn ask(&mut self, EraAsked { worker, ticket, server, client, doubted }: EraAsked, now: Moment) {
         let eras = self.state.shared.catalogues.load().eras.get(&server).copied().unwrap_or_default();
         let known = eras.way(client).is_some();
         let ends = matches!(self.state.shared.phase(), Phase::Draining | Phase::Stopping);
-        if known || ends || !self.subjects.contains_key(&server) {
+        let subject = self.subjects.get(&server);
+        let pinned = subject.is_none_or(|subject| subject.era != EraChoice::Auto);
+        if known && (!doubted || pinned) || ends || subject.is_none() {
             return self.state.reply(worker, ticket, Answer::Known(known));
         }
         let desk = self.desks.entry(Arc::clone(&server)).or_default();
-        let again = desk.failed.map_or(Moment::ZERO, |failed| failed.plus_millis(limits::ERA_RETRY_MS));
+        let last = if doubted { desk.doubted.max(desk.failed) } else { desk.failed };
+        let again = last.map_or(Moment::ZERO, |last| last.plus_millis(limits::ERA_RETRY_MS));
+        if doubted && now >= again {
+            desk.doubted = Some(now);
+        }
+        let eras = if doubted { Eras::default() } else { eras };
         if !desk.is_asking && now < again || desk.waiting.len() >= limits::QUESTION_RING {
             return self.state.reply(worker, ticket, Answer::Known(false));
         }
@@ -169,9 +180,11 @@ impl EraKeeper {
             Ok(eras) => {
                 desk.failed = None;
                 tracing::debug!(server = &*server, ?eras, "a server has shown its eras");
-                self.state.edit_catalogues(|catalogues| {
-                    catalogues.eras.insert(server, eras);
-                });
+                if self.state.shared.catalogues.load().eras.get(&server) != Some(&eras) {
+                    self.state.edit_catalogues(|catalogues| {
+                        catalogues.eras.insert(server, eras);
+                    });
+                }
             }
             Err(why) => {
                 desk.failed = Some(now);
@@ -246,7 +259,15 @@ mod tests {
         }
 
         async fn find_for(&mut self, client: Era, now: Moment) -> Vec<bool> {
-            self.ask(EraAsked { worker: 0, ticket: 0, server: "up".into(), client }, now);
+            self.put(client, false, now).await
+        }
+
+        async fn doubt(&mut self, now: Moment) -> Vec<bool> {
+            self.put(Era::Modern, true, now).await
+        }
+
+        async fn put(&mut self, client: Era, doubted: bool, now: Moment) -> Vec<bool> {
+            self.ask(EraAsked { worker: 0, ticket: 0, server: "up".into(), client, doubted }, now);
             while let Some(found) = self.asking.join_next().await {
                 self.settle(found.expect("no panic"), now);
             }
@@ -334,7 +355,8 @@ mod tests {
         let stub = Stub::start(|_| Vec::new()).await;
         let mut keeper = EraKeeper::of(&stub);
         for ticket in 0..100 {
-            keeper.ask(EraAsked { worker: 0, ticket, server: "up".into(), client: Era::Modern }, at(0));
+            let (server, client) = ("up".into(), Era::Modern);
+            keeper.ask(EraAsked { worker: 0, ticket, server, client, doubted: false }, at(0));
         }
         assert_eq!(keeper.find(at(0)).await, vec![false; 101]);
         assert_eq!((stub.requests().len(), keeper.eras()), (1, None));
@@ -346,6 +368,38 @@ mod tests {
         assert_eq!((keeper.find(at(2_000)).await, keeper.eras()), (vec![false], None));
         stub.turn(|_| json(200, EMPTY));
         assert_eq!((keeper.find(at(3_000)).await, keeper.eras()), (vec![true], Some(MODERN)));
+    }
+
+    /// A server that was replaced by one of another era is found out by the calls that fail, however many these are.
+    #[tokio::test]
+    async fn a_verdict_that_fails_is_asked_for_again_once_a_second() {
+        let stub = Stub::start(|_| json(200, EMPTY)).await;
+        let mut keeper = EraKeeper::of(&stub);
+        assert_eq!((keeper.find(at(0)).await, keeper.eras()), (vec![true], Some(MODERN)));
+        stub.turn(|request| legacy(request, (400, NO_METHOD)));
+        assert_eq!(
+            (keeper.doubt(at(1)).await, keeper.eras()),
+            (vec![true], Some(Eras::pinned(EraChoice::Legacy)))
+        );
+        let asked = stub.requests().len();
+        stub.turn(|_| json(200, EMPTY));
+        assert_eq!(keeper.doubt(at(1_000)).await, [false]);
+        assert_eq!(stub.requests().len(), asked, "asked again at once");
+        assert_eq!((keeper.doubt(at(1_001)).await, keeper.eras()), (vec![true], Some(MODERN)));
+        // One that does not answer is what it was.
+        stub.turn(|_| json(503, ""));
+        assert_eq!((keeper.doubt(at(3_000)).await, keeper.eras()), (vec![false], Some(MODERN)));
+        keeper.state.shared.set_plan(
+            state_with(1, |plan| {
+                serve_by(plan, &[&stub]);
+                plan.servers[0].era = EraChoice::Modern;
+            })
+            .plan(),
+        );
+        keeper.follow_plan();
+        let asked = stub.requests().len();
+        assert_eq!(keeper.doubt(at(9_000)).await, [true]);
+        assert_eq!(stub.requests().len(), asked, "the operator's word is doubted");
     }
 
     #[tokio::test]

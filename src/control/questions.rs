@@ -96,8 +96,8 @@ impl Desk {
             Asked::Catalogues { servers } => {
                 self.doors.catalogues.try_send(Wish::All { worker, ticket, servers }).is_err()
             }
-            Asked::Era { server, client } => {
-                self.doors.eras.try_send(EraAsked { worker, ticket, server, client }).is_err()
+            Asked::Era { server, client, doubted } => {
+                self.doors.eras.try_send(EraAsked { worker, ticket, server, client, doubted }).is_err()
             }
             Asked::Session { key, not, shown } => {
                 let asked = SessionAsked::Session { worker, ticket, key, not, shown };

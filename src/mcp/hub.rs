@@ -4,6 +4,7 @@
 //! Catalogues are arguments: what is not known of a server is not shown.
 
 pub mod about;
+mod claims;
 pub mod lists;
 pub mod names;
 #[cfg(test)]
@@ -15,22 +16,22 @@ use crate::config::plan::ServerId;
 use crate::mcp::catalogue::Catalogue;
 
 /// A hub and what is known of its servers at one moment.
-#[derive(Clone, Copy)]
 pub struct Scene<'a> {
     pub hub: &'a Hub,
     /// All servers of the plan.
     pub servers: &'a [Server],
     pub catalogue: &'a dyn Fn(ServerId) -> Option<&'a Catalogue>,
+    /// Of the hub's members those that the caller may know of. Others are not there.
+    pub members: Vec<ServerId>,
 }
 
 impl<'a> Scene<'a> {
     fn server(&self, id: ServerId) -> Option<&'a Server> {
-        self.servers.get(usize::from(id))
+        self.members.contains(&id).then(|| self.servers.get(usize::from(id)))?
     }
 
-    /// The members of which something is known, in the order of the file.
-    fn known(&self) -> impl Iterator<Item = (&'a Server, &'a Catalogue)> {
-        let Self { hub, servers, catalogue } = *self;
-        hub.members.iter().filter_map(move |id| Some((servers.get(usize::from(*id))?, catalogue(*id)?)))
+    /// What is known of a server.
+    fn known(&self, id: ServerId) -> Option<(&'a Server, &'a Catalogue)> {
+        Some((self.server(id)?, (self.catalogue)(id)?))
     }
 }

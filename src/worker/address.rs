@@ -88,7 +88,7 @@ async fn passes(worker: &Worker, client: &Client, server: &ServerState, era: Era
         if let Some(way) = eras.way(era) {
             return way == era;
         }
-        let what = Asked::Era { server: Arc::clone(name), client: era };
+        let what = Asked::Era { server: Arc::clone(name), client: era, doubted: false };
         worker.question(what, client.slot, limits::QUESTION_MS).await;
     }
     // It cannot be asked: the call itself will say why.

@@ -354,7 +354,8 @@ impl Crossing {
     }
 }
 
-/// The number of a server in the ids of its requests to older clients: the same after a reload, and on every gateway.
-pub fn asker(server: &ServerState) -> u32 {
-    u32::try_from(server.sealed_name >> 33).unwrap_or_default()
+/// The number of an instance in the ids of its requests to older clients: the same after a reload, and on every gateway.
+pub fn asker(server: &ServerState, instance: usize) -> Option<u32> {
+    let name = u32::try_from(server.sealed_name >> 32).unwrap_or_default();
+    server.instances.get(instance).map(|instance| name ^ instance.sealed_name)
 }

@@ -19,6 +19,7 @@ use crate::mcp::envelope::CallKind;
 use crate::mcp::envelope::Method;
 use crate::mcp::hub::Scene;
 use crate::mcp::hub::about;
+use crate::mcp::hub::lists;
 use crate::mcp::hub::names;
 use crate::mcp::listing::Kind as ListKind;
 use crate::mcp::target::Target;
@@ -33,6 +34,7 @@ use crate::worker::permit;
 use crate::worker::reply;
 use crate::worker::state::Exchange;
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -41,19 +43,41 @@ const ALL_DOWN: Fault = Fault::new(
     "None of the servers behind this endpoint can be listed; retry later or tell the operator to check that they run.",
 );
 
-/// A scene of what is known now.
+/// A scene of what is known now, for a caller of this tenant.
 pub fn scene<T>(
     adopted: &Adopted,
     catalogues: &Catalogues,
-    door: &Door,
+    (door, tenant): (&Door, &str),
     then: impl FnOnce(&Scene<'_>) -> T,
 ) -> T {
     let plan = &adopted.plan;
+    let hub = door.hub(adopted);
+    let is_for_tenant = |id: &&ServerId| {
+        plan.servers.get(usize::from(**id)).is_some_and(|server| server.is_for_tenant(tenant))
+    };
+    let members: Vec<ServerId> = hub.members.iter().filter(is_for_tenant).copied().collect();
     let catalogue = |id: ServerId| -> Option<&Catalogue> {
         let server = plan.servers.get(usize::from(id))?;
         catalogues.by_server.get(&server.name).map(|known| &**known)
     };
-    then(&Scene { hub: door.hub(adopted), servers: &plan.servers, catalogue: &catalogue })
+    then(&Scene { hub, servers: &plan.servers, catalogue: &catalogue, members })
+}
+
+/// The same, without servers of which the caller may use nothing: what a hub says about itself names no others.
+pub fn visible_scene<T>(
+    worker: &Worker,
+    (adopted, catalogues): (&Adopted, &Catalogues),
+    (door, known, source): (&Door, &Known, IpAddr),
+    then: impl FnOnce(&Scene<'_>) -> T,
+) -> T {
+    scene(adopted, catalogues, (door, &known.caller.tenant), |scene| {
+        if adopted.plan.access.rules.is_empty() {
+            return then(scene);
+        }
+        let sees = list::sees(worker, adopted, (known, source));
+        let members = lists::members(scene, &mut |entry| sees(entry));
+        then(&Scene { members, hub: scene.hub, servers: scene.servers, catalogue: scene.catalogue })
+    })
 }
 
 /// Answers what is not for one server.
@@ -82,8 +106,10 @@ pub async fn answer(
         Method::Discover => {
             learn(worker, adopted, client.slot, &door.hub(adopted).members).await;
             let catalogues = Arc::clone(&worker.adopt().catalogues);
-            let freshness = list::freshness(worker, adopted, &catalogues, door);
-            let text = scene(adopted, &catalogues, door, |scene| about::discovered(scene, &freshness));
+            let freshness = list::freshness(worker, adopted, &catalogues, (door, known));
+            let told = (door, &**known, client.ends.peer);
+            let say = |scene: &Scene<'_>| about::discovered(scene, &freshness);
+            let text = visible_scene(worker, (adopted, &catalogues), told, say);
             Ok(reply::result(worker, client, exchange, &text).await)
         }
         Method::Initialize => session::begin(worker, adopted, client, exchange, (door, known)).await,
@@ -120,7 +146,7 @@ pub async fn find(
         learn(worker, adopted, slot, &hub.members).await;
     }
     let look = || {
-        scene(adopted, &worker.adopt().catalogues, door, |scene| {
+        scene(adopted, &worker.adopt().catalogues, (door, &known.caller.tenant), |scene| {
             let found = names::find(scene, named, shown)?;
             let has = (scene.catalogue)(found.server).map(|catalogue| {
                 let target = Target { named, name: Cow::Borrowed(&*found.name) };

@@ -4,15 +4,20 @@
 
 use crate::base::clock;
 use crate::config::limits;
+use crate::config::plan::EraChoice;
 use crate::config::traffic::Balance;
 use crate::config::traffic::Hedge;
+use crate::handoff::Asked;
 use crate::http::fields;
 use crate::http::fields::Known;
 use crate::http::fields::Single;
+use crate::mcp::envelope::CallKind;
 use crate::route::load;
 use crate::telemetry::family::Family;
 use crate::worker::Worker;
+use crate::worker::passage::Way;
 use crate::worker::state::Exchange;
+use std::sync::Arc;
 
 /// What a server means that says 429 and not for how long.
 const HOLD_MS: u64 = 1_000;
@@ -34,6 +39,9 @@ pub fn heed(worker: &Worker, exchange: &Exchange, status: u16, source: &[u8]) {
     {
         cells.load.report(load, clock::now());
     }
+    if status == 400 {
+        doubt(worker, exchange, way);
+    }
     if status == 429 {
         let labels = [&*way.server, exchange.record.principal.as_str()];
         worker.metrics().count(Family::UpstreamLimited, &labels, 1);
@@ -43,6 +51,17 @@ pub fn heed(worker: &Worker, exchange: &Exchange, status: u16, source: &[u8]) {
             let hold_ms = asked_ms.unwrap_or(HOLD_MS).min(limits::TIMEOUT_MS_MAX);
             way.cells.hold.hold(clock::now().plus_millis(hold_ms));
         }
+    }
+}
+
+/// A server that was replaced by one of another era refuses so: control asks it again.
+pub fn doubt(worker: &Worker, exchange: &Exchange, way: &Way) {
+    let Some(call) = exchange.call.filter(|call| call.kind == CallKind::Request) else { return };
+    let now = worker.coarse_now();
+    let is_open = worker.adopt().find(&way.server).is_some_and(|one| one.config().era == EraChoice::Auto);
+    if is_open && now >= way.doubted.get().plus_millis(limits::ERA_RETRY_MS) {
+        way.doubted.set(now);
+        worker.tell(Asked::Era { server: Arc::clone(&way.server), client: call.era, doubted: true });
     }
 }
 

@@ -44,6 +44,8 @@ pub struct Way {
     seen: Cell<u64>,
     /// Trouble with its credentials.
     pub told: Told,
+    /// When its era was doubted last.
+    pub doubted: Cell<Moment>,
 }
 
 impl Way {
@@ -58,6 +60,7 @@ impl Way {
             places: server.instances.iter().map(|_| Cell::new(None)).collect(),
             seen: Cell::new(0),
             told: Told::default(),
+            doubted: Cell::new(Moment::ZERO),
         })
     }
 

@@ -155,6 +155,9 @@ fn virtual_servers_that_cannot_be_meant() {
         )
     };
     check(&text("y", "y"), "`a.x` and `b.y` would have the same name");
+    // Also where a pattern takes the one that its server calls otherwise.
+    let taken = text("y", "y").replace("[a.x, »b.y]", "[»\"a.*\", b.y]");
+    check(&taken, "`b.y` and `a.*` would have the same name");
     assert!(load(&text("y", "x").replace('»', "")).is_ok());
 }
 

@@ -428,6 +428,25 @@ fn swap_backend() {
     });
 }
 
+/// A server that keeps no sessions loses none: its clients go on at its new address.
+#[test]
+fn swap_backend_without_sessions() {
+    everywhere(|run| {
+        let [old, new] = [0, 1].map(|_| upstream().only(Era::Legacy).without_sessions().tool("echo").run());
+        let gw = run.gateway().to("up", &old).run();
+        let first = gw.call("", "up__echo").in_session();
+        assert_eq!(first.again().send().code(), 0);
+        let yaml = std::fs::read_to_string(&gw.config).unwrap();
+        gw.rewrite(&yaml.replace(&old.url, &new.url));
+        gw.hang_up();
+        eventually("calls reach the new one", || {
+            let answer = first.again().send();
+            assert_eq!((answer.status, answer.code()), (200, 0), "{answer:?}");
+            new.calls() > 0
+        });
+    });
+}
+
 /// Feature: at `/mcp` JSON stays JSON, and unknown fields and large numbers of answers stay as they are.
 #[test]
 fn streamable_http() {

@@ -70,7 +70,7 @@ fn work(gw: &Gateway, caller: &mut Caller, is_up: bool) -> (Vec<Duration>, Vec<D
     let (mut refusals, mut lists) = (Vec::new(), Vec::new());
     let started = Instant::now();
     for round in 0..ROUNDS {
-        std::thread::sleep((round * PACE).saturating_sub(started.elapsed()));
+        crate::support::pace((round * PACE).saturating_sub(started.elapsed()));
         let begun = Instant::now();
         let call = caller.tool("dead__echo");
         let answer = caller.send(&call);

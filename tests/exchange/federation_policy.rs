@@ -17,6 +17,7 @@ use crate::support::shelf::LISTS;
 use crate::support::shelf::Shelf;
 use crate::support::upstream::Upstream;
 use crate::support::upstream::upstream;
+use serde_json::json;
 use std::sync::Arc;
 
 /// All of an answer but the times and the trace: what a caller could tell two answers apart by.
@@ -198,7 +199,7 @@ fn rules_read_the_arguments_of_calls_at_hubs() {
 #[test]
 fn tenants_see_only_their_servers() {
     everywhere(|run: Run| {
-        let (issuer, all, own) = (issuer(), upstream().tool("echo").run(), upstream().tool("echo").run());
+        let (issuer, all, own) = (issuer(), upstream().tool("echo").run(), introduced("own"));
         let identity = format!("identity: {{jwt: [{}], tenant: jwt.org}}", issuer.entry(&[]));
         let gw = run
             .gateway()
@@ -231,8 +232,50 @@ fn tenants_see_only_their_servers() {
         for endpoint in ["", "v"] {
             let answer = gw.request(endpoint, "tools/list").field(bearer("other")).send();
             assert!(!answer.text().contains("own"), "{answer:?}");
+            let greeting = |org: &str| {
+                let method = if run.era == Era::Modern { "server/discover" } else { "initialize" };
+                gw.request(endpoint, method).field(bearer(org)).send()
+            };
+            assert!(greeting("acme").text().contains("# own"), "{:?}", greeting("acme"));
+            assert!(!greeting("other").text().contains("own"), "{:?}", greeting("other"));
         }
     });
+}
+
+/// A server of which a caller may use nothing is not told of either.
+#[test]
+fn what_is_hidden_wholly_introduces_nobody() {
+    everywhere(|run: Run| {
+        let (all, own) = (upstream().tool("echo").run(), introduced("own"));
+        let gw = run
+            .gateway()
+            .agents_with_roles(&[("ann", "staff"), ("bob", "guest")])
+            .access("name: all, allow: [\"all.*\"]")
+            .access("name: own, allow: [\"own.*\"], when: '\"staff\" in roles'")
+            .to("all", &all)
+            .to("own", &own)
+            .run();
+        let greeting = |agent: &str| {
+            let method = if run.era == Era::Modern { "server/discover" } else { "initialize" };
+            gw.keyed(agent, gw.request("", method)).send()
+        };
+        assert!(greeting("ann").text().contains("# own"), "{:?}", greeting("ann"));
+        assert!(!greeting("bob").text().contains("own"), "{:?}", greeting("bob"));
+    });
+}
+
+/// A server that says something about itself.
+fn introduced(name: &str) -> Upstream {
+    let about = json!({
+        "supportedVersions": ["2026-07-28"], "protocolVersion": "2025-11-25", "capabilities": {"tools": {}},
+        "resultType": "complete", "serverInfo": {"name": name, "version": "1"}, "instructions": format!("I am {name}"),
+        "_meta": {"io.modelcontextprotocol/serverInfo": {"name": name, "version": "1"}}
+    });
+    let says = script::script(move |connection, request| {
+        let text = script::result(request, &about);
+        script::send(connection, &script::plain(200, &text))
+    });
+    upstream().tool("echo").method("server/discover", Arc::clone(&says)).method("initialize", says).run()
 }
 
 /// A list is filtered for each caller after it was cached.

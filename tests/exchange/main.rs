@@ -33,6 +33,8 @@ mod support;
 
 mod access;
 mod bridge;
+mod bridge_answers;
+mod bridge_changes;
 mod bridge_questions;
 mod cancel;
 mod connection;

@@ -15,7 +15,7 @@ use std::fmt::Write;
 /// What its servers offer together. A hub of several says itself when something of its lists changes.
 pub fn capabilities(scene: &Scene<'_>) -> Capabilities {
     let mut all = Capabilities::default();
-    for (_, known) in scene.known() {
+    for (_, known) in scene.members.iter().filter_map(|id| scene.known(*id)) {
         let has = known.about.has;
         all.tools |= has.tools || !known.tools.is_empty();
         all.prompts |= has.prompts || !known.prompts.is_empty();
@@ -59,8 +59,8 @@ fn capabilities_text(has: Capabilities) -> String {
 
 /// `serverInfo`: of one server its own.
 pub fn info(scene: &Scene<'_>) -> String {
-    if let Form::Server(_) = scene.hub.form
-        && let Some((_, known)) = scene.known().next()
+    if let Form::Server(id) = scene.hub.form
+        && let Some((_, known)) = scene.known(id)
         && !known.about.info.is_empty()
     {
         return known.about.info.to_string();
@@ -72,7 +72,7 @@ pub fn info(scene: &Scene<'_>) -> String {
 /// they get too long for a model's context.
 fn instructions(scene: &Scene<'_>) -> String {
     let mut all = String::new();
-    for (server, known) in scene.known() {
+    for (server, known) in scene.members.iter().filter_map(|id| scene.known(*id)) {
         let text = &*known.about.instructions;
         if text.is_empty() {
             continue;

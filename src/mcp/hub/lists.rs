@@ -11,6 +11,9 @@ use crate::mcp::catalogue::Item;
 use crate::mcp::crossing::path;
 use crate::mcp::crossing::uris;
 use crate::mcp::hub::Scene;
+use crate::mcp::hub::claims::Claim;
+use crate::mcp::hub::claims::Same;
+use crate::mcp::hub::claims::Weight;
 use crate::mcp::hub::names;
 use crate::mcp::listing::Kind;
 use ahash::HashMap;
@@ -19,6 +22,7 @@ use std::ops::Range;
 
 /// An entry that somebody has to decide on.
 pub struct Entry<'a> {
+    pub kind: Kind,
     pub id: ServerId,
     pub server: &'a Server,
     pub catalogue: &'a Catalogue,
@@ -50,72 +54,80 @@ pub fn pages<'a>(scene: &Scene<'a>, kind: Kind, sees: &mut dyn FnMut(&Entry<'a>)
     pages
 }
 
+/// The members of which this caller may know: each that has nothing, or something that he sees.
+pub fn members<'a>(scene: &Scene<'a>, sees: &mut dyn FnMut(&Entry<'a>) -> bool) -> Vec<ServerId> {
+    let mut seen: HashMap<ServerId, bool> = HashMap::default();
+    for kind in Kind::ALL {
+        entries(scene, kind, &mut |_, entry, _| {
+            let seen = seen.entry(entry.id).or_insert(false);
+            *seen = *seen || sees(entry);
+        });
+    }
+    scene.members.iter().copied().filter(|id| seen.get(id) != Some(&false)).collect()
+}
+
 /// What is shown, in order, each with its name there.
 fn each<'a>(scene: &Scene<'a>, kind: Kind, then: &mut dyn FnMut(&Entry<'a>, &str)) {
-    let picks = scene.hub.picks(kind.named());
-    let claims = claims(scene, kind, picks);
-    for (place, pick) in picks.iter().enumerate() {
-        let (Some(server), Some(catalogue)) = (scene.server(pick.server), (scene.catalogue)(pick.server))
-        else {
-            continue;
-        };
+    let claims = claims(scene, kind);
+    entries(scene, kind, &mut |place, entry, shown| {
+        let who = Claimant { place, server: entry.id, name: &entry.item.name };
+        if claims.is_empty() || claims.get(&*shown).and_then(Claim::holder) == Some(&who) {
+            then(entry, &shown);
+        }
+    });
+}
+
+/// What could be shown: the place of its pick, and its name there.
+fn entries<'a>(scene: &Scene<'a>, kind: Kind, then: &mut dyn FnMut(usize, &Entry<'a>, Cow<'a, str>)) {
+    for (place, pick) in scene.hub.picks(kind.named()).iter().enumerate() {
+        let Some((server, catalogue)) = scene.known(pick.server) else { continue };
         for item in catalogue.items[kind as usize].iter().filter(|item| pick.pattern.matches(&item.name)) {
-            let Some(shown) = names::shown(scene.hub, server, pick.server, kind, &item.name) else {
-                continue;
-            };
-            let ours =
-                claims.is_empty() || claims.get(&*shown).is_some_and(|claim| claim.is(place, &item.name));
-            if ours {
-                then(&Entry { id: pick.server, server, catalogue, item }, &shown);
+            if let Some(shown) = names::shown(scene.hub, server, pick.server, kind, &item.name) {
+                then(place, &Entry { kind, id: pick.server, server, catalogue, item }, shown);
             }
         }
     }
 }
 
-/// Who shows a name: its pick, and the server's own name of the thing; none: more than one would.
-struct Claim<'a> {
+/// A thing of a server, and the place of the pick that shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Claimant<'a> {
     place: usize,
-    is_exact: bool,
     server: ServerId,
+    /// The server's own.
     name: &'a str,
-    contested: bool,
 }
 
-impl Claim<'_> {
-    fn is(&self, place: usize, name: &str) -> bool {
-        !self.contested && self.place == place && *self.name == *name
+impl Same for Claimant<'_> {
+    /// Of two picks that take it the first shows it.
+    fn is_same(&self, other: &Self) -> bool {
+        (self.server, self.name) == (other.server, other.name)
     }
 }
 
 /// Who shows which name, where more than one server, or more than one pick, could.
-fn claims<'a>(scene: &Scene<'a>, kind: Kind, picks: &[Pick]) -> HashMap<String, Claim<'a>> {
-    let mut claims: HashMap<String, Claim<'a>> = HashMap::default();
+fn claims<'a>(scene: &Scene<'a>, kind: Kind) -> HashMap<String, Claim<Claimant<'a>>> {
+    let mut claims: HashMap<String, Claim<Claimant<'_>>> = HashMap::default();
+    let picks = scene.hub.picks(kind.named());
     if picks.len() < 2 || scene.hub.is_prefixed() {
         return claims;
     }
-    for (place, pick) in picks.iter().enumerate() {
-        let (Some(server), Some(catalogue)) = (scene.server(pick.server), (scene.catalogue)(pick.server))
-        else {
-            continue;
-        };
-        for item in catalogue.items[kind as usize].iter().filter(|item| pick.pattern.matches(&item.name)) {
-            let Some(shown) = names::shown(scene.hub, server, pick.server, kind, &item.name) else {
-                continue;
-            };
-            let new = Claim {
-                place,
-                is_exact: pick.is_exact(),
-                server: pick.server,
-                name: &item.name,
-                contested: false,
-            };
-            match claims.get_mut(&*shown) {
-                None => drop(claims.insert(shown.into_owned(), new)),
-                Some(old) if old.server == new.server && *old.name == *new.name => {}
-                Some(old) if !old.is_exact && new.is_exact => *old = new,
-                Some(old) if old.is_exact && !new.is_exact => {}
-                Some(old) => old.contested = true,
-            }
+    let mut add = |shown: Cow<'_, str>, who, weight| {
+        claims.entry(shown.into_owned()).or_insert(Claim::None).add(who, weight);
+    };
+    entries(scene, kind, &mut |place, entry, shown| {
+        let is_exact = picks.get(place).is_some_and(Pick::is_exact) || *shown != *entry.item.name;
+        let who = Claimant { place, server: entry.id, name: &entry.item.name };
+        add(shown, who, Weight { is_exact, is_listed: true });
+    });
+    // What is named, and not there now.
+    let named = picks.iter().filter(|pick| pick.is_exact()).map(|pick| (pick.server, pick.pattern.as_str()));
+    let renamed = scene.hub.overrides.iter().filter(|one| one.name.is_some());
+    for (id, name) in named.chain(renamed.map(|one| (one.server, &*one.tool))) {
+        let Some(server) = scene.server(id) else { continue };
+        if let Some(shown) = names::shown(scene.hub, server, id, kind, name) {
+            let who = Claimant { place: usize::MAX, server: id, name };
+            add(shown, who, Weight { is_exact: true, is_listed: false });
         }
     }
     claims

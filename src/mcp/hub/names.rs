@@ -9,6 +9,9 @@ use crate::config::plan::Server;
 use crate::config::plan::ServerId;
 use crate::mcp::crossing::uris;
 use crate::mcp::hub::Scene;
+use crate::mcp::hub::claims::Claim;
+use crate::mcp::hub::claims::Same;
+use crate::mcp::hub::claims::Weight;
 use crate::mcp::listing::Kind;
 use std::borrow::Cow;
 
@@ -21,6 +24,12 @@ pub struct Found<'n> {
     pub server: ServerId,
     /// As the server calls it.
     pub name: Cow<'n, str>,
+}
+
+impl Same for Found<'_> {
+    fn is_same(&self, other: &Self) -> bool {
+        self.server == other.server
+    }
 }
 
 /// How a hub calls a thing of one of its servers. None: it is not shown there.
@@ -82,11 +91,16 @@ pub fn find<'n>(scene: &Scene<'_>, named: Named, name: &'n str) -> Option<Found<
 
 /// The member of a name.
 fn member(scene: &Scene<'_>, is_it: impl Fn(&str) -> bool) -> Option<ServerId> {
-    scene.hub.members.iter().copied().find(|id| scene.server(*id).is_some_and(|server| is_it(&server.name)))
+    scene.members.iter().copied().find(|id| scene.server(*id).is_some_and(|server| is_it(&server.name)))
 }
 
 /// The server's own name of what is shown under this one.
-fn original<'n>(hub: &Hub, server: ServerId, named: Named, name: Cow<'n, str>) -> Option<Cow<'n, str>> {
+pub(super) fn original<'n>(
+    hub: &Hub,
+    server: ServerId,
+    named: Named,
+    name: Cow<'n, str>,
+) -> Option<Cow<'n, str>> {
     if named != Named::Tool || hub.overrides.is_empty() {
         return Some(name);
     }
@@ -99,8 +113,7 @@ fn original<'n>(hub: &Hub, server: ServerId, named: Named, name: Cow<'n, str>) -
     if hides { None } else { Some(name) }
 }
 
-/// Where names are as the servers gave them: an entry that names the thing beats those that name many, and what two
-/// servers have of a name is held back (MCP has no way to tell them apart).
+/// Where names are as the servers gave them.
 fn unprefixed<'n>(scene: &Scene<'_>, named: Named, name: &'n str) -> Option<Found<'n>> {
     let hub = scene.hub;
     if let [only] = *hub.members {
@@ -108,29 +121,17 @@ fn unprefixed<'n>(scene: &Scene<'_>, named: Named, name: &'n str) -> Option<Foun
         let shown = hub.picks(named).iter().any(|pick| takes(pick, only, &own));
         return shown.then_some(Found { server: only, name: own });
     }
-    let renamed = hub.overrides.iter().find(|one| named == Named::Tool && one.name.as_deref() == Some(name));
-    if let Some(renamed) = renamed {
-        let shown = hub.picks(named).iter().any(|pick| takes(pick, renamed.server, &renamed.tool));
-        let found = || Found { server: renamed.server, name: Cow::Owned(renamed.tool.to_string()) };
-        return shown.then(found);
+    let mut claim = Claim::None;
+    for pick in hub.picks(named).iter().filter(|pick| scene.server(pick.server).is_some()) {
+        let own = original(hub, pick.server, named, Cow::Borrowed(name));
+        let Some(own) = own.filter(|own| pick.pattern.matches(own)) else { continue };
+        let weight = Weight {
+            is_exact: pick.is_exact() || *own != *name,
+            is_listed: (scene.catalogue)(pick.server).is_some_and(|known| known.lists(named, &own)),
+        };
+        claim.add(Found { server: pick.server, name: own }, weight);
     }
-    let candidates = || {
-        let picks = hub.picks(named).iter().filter(|pick| pick.pattern.matches(name));
-        picks.filter(|pick| original(hub, pick.server, named, Cow::Borrowed(name)).is_some())
-    };
-    if let Some(exact) = candidates().find(|pick| pick.is_exact()) {
-        return Some(Found { server: exact.server, name: Cow::Borrowed(name) });
-    }
-    let mut holders: Vec<ServerId> = candidates().map(|pick| pick.server).collect();
-    holders.sort_unstable();
-    holders.dedup();
-    if holders.len() > 1 {
-        holders.retain(|id| (scene.catalogue)(*id).is_some_and(|known| known.lists(named, name)));
-    }
-    match *holders {
-        [server] => Some(Found { server, name: Cow::Borrowed(name) }),
-        _ => None,
-    }
+    claim.holder().cloned()
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ impl Stage {
     pub(super) fn with<T>(&self, hub: &str, then: impl FnOnce(&Scene<'_>) -> T) -> T {
         let catalogue = |id: ServerId| self.catalogues.get(usize::from(id)).and_then(Option::as_ref);
         let hub = &self.plan.hubs[usize::from(self.plan.hub_by_name[hub])];
-        then(&Scene { hub, servers: &self.plan.servers, catalogue: &catalogue })
+        then(&Scene { hub, servers: &self.plan.servers, catalogue: &catalogue, members: hub.members.clone() })
     }
 }
 

@@ -11,9 +11,11 @@ use crate::handoff::UpstreamSession;
 use crate::mcp::crossing::Abilities;
 use crate::mcp::sealed::own::Member;
 use crate::mcp::sealed::own::OwnSession;
+use crate::policy::routing::Aim;
 use crate::worker::Worker;
 use crate::worker::adopted::ServerState;
 use crate::worker::aim;
+use crate::worker::outlook;
 use crate::worker::state::Exchange;
 use ahash::HashMap;
 use std::cell::RefCell;
@@ -96,6 +98,8 @@ async fn open(
     let shown = exchange.shown.as_ref().map(|shown| Arc::clone(&shown.credential));
     let what = Asked::Session { key: key.clone(), not, shown };
     let Some(Answer::Session(Some(session))) = worker.question(what, slot, limits::QUESTION_MS).await else {
+        // It may be one of the newer era by now.
+        outlook::doubt(worker, exchange, &server.way);
         return None;
     };
     let held = of(server, &key, &session);
@@ -115,11 +119,11 @@ fn sealed(exchange: &Exchange, server: &ServerState) -> Option<Held> {
 }
 
 /// Whether a session was opened with the client's own, and its instance is gone: what the client did there is lost, and it
-/// must know.
+/// must know. A server that keeps no sessions has lost nothing: it is opened anew.
 pub fn is_lost(exchange: &Exchange, server: &ServerState) -> bool {
     let Some(own) = &exchange.own else { return false };
     let member = own.members.iter().find(|member| member.server == server.sealed_name);
-    member.is_some_and(|member| of_member(server, member).is_none())
+    member.is_some_and(|member| !member.name.is_empty() && of_member(server, member).is_none())
 }
 
 /// A session that was opened with the client's own. None: its instance is gone.
@@ -128,7 +132,7 @@ pub fn of_member(server: &ServerState, member: &Member) -> Option<Held> {
     Some(Held { name: member.name.clone(), revision: member.revision.into(), instance, opened: None })
 }
 
-/// The session of an older client on a server. None: none can be had.
+/// The session of an older client on this instance of a server. None: there is none.
 ///
 /// Another worker may have had it opened, so control is asked where this one knows of none: the client's answer to a
 /// question comes by whichever connection it likes.
@@ -137,23 +141,35 @@ pub async fn of_client(
     slot: usize,
     exchange: &Exchange,
     own: &OwnSession,
-    server: &ServerState,
+    (server, instance): (&ServerState, usize),
 ) -> Option<Held> {
-    let member = own.members.iter().find(|member| member.server == server.sealed_name);
-    if let Some(member) = member {
-        return of_member(server, member);
+    let sealed = own.members.iter().filter(|member| member.server == server.sealed_name);
+    let mut sealed = sealed.filter_map(|member| of_member(server, member));
+    if let Some(held) = sealed.find(|held| held.instance == instance) {
+        return Some(held);
     }
-    let key = key(exchange.owner, own, server);
-    let known = worker.held.0.borrow().get(&key).map(Arc::clone);
-    if let Some(session) = known {
-        return of(server, &key, &session);
+    let config = server.config();
+    let pools = (0..).zip(&config.traffic.pools).filter(|(_, pool)| pool.has(instance));
+    let pools = pools.map(|(pool, _)| aim::pool(Aim { pool, handle: None }, config));
+    // A server without pools, and a session of the first pool that failed over.
+    for pool in pools.chain([None]) {
+        let key = SessionKey {
+            server: Arc::clone(&config.name),
+            owner: exchange.owner,
+            client: own.number,
+            abilities: own.abilities.0,
+            pool,
+        };
+        let known = worker.held.0.borrow().get(&key).map(Arc::clone);
+        let held = match known {
+            Some(session) => of(server, &key, &session),
+            None => open(worker, slot, exchange, server, (key, None)).await,
+        };
+        if let Some(held) = held.filter(|held| held.instance == instance) {
+            return Some(held);
+        }
     }
-    open(worker, slot, exchange, server, (key, None)).await
-}
-
-fn key(owner: [u8; 16], own: &OwnSession, server: &ServerState) -> SessionKey {
-    let server = Arc::clone(&server.config().name);
-    SessionKey { server, owner, client: own.number, abilities: own.abilities.0, pool: None }
+    None
 }
 
 fn of(server: &ServerState, key: &SessionKey, session: &UpstreamSession) -> Option<Held> {

@@ -209,7 +209,11 @@ impl Crossing {
             id: is_ours.then(|| self.client_id.as_str().into()),
             progress: is_ours.then(|| progress_token(message)).flatten().map(raw),
             wraps: wraps.then(|| Box::from(&*server.config().name)),
-            asker: (self.is_same() && self.client == Era::Legacy).then(|| asker(server)),
+            asker: self
+                .held
+                .as_ref()
+                .filter(|_| self.is_same())
+                .and_then(|held| asker(server, held.instance)),
             logs: self.client == Era::Legacy || wants_logs(message),
             able,
         })

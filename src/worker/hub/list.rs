@@ -14,6 +14,7 @@ use crate::mcp::hub::Scene;
 use crate::mcp::hub::lists;
 use crate::mcp::hub::lists::Entry;
 use crate::mcp::listing::Kind as ListKind;
+use crate::mcp::sealed;
 use crate::mcp::sealed::Kind as TokenKind;
 use crate::policy::access::View;
 use crate::telemetry::family::Family;
@@ -61,6 +62,7 @@ struct Key {
 struct Pages {
     /// Of what it was made.
     made_of: u64,
+    content: [u8; 16],
     pages: Rc<[String]>,
     /// Kept, so that no other caller is ever found at its address.
     _caller: Option<Rc<Known>>,
@@ -89,7 +91,7 @@ pub async fn answer(
     });
     let made = pages(worker, adopted, &catalogues, (door, known, client.ends.peer), kind);
     let place = Place { hub: adopted.hub_names[usize::from(door.hub)], owner: known.owner, kind };
-    let number = wanted(worker, client, exchange, &place, made.made_of)?;
+    let number = wanted(worker, client, exchange, &place, made.content)?;
     let page = made.pages.get(number).ok_or(NO_CURSOR)?;
     let mut text = String::with_capacity(page.len() + 512);
     text.push('{');
@@ -98,15 +100,15 @@ pub async fn answer(
     }
     let _ = write!(text, "\"{}\":[{page}]", kind.list());
     if number + 1 < made.pages.len() {
-        let cursor = place.seal(worker, number + 1, made.made_of).ok_or(NO_CURSOR)?;
+        let cursor = place.seal(worker, number + 1, made.content).ok_or(NO_CURSOR)?;
         let _ = write!(text, ",\"nextCursor\":\"{cursor}\"");
     }
-    let modern = intent.era == Era::Modern;
+    let (modern, tenant) = (intent.era == Era::Modern, &*known.caller.tenant);
     if modern {
         text.push(',');
-        text.push_str(&freshness(worker, adopted, &catalogues, door));
+        text.push_str(&freshness(worker, adopted, &catalogues, (door, known)));
     }
-    text.push_str(&meta(modern.then(|| info(adopted, &catalogues, door)), &missing, &stale));
+    text.push_str(&meta(modern.then(|| info(adopted, &catalogues, (door, tenant))), &missing, &stale));
     text.push('}');
     worker.metrics().count(Family::CacheHits, &["list"], 1);
     Ok(reply::result(worker, client, exchange, &text).await)
@@ -124,8 +126,8 @@ fn names(members: &[&Server], of: impl Fn(&Server) -> bool) -> Vec<String> {
     members.iter().filter(|server| of(server)).map(|server| lists::quoted(&server.name)).collect()
 }
 
-fn info(adopted: &Adopted, catalogues: &Catalogues, door: &Door) -> String {
-    hub::scene(adopted, catalogues, door, crate::mcp::hub::about::info)
+fn info(adopted: &Adopted, catalogues: &Catalogues, (door, tenant): (&Door, &str)) -> String {
+    hub::scene(adopted, catalogues, (door, tenant), crate::mcp::hub::about::info)
 }
 
 /// `_meta` with its comma before it, or nothing.
@@ -142,12 +144,16 @@ fn meta(info: Option<String>, missing: &[String], stale: &[String]) -> String {
 
 /// `ttlMs` and `cacheScope` as members (2026-07-28, caching): the shortest time that any of the lists stays fresh, and for
 /// others than the caller only where nobody sees anything else.
-pub fn freshness(worker: &Worker, adopted: &Adopted, catalogues: &Catalogues, door: &Door) -> String {
+pub fn freshness(
+    worker: &Worker,
+    adopted: &Adopted,
+    catalogues: &Catalogues,
+    (door, known): (&Door, &Known),
+) -> String {
     let now = worker.coarse_now();
     let mut ttl_ms = u64::MAX;
     let mut public = adopted.plan.access.rules.is_empty();
-    for id in &door.hub(adopted).members {
-        let Some(server) = adopted.plan.servers.get(usize::from(*id)) else { continue };
+    for server in members(adopted, door, known) {
         let Some(known) = catalogues.by_server.get(&server.name) else {
             ttl_ms = ttl_ms.min(limits::CATALOGUE_FRESH_MS_MIN);
             continue;
@@ -183,32 +189,50 @@ fn pages(
     {
         return kept.clone();
     }
-    let now = i64::try_from(worker.wall_millis(worker.coarse_now())).unwrap_or(i64::MAX);
-    let pages = hub::scene(adopted, catalogues, door, |scene: &Scene<'_>| {
-        lists::pages(scene, kind, &mut |entry: &Entry<'_>| {
-            let view = View {
-                caller: &known.caller,
-                standing: &known.standing,
-                server: &entry.server.name,
-                catalogue: Some(entry.catalogue),
-                labels: &entry.server.labels,
-                source,
-                now,
-            };
-            entry.server.is_for_tenant(&known.caller.tenant)
-                && (access.rules.is_empty()
-                    || view.sees(access, kind.named(), &entry.item.name, &worker.patterns))
-        })
+    let pages = hub::scene(adopted, catalogues, (door, &known.caller.tenant), |scene: &Scene<'_>| {
+        let sees = sees(worker, adopted, (known, source));
+        lists::pages(scene, kind, &mut |entry| access.rules.is_empty() || sees(entry))
     });
-    let pages = Pages { made_of, pages: pages.into(), _caller: (caller != 0).then(|| Rc::clone(known)) };
+    let content = content(&pages);
+    let _caller = (caller != 0).then(|| Rc::clone(known));
+    let pages = Pages { made_of, content, pages: pages.into(), _caller };
     if lasting {
         worker.rendered.keep(key, &pages);
     }
     pages
 }
 
-/// Of what a hub's lists are made: other catalogues, or another plan, make other lists. Equal on every gateway that sees
-/// the same, so that a cursor goes on elsewhere.
+/// Whether a caller may know of an entry.
+pub fn sees<'w>(
+    worker: &'w Worker,
+    adopted: &'w Adopted,
+    (known, source): (&'w Known, IpAddr),
+) -> impl Fn(&Entry<'_>) -> bool + 'w {
+    let now = i64::try_from(worker.wall_millis(worker.coarse_now())).unwrap_or(i64::MAX);
+    move |entry| {
+        let view = View {
+            caller: &known.caller,
+            standing: &known.standing,
+            server: &entry.server.name,
+            catalogue: Some(entry.catalogue),
+            labels: &entry.server.labels,
+            source,
+            now,
+        };
+        view.sees(&adopted.plan.access, entry.kind.named(), &entry.item.name, &worker.patterns)
+    }
+}
+
+/// What tells a list of several pages from any other: the same on every gateway that shows the same, whatever else its file
+/// says, so that a cursor goes on there and after a reload.
+fn content(pages: &[String]) -> [u8; 16] {
+    if pages.len() < 2 {
+        return [0; 16];
+    }
+    sealed::digest(&pages.iter().map(String::as_bytes).collect::<Vec<_>>())
+}
+
+/// Of what a hub's lists are made: other catalogues, or another plan, make other lists.
 fn fingerprint(adopted: &Adopted, catalogues: &Catalogues, door: &Door) -> u64 {
     let known = door.hub(adopted).members.iter().map(|id| {
         let server = adopted.plan.servers.get(usize::from(*id))?;
@@ -243,34 +267,29 @@ struct Place {
 }
 
 impl Place {
-    fn plain(&self, number: usize, made_of: u64) -> Vec<u8> {
+    fn plain(&self, number: usize, content: [u8; 16]) -> Vec<u8> {
         let number = u32::try_from(number).unwrap_or(u32::MAX);
-        let parts: [&[u8]; 5] = [
-            &self.hub.to_le_bytes(),
-            &self.owner,
-            &[self.kind as u8],
-            &made_of.to_le_bytes(),
-            &number.to_le_bytes(),
-        ];
+        let parts: [&[u8]; 5] =
+            [&self.hub.to_le_bytes(), &self.owner, &[self.kind as u8], &content, &number.to_le_bytes()];
         parts.concat()
     }
 
     /// The cursor of a page.
-    fn seal(&self, worker: &Worker, number: usize, made_of: u64) -> Option<String> {
+    fn seal(&self, worker: &Worker, number: usize, content: [u8; 16]) -> Option<String> {
         let mut nonce = [0; 12];
         aws_lc_rs::rand::fill(&mut nonce).ok()?;
         let mut token = Vec::new();
         let keys = worker.shared.seal_keys.load();
-        keys.seal_as(TokenKind::Cursor, self.plain(number, made_of), nonce, &mut token);
+        keys.seal_as(TokenKind::Cursor, self.plain(number, content), nonce, &mut token);
         String::from_utf8(token).ok()
     }
 
     /// The page of a cursor. None: it is of another list, caller or endpoint, or the list has changed.
-    fn open(&self, worker: &Worker, token: &[u8], made_of: u64) -> Option<usize> {
+    fn open(&self, worker: &Worker, token: &[u8], content: [u8; 16]) -> Option<usize> {
         let plain = worker.shared.seal_keys.load().open_as(TokenKind::Cursor, token)?;
         let (_, number) = plain.split_last_chunk::<4>()?;
         let number = usize::try_from(u32::from_le_bytes(*number)).ok()?;
-        (plain == self.plain(number, made_of)).then_some(number)
+        (plain == self.plain(number, content)).then_some(number)
     }
 }
 
@@ -280,7 +299,7 @@ fn wanted(
     client: &Client,
     exchange: &Exchange,
     place: &Place,
-    made_of: u64,
+    content: [u8; 16],
 ) -> Result<usize, Fault> {
     let body = client.input.get(exchange.body.clone()).unwrap_or_default();
     let text = std::str::from_utf8(body).unwrap_or_default();
@@ -288,7 +307,7 @@ fn wanted(
         None => Ok(0),
         Some(_) => {
             let cursor = path::text(text, &["params", "cursor"]).ok_or(NO_CURSOR)?;
-            place.open(worker, cursor.as_bytes(), made_of).ok_or(NO_CURSOR)
+            place.open(worker, cursor.as_bytes(), content).ok_or(NO_CURSOR)
         }
     }
 }

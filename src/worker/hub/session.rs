@@ -24,6 +24,7 @@ use crate::mcp::envelope::CallKind;
 use crate::mcp::envelope::Era;
 use crate::mcp::envelope::Method;
 use crate::mcp::envelope::REVISIONS_LEGACY;
+use crate::mcp::hub::Scene;
 use crate::mcp::hub::about;
 use crate::mcp::sealed::Kind as TokenKind;
 use crate::mcp::sealed::own::Member;
@@ -120,7 +121,9 @@ pub async fn begin(
     worker.shared.seal_keys.load().seal_as(TokenKind::Own, session.to_bytes(), nonce, lines);
     lines.extend_from_slice(b"\r\n");
     let catalogues = Arc::clone(&worker.adopt().catalogues);
-    let text = hub::scene(adopted, &catalogues, door, |scene| about::initialized(scene, revision));
+    let told = (door, &**known, client.ends.peer);
+    let say = |scene: &Scene<'_>| about::initialized(scene, revision);
+    let text = hub::visible_scene(worker, (adopted, &catalogues), told, say);
     Ok(reply::result(worker, client, exchange, &text).await)
 }
 
@@ -287,9 +290,11 @@ async fn answered(worker: &Rc<Worker>, client: &Client, exchange: &Exchange, own
     let mut original = Vec::with_capacity(message.len());
     let Ok(Some(asker)) = request_ids::unwrap(message, &mut original) else { return };
     let adopted = worker.adopt();
-    let asked = adopted.servers.iter().find(|server| crossing::asker(server) == asker);
-    let Some(server) = asked else { return };
-    let held = Box::pin(held::of_client(worker, client.slot, exchange, own, server)).await;
+    let instances = adopted.servers.iter().flat_map(|one| (0..one.instances.len()).map(move |at| (one, at)));
+    let mut asking = instances.filter(|(server, at)| crossing::asker(server, *at) == Some(asker));
+    let Some((server, instance)) = asking.next() else { return };
+    let held = held::of_client(worker, client.slot, exchange, own, (server, instance));
+    let held = Box::pin(held).await;
     let Some(held) = held else { return };
     if let Some(note) = Note::new(&adopted, exchange, &server.config().name, &held, &original) {
         note.send(worker).await;

@@ -392,7 +392,7 @@ async fn asked_for(
         at.and_then(|at| text.get(at)) == Some("true")
     };
     let catalogues = Arc::clone(&worker.adopt().catalogues);
-    let has = hub::scene(adopted, &catalogues, door, about::capabilities);
+    let has = hub::scene(adopted, &catalogues, (door, &known.caller.tenant), about::capabilities);
     let kinds = [
         asks("toolsListChanged") && has.tools,
         asks("promptsListChanged") && has.prompts,

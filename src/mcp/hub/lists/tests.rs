@@ -67,3 +67,61 @@ fn pages_have_a_bound() {
     assert_eq!(stage.with("", |scene| pages(scene, Kind::Tool, &mut |_| true).len()), 2);
     assert_eq!(stage.with("b_c", |scene| pages(scene, Kind::Tool, &mut |_| true)), [""]);
 }
+
+/// Whatever is picked, renamed and had: a name is shown by at most one tool, a call of it reaches that one, and no other
+/// name reaches anything that a server is known to have.
+#[test]
+fn what_is_listed_under_a_name_is_what_a_call_of_it_reaches() {
+    let picks = ["a.*", "b.*", "a.x", "b.x", "a.y", "b.y", "*.x"];
+    let renamed = ["", "overrides: {x: {name: y}}"];
+    let own = ["", ", overrides: {b.y: {name: x}}", ", overrides: {a.x: {name: z}, b.x: {name: y}}"];
+    let subsets: [&[&str]; 4] = [&[], &["x"], &["y"], &["x", "y"]];
+    let mut hubs = 0;
+    for first in picks {
+        for second in picks.into_iter().filter(|second| *second != first) {
+            for below in renamed {
+                for above in own {
+                    let yaml = format!(
+                        "mcpServers:\n  a: {{url: \"http://127.0.0.1:1/\", {below}}}\n  b: {{url: \"http://127.0.0.1:2/\"}}\n\
+                         virtualServers: {{v: {{tools: [\"{first}\", \"{second}\"]{above}}}}}"
+                    );
+                    let loaded = crate::config::load_text(&yaml, "test.yaml", std::path::Path::new(""));
+                    if loaded.is_err() {
+                        continue;
+                    }
+                    hubs += 1;
+                    let unknown = (json!(null), subsets[3]);
+                    let known = subsets.map(|has| (json!([tools(has)]), has));
+                    for (of_a, has_a) in known.iter().chain([&unknown]) {
+                        for (of_b, has_b) in &known {
+                            let stage = Stage::new(&yaml, &[of_a.clone(), of_b.clone()]);
+                            stage.with("v", |scene| agree(scene, [has_a, has_b], &yaml));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(hubs > 50, "{hubs} of the files are taken");
+}
+
+fn agree(scene: &Scene<'_>, has: [&[&str]; 2], yaml: &str) {
+    let mut listed: HashMap<String, (ServerId, String)> = HashMap::default();
+    each(scene, Kind::Tool, &mut |entry, shown| {
+        let before = listed.insert(shown.to_owned(), (entry.id, entry.item.name.to_string()));
+        assert_eq!(before, None, "{shown} stands there twice: {yaml} {has:?}");
+    });
+    for name in ["x", "y", "z"] {
+        let found = names::find(scene, Kind::Tool.named(), name);
+        let found = found.map(|found| (found.server, found.name.into_owned()));
+        match listed.get(name) {
+            Some(shown) => assert_eq!(found.as_ref(), Some(shown), "{name}: {yaml} {has:?}"),
+            None => {
+                let reached = found.filter(|(server, own)| {
+                    (scene.catalogue)(*server).is_some() && has[usize::from(*server)].contains(&own.as_str())
+                });
+                assert_eq!(reached, None, "{name}: {yaml} {has:?}");
+            }
+        }
+    }
+}
