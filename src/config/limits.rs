@@ -314,6 +314,8 @@ pub const RESUME_CONFLICT_MS: u64 = 150;
 pub const RESUME_CONFLICTS_MAX: u8 = 30;
 /// How long a request of the gateway's own to a server may take beside a call: an answer to a question, a cancellation.
 pub const ASIDE_MS: u64 = 2_000;
+/// Time for which no `initialize` waits for a session on a server that has just opened none.
+pub const UNOPENED_MS: u64 = 10_000;
 /// Rounds of questions in one call: the SDKs allow 8 and 10. Past it the call ends with an error.
 pub const QUESTION_ROUNDS_MAX: u8 = 10;
 /// Questions of one round. Past it the call ends with an error.

@@ -17,6 +17,7 @@ pub mod fuzz;
 pub mod header;
 pub mod hub;
 pub mod listing;
+pub mod log_level;
 pub mod mirror;
 pub mod refusal;
 pub mod scratch;

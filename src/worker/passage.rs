@@ -7,6 +7,7 @@ use crate::base::bound::Bound;
 use crate::base::clock;
 use crate::base::clock::Moment;
 use crate::base::fault::Kind;
+use crate::config::limits;
 use crate::config::plan::Server;
 use crate::config::traffic::Traffic;
 use crate::route;
@@ -44,6 +45,8 @@ pub struct Way {
     seen: Cell<u64>,
     /// Trouble with its credentials.
     pub told: Told,
+    /// When no session could be opened on it, or not in time.
+    pub unopened: Cell<Option<Moment>>,
     /// When its era was doubted last.
     pub doubted: Cell<Moment>,
 }
@@ -60,8 +63,15 @@ impl Way {
             places: server.instances.iter().map(|_| Cell::new(None)).collect(),
             seen: Cell::new(0),
             told: Told::default(),
+            unopened: Cell::default(),
             doubted: Cell::new(Moment::ZERO),
         })
+    }
+
+    /// Whether it is worth waiting for sessions on it: a server that hangs holds up one client, not all. Those who need one
+    /// nevertheless get it with their call.
+    pub fn opens(&self, now: Moment) -> bool {
+        self.unopened.get().is_none_or(|last| now >= last.plus_millis(limits::UNOPENED_MS))
     }
 
     /// Whether another plan's way to the server would choose by the same.

@@ -21,6 +21,11 @@ use crate::support::upstream::upstream;
 use serde_json::Value;
 use serde_json::json;
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+use std::time::Instant;
 
 const ERAS: [Era; 2] = [Era::Modern, Era::Legacy];
 
@@ -309,5 +314,48 @@ fn sessions_begin_together() {
         }
         // What listing takes stays, or goes by itself.
         eventually("they are closed", || up.sessions().1 <= 1);
+    });
+}
+
+/// A server that opens no sessions any more holds up one client that begins, and no other.
+#[test]
+fn a_server_that_hangs_holds_up_one_beginning() {
+    everywhere(|run| {
+        if run.era == Era::Modern {
+            return;
+        }
+        let hangs = Arc::new(AtomicBool::new(false));
+        let watched = Arc::clone(&hangs);
+        let begins = script::script(move |connection, request| {
+            if watched.load(SeqCst) {
+                return script::silent_stream(connection, request);
+            }
+            script::initialize(connection, request, None, r#"{"tools":{}}"#)
+        });
+        let up =
+            upstream().only(Era::Legacy).without_sessions().method("initialize", begins).tool("echo").run();
+        let well = upstream().only(Era::Legacy).tool("echo").run();
+        let gw = run.gateway().workers(1).to("up", &up).to("well", &well).run();
+        gw.request("", "tools/list").send();
+        hangs.store(true, SeqCst);
+        let _held_up = gw.request("", "tools/list").in_session();
+        let begun = Instant::now();
+        (0..5).for_each(|_| assert_eq!(gw.call("", "well__echo").send().code(), 0));
+        assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    });
+}
+
+/// A level that a client sets at a hub is known to the servers in whose sessions it is.
+#[test]
+fn hub_passes_log_levels_on() {
+    everywhere(|run| {
+        if run.era == Era::Modern {
+            return; // It says the level with each call.
+        }
+        let up = upstream().only(Era::Legacy).able(r#"{"tools":{},"logging":{}}"#).tool("echo").run();
+        let gw = run.gateway().to("up", &up).run();
+        let call = gw.request("", "logging/setLevel").in_session().member("level", "\"error\"");
+        assert_eq!(call.send().code(), 0);
+        eventually("the server knows", || up.mentions("logging/setLevel") == 1);
     });
 }

@@ -19,6 +19,7 @@ use crate::mcp::envelope::Method;
 use crate::mcp::grammar::Shape;
 use crate::mcp::grammar::Slot;
 use crate::mcp::listing::Unfit;
+use crate::mcp::log_level;
 use crate::mcp::refusal::string;
 use crate::mcp::splice::Splice;
 use std::borrow::Cow;
@@ -39,8 +40,8 @@ pub struct Lens {
     pub wraps: Option<Box<str>>,
     /// Where several servers ask one client of an older revision: the number of this one, for the ids of its requests.
     pub asker: Option<u32>,
-    /// The client wants log messages.
-    pub logs: bool,
+    /// From which level on the client wants log messages (`log_level::number`); None: it wants none.
+    pub logs: Option<u8>,
     /// What it can be asked.
     pub able: Abilities,
 }
@@ -259,7 +260,8 @@ impl Look<'_, '_> {
 
     fn notification(&mut self, method: Method, params: Slot) -> Result<Seen, Unfit> {
         let passes = match method {
-            Method::LogMessage => self.lens.logs || self.lens.client == self.lens.server,
+            // In its own era a server was told of the level itself.
+            Method::LogMessage => self.lens.client == self.lens.server || self.is_loud(params)?,
             Method::Progress => true,
             _ => !self.lens.lifts(),
         };
@@ -288,6 +290,18 @@ impl Look<'_, '_> {
             _ => {}
         }
         Ok(on(false))
+    }
+
+    /// Whether a log message is of a level that the client wants. One of no known level is.
+    fn is_loud(&self, params: Slot) -> Result<bool, Unfit> {
+        let Some(least) = self.lens.logs else { return Ok(false) };
+        if params.shape != Shape::Object {
+            return Ok(true);
+        }
+        let raw = fields::raw(self.text, params);
+        let [level] = fields::fields_of(raw, &["level"])?;
+        let level = fields::string(raw, level).and_then(|text| log_level::number(&text));
+        Ok(level.is_none_or(|level| level >= least))
     }
 
     fn request(&mut self, id: Slot, method: Method, params: Slot) -> Seen {

@@ -75,7 +75,7 @@ pub(super) fn answer(bytes: &[u8]) {
             progress: None,
             wraps: None,
             asker: None,
-            logs: bytes.len().is_multiple_of(2),
+            logs: u8::try_from(bytes.len() % 9).ok().filter(|level| *level < 8),
             able: Abilities(bytes.first().copied().unwrap_or_default()),
         };
         let out = seen(&plain, bytes);

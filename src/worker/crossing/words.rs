@@ -17,6 +17,7 @@ use crate::mcp::envelope::Era;
 use crate::mcp::envelope::Method;
 use crate::mcp::envelope::REVISION_MODERN;
 use crate::mcp::header;
+use crate::mcp::log_level;
 use crate::mcp::mirror;
 use crate::mcp::refusal;
 use crate::worker::Worker;
@@ -214,7 +215,7 @@ impl Crossing {
                 .as_ref()
                 .filter(|_| self.is_same())
                 .and_then(|held| asker(server, held.instance)),
-            logs: self.client == Era::Legacy || wants_logs(message),
+            logs: if self.client == Era::Legacy { Some(0) } else { wanted_level(message) },
             able,
         })
     }
@@ -228,7 +229,10 @@ fn progress_token(message: &[u8]) -> Option<std::ops::Range<usize>> {
 }
 
 /// Whether a client of 2026-07-28 asks for log messages.
-fn wants_logs(message: &[u8]) -> bool {
+/// From which level on a client of the newest revision wants log messages with this call; None: it wants none.
+fn wanted_level(message: &[u8]) -> Option<u8> {
     let text = std::str::from_utf8(message).unwrap_or_default();
-    path::find(text, &["params", "_meta", "io.modelcontextprotocol/logLevel"]).is_some()
+    let path = ["params", "_meta", "io.modelcontextprotocol/logLevel"];
+    path::find(text, &path)?;
+    Some(path::text(text, &path).and_then(|level| log_level::number(&level)).unwrap_or(0))
 }

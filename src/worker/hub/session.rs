@@ -26,6 +26,7 @@ use crate::mcp::envelope::Method;
 use crate::mcp::envelope::REVISIONS_LEGACY;
 use crate::mcp::hub::Scene;
 use crate::mcp::hub::about;
+use crate::mcp::log_level;
 use crate::mcp::sealed::Kind as TokenKind;
 use crate::mcp::sealed::own::Member;
 use crate::mcp::sealed::own::OwnSession;
@@ -143,6 +144,7 @@ async fn open_members(
         config.is_for_tenant(&known.caller.tenant)
             && config.auth.is_none()
             && eras.speaks(Era::Legacy) == Some(true)
+            && server.way.opens(worker.coarse_now())
     });
     let older: Vec<_> = older.take(limits::QUESTIONS_AT_ONCE_MAX).collect();
     if older.is_empty() {
@@ -160,7 +162,10 @@ async fn open_members(
     // Control opens them within its own deadline; who needs one that did not come in time opens it with the call.
     let answers = worker.questions(asked.collect(), slot, 0).await;
     let member = |(server, answer): (&&crate::worker::adopted::ServerState, Option<Answer>)| {
-        let Some(Answer::Session(Some(opened))) = answer else { return None };
+        let Some(Answer::Session(Some(opened))) = answer else {
+            server.way.unopened.set(Some(worker.coarse_now()));
+            return None;
+        };
         let revision = REVISIONS_LEGACY.into_iter().find(|known| *known == &*opened.revision)?;
         let (instance, name) = (opened.instance, opened.name.to_vec());
         Some(Member { server: server.sealed_name, instance, revision, name })
@@ -188,27 +193,26 @@ pub async fn end(worker: &Rc<Worker>, client: &mut Client, exchange: &mut Exchan
     reply::json(worker, client, exchange, 200, b"").await
 }
 
-const LEVELS: [&str; 8] = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
 const NO_LEVEL: Fault = Fault::new(
     Kind::InvalidParams,
     "params.level is no log level. Send debug, info, notice, warning, error, critical, alert or emergency.",
 );
 
-/// Answers `logging/setLevel`.
+/// Answers `logging/setLevel`, and tells servers in whose sessions the client is: they send no more than it wants.
 ///
 /// # Errors
 /// -32602 for what is no level.
 pub async fn set_level(
-    worker: &Worker,
+    worker: &Rc<Worker>,
     client: &mut Client,
     exchange: &mut Exchange,
 ) -> Result<After, Fault> {
     let body = client.input.get(exchange.body.clone()).unwrap_or_default();
     let text = std::str::from_utf8(body).unwrap_or_default();
     let level = path::text(text, &["params", "level"]).ok_or(NO_LEVEL)?;
-    let level = LEVELS.iter().position(|known| **known == *level).and_then(|at| u8::try_from(at).ok());
-    let level = level.ok_or(NO_LEVEL)?;
+    let level = log_level::number(&level).ok_or(NO_LEVEL)?;
     if let Some(own) = &exchange.own {
+        own.members.iter().for_each(|member| pass_on(worker, exchange, member, body));
         let what = Asked::Note { session: own.number, note: SessionNote::Level(level) };
         worker.question(what, client.slot, limits::QUESTION_MS).await;
     }
@@ -250,7 +254,7 @@ pub async fn subscribe(
 pub fn level(worker: &Worker, own: &OwnSession) -> &'static str {
     let level = worker.shared.notes.load().levels.get(&own.number).copied();
     // Before anything is set a server may send what it likes (2025-11-25, logging).
-    level.and_then(|level| LEVELS.get(usize::from(level))).copied().unwrap_or("info")
+    level.and_then(|level| log_level::LEVELS.get(usize::from(level))).copied().unwrap_or("info")
 }
 
 /// Takes a notification of an older client, or its answer to a question.

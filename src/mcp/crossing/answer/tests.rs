@@ -12,7 +12,7 @@ use serde_json::json;
 fn lens(server: Era, client: Era) -> Lens {
     let able = Abilities::ALL;
     let method = Method::ToolsCall;
-    Lens { client, server, method, id: None, progress: None, wraps: None, asker: None, logs: false, able }
+    Lens { client, server, method, id: None, progress: None, wraps: None, asker: None, logs: None, able }
 }
 
 const LIFTS: fn() -> Lens = || lens(Era::Legacy, Era::Modern);
@@ -208,15 +208,15 @@ fn questions_are_told_apart() {
 #[test]
 fn notifications_pass_to_those_who_know_them() {
     for (lens, logs, method, passes) in [
-        (LIFTS(), false, "notifications/progress", true),
-        (LIFTS(), false, "notifications/message", false),
-        (LIFTS(), true, "notifications/message", true),
-        (LIFTS(), true, "notifications/tools/list_changed", false),
-        (LIFTS(), true, "notifications/elicitation/complete", false),
-        (LOWERS(), false, "notifications/progress", true),
-        (LOWERS(), false, "notifications/message", false),
-        (LOWERS(), true, "notifications/message", true),
-        (LOWERS(), false, "notifications/tools/list_changed", true),
+        (LIFTS(), None, "notifications/progress", true),
+        (LIFTS(), None, "notifications/message", false),
+        (LIFTS(), Some(0), "notifications/message", true),
+        (LIFTS(), Some(0), "notifications/tools/list_changed", false),
+        (LIFTS(), Some(0), "notifications/elicitation/complete", false),
+        (LOWERS(), None, "notifications/progress", true),
+        (LOWERS(), None, "notifications/message", false),
+        (LOWERS(), Some(0), "notifications/message", true),
+        (LOWERS(), None, "notifications/tools/list_changed", true),
     ] {
         let message = format!(r#"{{"method":"{method}","params":{{}}}}"#);
         let expected = if passes { Seen::On { changed: false, is_answer: false } } else { Seen::Dropped };
@@ -403,3 +403,23 @@ const MEMBERS: &[&str] = &[
     r#""contents":[{"uri":"a"}]"#,
     r#""ttlMs":1"#,
 ];
+
+/// 2026-07-28, logging: nothing below the level that the request names.
+#[test]
+fn log_messages_pass_from_the_level_on_that_is_wanted() {
+    for (params, passes) in [
+        (r#"{"level":"debug","data":1}"#, false),
+        (r#"{"data":1,"level":"notice"}"#, false),
+        (r#"{"level":"warning","data":1}"#, true),
+        (r#"{"level":"warn\u0069ng","data":1}"#, true),
+        (r#"{"level":"emergency","data":1}"#, true),
+        (r#"{"level":"loud","data":1}"#, true),
+        (r#"{"level":3}"#, true),
+        ("{}", true),
+        ("[]", true),
+    ] {
+        let message = format!(r#"{{"method":"notifications/message","params":{params}}}"#);
+        let expected = if passes { Seen::On { changed: false, is_answer: false } } else { Seen::Dropped };
+        assert_eq!(seen(&Lens { logs: Some(3), ..LIFTS() }, &message), expected, "{params}");
+    }
+}
