@@ -11,7 +11,7 @@ use crate::policy::kills::Kind;
 use crate::route::cells::InstanceCells;
 use crate::route::cells::ServerCells;
 use crate::telemetry::expose::Gauge;
-use crate::telemetry::expose::Which;
+use crate::telemetry::words::Which;
 use std::collections::BTreeMap;
 
 pub(crate) fn read(shared: &Shared, now: Moment) -> Vec<Gauge> {
@@ -45,6 +45,10 @@ fn of_servers(cells: &Cells, now: Moment, gauges: &mut Vec<Gauge>) {
         }
         let limit = cells.adaptive.as_ref().map(|adaptive| u64::from(adaptive.limit()));
         gauges.extend(limit.map(|limit| gauge(Which::ConcurrencyLimit, &[server], limit)));
+        if traffic.hold {
+            let is_held = cells.hold.left_ms(now).is_some();
+            gauges.push(gauge(Which::UpstreamHeld, &[server], u64::from(is_held)));
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Prometheus text 0.0.4 of everything that is counted: the sum over the workers and what control adds.
-//! Every metric name stands here and only here.
+//! Every metric name stands here or in `words`, and only there.
 //!
-//! Not here: the counters (`metrics`), the listener (control), reading `/proc` (control).
+//! Not here: names and help of what has labels of its own (`words`), the counters (`metrics`), the listener (control),
+//! reading `/proc` (control).
 
 use crate::base::bound::Bound;
 use crate::base::counter::Counter;
@@ -14,6 +15,8 @@ use crate::telemetry::metrics::OVERHEAD_BOUNDS_NS;
 use crate::telemetry::metrics::ServerTimes;
 use crate::telemetry::metrics::WorkerMetrics;
 use crate::telemetry::tally::OTHER;
+use crate::telemetry::words::Which;
+use crate::telemetry::words::Words;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -51,142 +54,6 @@ pub struct Gauge {
     /// In the order in which [`Which`] names them.
     pub labels: Vec<String>,
     pub value: u64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Which {
-    /// `server`, `instance`
-    BreakerState,
-    /// `server`, `tool`
-    ToolBreakerState,
-    /// `server`, `instance`
-    InstanceUp,
-    /// `server`
-    ConcurrencyLimit,
-    /// `kind`
-    KillsActive,
-}
-
-/// How a metric with labels is written.
-struct Words {
-    name: &'static str,
-    kind: &'static str,
-    help: &'static str,
-    labels: &'static [&'static str],
-}
-
-const fn counter(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Words {
-    Words { name, kind: "counter", help, labels }
-}
-
-const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Words {
-    Words { name, kind: "gauge", help, labels }
-}
-
-impl Family {
-    const fn words(self) -> Words {
-        match self {
-            Self::Denied => counter("ringgate_denied_total", &["rule"], "Refusals of each access rule."),
-            Self::Limited => counter("ringgate_limited_total", &["limit"], "Refusals of each limit."),
-            Self::LimitTableFull => counter(
-                "ringgate_limit_table_full_total",
-                &[],
-                "Calls that found no free bucket in the table of limits.",
-            ),
-            Self::CelErrors => counter(
-                "ringgate_cel_errors_total",
-                &["rule"],
-                "Expressions that failed while a call was decided.",
-            ),
-            Self::UpstreamRequests => counter(
-                "ringgate_upstream_requests_total",
-                &["server", "instance"],
-                "Requests sent to each instance of a server.",
-            ),
-            Self::UpstreamLimited => counter(
-                "ringgate_upstream_limited_total",
-                &["server", "principal"],
-                "Calls that a server itself answered with 429, by who called.",
-            ),
-            Self::Retries => counter(
-                "ringgate_retries_total",
-                &["server", "outcome"],
-                "Attempts after the first: `sent` again, `hedged`, or not made because they were `over_budget`.",
-            ),
-            Self::Tokens => counter(
-                "ringgate_tokens_total",
-                &["server", "tool", "principal", "direction"],
-                "Tokens of arguments (in) and results (out).",
-            ),
-            Self::Wasted => counter(
-                "ringgate_wasted_seconds_total",
-                &["server"],
-                "Time that servers spent on answers that nobody waited for any more.",
-            ),
-            Self::TlsHandshakes => counter(
-                "ringgate_tls_handshakes_total",
-                &["outcome"],
-                "TLS handshakes with clients: full, resumed or failed.",
-            ),
-            Self::CacheHits => counter(
-                "ringgate_cache_hits_total",
-                &["layer"],
-                "Answers that came from what the gateway knew: list.",
-            ),
-            Self::ExternalDecisions => counter(
-                "ringgate_external_decisions_total",
-                &["rule", "outcome"],
-                "Questions to external decision points by rule: `allow`, `deny`, or why there is no answer: `late`, \
-                 `unreachable`, `unreadable`.",
-            ),
-            Self::JwksRefreshes => counter(
-                "ringgate_jwks_refreshes_total",
-                &["issuer", "outcome"],
-                "Fetches of the signing keys of each issuer: `ok`, or `failed` and tried again.",
-            ),
-            Self::Introspections => counter(
-                "ringgate_introspections_total",
-                &["issuer", "outcome"],
-                "Tokens that each issuer was asked for: they were `active`, `inactive`, or asking `failed`.",
-            ),
-        }
-    }
-}
-
-impl Which {
-    const ALL: [Self; 5] = [
-        Self::BreakerState,
-        Self::ToolBreakerState,
-        Self::InstanceUp,
-        Self::ConcurrencyLimit,
-        Self::KillsActive,
-    ];
-
-    const fn words(self) -> Words {
-        match self {
-            Self::BreakerState => gauge(
-                "ringgate_breaker_state",
-                &["server", "instance"],
-                "Breaker of an instance: 0 closed, 1 half-open, 2 open.",
-            ),
-            Self::ToolBreakerState => gauge(
-                "ringgate_tool_breaker_state",
-                &["server", "tool"],
-                "Breaker of a tool: 0 closed, 1 half-open, 2 open.",
-            ),
-            Self::InstanceUp => gauge(
-                "ringgate_instance_up",
-                &["server", "instance"],
-                "1 if an instance is in rotation, 0 if it is out.",
-            ),
-            Self::ConcurrencyLimit => gauge(
-                "ringgate_concurrency_limit",
-                &["server"],
-                "Calls that a server with `adaptive` may have in flight now.",
-            ),
-            Self::KillsActive => gauge("ringgate_kills_active", &["kind"], "Kill switches in force."),
-        }
-    }
 }
 
 /// Appends the whole exposition to `out`.

@@ -1,12 +1,12 @@
 //! Counters with labels that one thread writes: one bounded table of label sets for each family.
 //!
-//! Not here: names and help (`expose`), and calls by outcome, which have an index of their own (`tally`).
+//! Not here: names and help (`words`), and calls by outcome, which have an index of their own (`tally`).
 
 use crate::base::counter::Counter;
 use ahash::RandomState;
 use std::sync::OnceLock;
 
-/// What is counted; `expose` says it in words and names the labels in their order.
+/// What is counted; `words` says it in words and names the labels in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     /// `rule`
@@ -21,6 +21,10 @@ pub enum Family {
     UpstreamRequests,
     /// `server`, `principal`
     UpstreamLimited,
+    /// `server`, `cause`
+    Unavailable,
+    /// `server`, `fault`
+    InjectedFaults,
     /// `server`, `outcome`
     Retries,
     /// `server`, `tool`, `principal`, `direction`
@@ -47,6 +51,8 @@ impl Family {
         Self::CelErrors,
         Self::UpstreamRequests,
         Self::UpstreamLimited,
+        Self::Unavailable,
+        Self::InjectedFaults,
         Self::Retries,
         Self::Tokens,
         Self::Wasted,

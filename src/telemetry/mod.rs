@@ -8,3 +8,4 @@ pub mod line;
 pub mod metrics;
 pub mod record;
 pub mod tally;
+pub mod words;

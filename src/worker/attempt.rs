@@ -28,6 +28,8 @@ use crate::worker::credential;
 use crate::worker::dispatch;
 use crate::worker::dispatch::Departure;
 use crate::worker::hedge;
+use crate::worker::obstacle;
+use crate::worker::obstacle::Obstacle;
 use crate::worker::outlet;
 use crate::worker::parked;
 use crate::worker::passage;
@@ -67,14 +69,15 @@ pub fn enter(worker: &Worker, exchange: &mut Exchange, way: &Rc<Way>) -> Result<
     if exchange.call.is_some_and(|call| call.method == Method::Discover) {
         return Ok(());
     }
-    let refuse = |exchange: &mut Exchange, fault, rule: String, retry_ms| {
-        exchange.deny(Denial { rule, retry_ms, ..Denial::default() });
+    let refuse = |exchange: &mut Exchange, fault, obstacle, retry_ms| {
+        let denial = Denial { retry_ms, ..Denial::default() };
+        obstacle::meet(worker, exchange, &way.server, obstacle, denial);
         Err(fault)
     };
     if way.traffic.hold
         && let Some(left_ms) = way.cells.hold.left_ms(clock::now())
     {
-        return refuse(exchange, HELD, "upstream".into(), Some(left_ms));
+        return refuse(exchange, HELD, Obstacle::Upstream, Some(left_ms));
     }
     // Hashed only where tools have breakers.
     if way.cells.adaptive.is_none() && way.cells.tools.is_none() {
@@ -90,10 +93,8 @@ pub fn enter(worker: &Worker, exchange: &mut Exchange, way: &Rc<Way>) -> Result<
             exchange.stay = Some(stay);
             Ok(())
         }
-        Err(Closed::Busy) => refuse(exchange, BUSY, format!("mcpServers.{}.adaptive", way.server), None),
-        Err(Closed::Tool { retry_ms }) => {
-            refuse(exchange, TOOL_OPEN, format!("mcpServers.{}.breaker", way.server), Some(retry_ms))
-        }
+        Err(Closed::Busy) => refuse(exchange, BUSY, Obstacle::Adaptive, None),
+        Err(Closed::Tool { retry_ms }) => refuse(exchange, TOOL_OPEN, Obstacle::Breaker, Some(retry_ms)),
     }
 }
 
@@ -113,20 +114,25 @@ pub async fn inject(
         if !fault.is_for(target) || !way.happens(fault.ratio_ppm) {
             continue;
         }
-        let mut mark = |line: &[u8]| exchange.own_lines.extend_from_slice(line);
+        let mut mark = |kind: &str| {
+            worker.metrics().count(Family::InjectedFaults, &[&server.name, kind], 1);
+            for part in ["Ringgate-Fault: ", kind, "\r\n"] {
+                exchange.own_lines.extend_from_slice(part.as_bytes());
+            }
+        };
         match fault.what {
             FaultKind::DelayMs(millis) => {
-                mark(b"Ringgate-Fault: delay\r\n");
+                mark("delay");
                 delay(worker, client.slot, millis).await?;
             }
             FaultKind::Status(status) => {
-                mark(b"Ringgate-Fault: status\r\n");
-                let rule = format!("mcpServers.{}.faults", server.name);
-                exchange.deny(Denial { rule, status: Some(status), ..Denial::default() });
+                mark("status");
+                let denial = Denial { status: Some(status), ..Denial::default() };
+                obstacle::meet(worker, exchange, &server.name, Obstacle::Faults, denial);
                 return Err(INJECTED);
             }
             FaultKind::Cut => {
-                mark(b"Ringgate-Fault: cut\r\n");
+                mark("cut");
                 exchange.cut_answer = true;
             }
         }

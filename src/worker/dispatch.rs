@@ -30,6 +30,8 @@ use crate::worker::aim;
 use crate::worker::attempt;
 use crate::worker::body::Body;
 use crate::worker::client::Client;
+use crate::worker::obstacle;
+use crate::worker::obstacle::Obstacle;
 use crate::worker::passage::Passage;
 use crate::worker::session;
 use crate::worker::state::Exchange;
@@ -164,13 +166,12 @@ impl Departure<'_> {
     }
 
     fn no_route(&mut self, none: NoRoute) -> Fault {
-        let server = &self.server.config().name;
-        let (part, retry_ms, fault) = match none {
-            NoRoute::BreakerOpen { retry_ms } => ("breaker", Some(retry_ms), OPEN),
-            NoRoute::NoneHealthy | NoRoute::AllTried => ("health", None, NONE_HEALTHY),
+        let (obstacle, retry_ms, fault) = match none {
+            NoRoute::BreakerOpen { retry_ms } => (Obstacle::Breaker, Some(retry_ms), OPEN),
+            NoRoute::NoneHealthy | NoRoute::AllTried => (Obstacle::Health, None, NONE_HEALTHY),
         };
-        let rule = format!("mcpServers.{server}.{part}");
-        self.exchange.deny(Denial { rule, retry_ms, ..Denial::default() });
+        let denial = Denial { retry_ms, ..Denial::default() };
+        obstacle::meet(self.worker, self.exchange, &self.server.config().name, obstacle, denial);
         fault
     }
 

@@ -27,6 +27,7 @@ pub mod hedge;
 pub mod http2;
 pub mod hub;
 pub mod inquiry;
+pub mod obstacle;
 pub mod outlet;
 pub mod outlook;
 pub mod pages;
@@ -475,6 +476,7 @@ fn outcome(exchange: &Exchange) -> Outcome {
         return match fault.kind {
             Kind::ClientGone => Outcome::Cancelled,
             _ if exchange.answered => Outcome::Cut,
+            Kind::UpstreamUnavailable if exchange.was_kept_away() => Outcome::Refused,
             Kind::UpstreamUnavailable
             | Kind::UpstreamTimeout
             | Kind::UpstreamProtocol

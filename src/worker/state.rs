@@ -52,6 +52,8 @@ pub struct Exchange {
     /// What the answer said about itself.
     pub facts: AnswerFacts,
     pub fault: Option<Fault>,
+    /// Something kept the call from its server (`obstacle`).
+    pub kept_away: bool,
     /// What the rule that refused the call adds to the fault.
     pub denial: Option<Box<Denial>>,
     /// Field lines that the gateway adds to whatever is answered.
@@ -127,6 +129,11 @@ impl Exchange {
         self.denial = Some(Box::new(denial));
     }
 
+    /// Whether no instance was even tried: then the call was refused, and its server did not fail.
+    pub fn was_kept_away(&self) -> bool {
+        self.kept_away && self.repeats == 0 && self.tried.is_empty()
+    }
+
     /// Whether a limit is charged when the answer is known.
     pub fn owes_tokens(&self) -> bool {
         self.receipts.iter().any(Receipt::is_debt)
@@ -169,6 +176,7 @@ impl Exchange {
         self.record.reset();
         self.facts = AnswerFacts::default();
         self.fault = None;
+        self.kept_away = false;
         self.denial = None;
         self.own_lines.clear();
         self.answered = false;

@@ -88,6 +88,7 @@ mod route_health;
 mod route_outcomes;
 mod route_retry;
 mod route_timeouts;
+mod route_visible;
 mod secrets;
 mod sessions;
 mod startup;
