@@ -52,7 +52,7 @@ impl Trail for Counted<'_> {
     fn seen(&mut self, limit: &Limit, seen: Seen<'_>) {
         match seen {
             Seen::OtherMethod | Seen::OtherServer | Seen::OtherTool | Seen::No => {}
-            Seen::Failed(_) => self.0.count(Family::CelErrors, &[&limit.name], 1),
+            Seen::Failed(_) => self.0.count(Family::CelErrors, &[&format!("limits.{}", limit.name)], 1),
             Seen::Uncounted => self.0.count(Family::LimitTableFull, &[], 1),
         }
     }

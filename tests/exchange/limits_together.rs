@@ -193,7 +193,9 @@ fn limit_cel_errors_match_nothing() {
             let limit = format!("name: {name}, when: '{when}', key: principal, rate: 1/hour");
             let gw = run.gateway().agents(&["a"]).limit(&limit).to("up", &up).run();
             let mut agent = gw.agent("a", "up");
-            let failures = || gw.metric("ringgate_cel_errors_total", &[name]);
+            // A rule is where it stands in the configuration, as in `data.rule`.
+            let rule = format!("{{rule=\"limits.{name}\"}}");
+            let failures = || gw.metric("ringgate_cel_errors_total", &[&rule]);
             let mut count = 0.0;
             for value in values.iter().chain(values).chain(values) {
                 let call = agent.tool("echo");
