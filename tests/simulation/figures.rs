@@ -1,6 +1,6 @@
 //! Exact figures of limits, which only a virtual clock can show.
 //!
-//! Not here: the same over real sockets (`tests/all load`), and many threads (`policy::limits::tests`).
+//! Not here: the same over real sockets (`tests/exchange/limits_flood.rs`), and many threads (`policy::limits::tests`).
 
 use crate::base::clock::Moment;
 use crate::config::traffic::Balance;
