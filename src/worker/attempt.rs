@@ -269,7 +269,7 @@ async fn cross(
         bridge::cancel(worker, exchange);
     } else if exchange.outlet.is_some() {
         exchange.fault = Some(fault);
-        return Ok(Some(outlet::last_word(client, exchange, fault)));
+        return Ok(Some(outlet::last_word(worker, client, exchange, fault)));
     }
     Err(fault)
 }

@@ -14,7 +14,10 @@ use crate::policy::limits::terms::Verdict;
 use crate::policy::resource;
 use crate::telemetry::family::Family;
 use crate::telemetry::metrics::WorkerMetrics;
+use crate::worker::Worker;
 use crate::worker::dispatch::KILLED;
+use crate::worker::state::Exchange;
+use crate::worker::watch::Cause;
 
 /// Of what there is not and of what a caller may not know of: both are answered with the same bytes.
 pub const UNKNOWN: Fault = Fault::new(
@@ -68,6 +71,18 @@ pub fn of(refused: &Refused<'_>, endpoint: (&Identity, &str), metrics: &WorkerMe
             (UNCOUNTED, Denial { rule, ..Denial::default() })
         }
         Refused::TooManyLimits => (TOO_MANY, Denial { rule, ..Denial::default() }),
+    }
+}
+
+/// A call that a kill switch ends under way is told by what, as one that it does not let in.
+pub fn note_kill(worker: &Worker, slot: usize, exchange: &mut Exchange, fault: Fault) {
+    if fault.kind == Kind::Killed
+        && let Some(Cause::Killed(kind)) = worker.watch.cause(slot)
+    {
+        let rule = Refused::Killed(kind).rule();
+        exchange.record.reason = fault.wire().reason;
+        exchange.record.rule.set(&rule);
+        exchange.deny(Denial { rule, ..Denial::default() });
     }
 }
 

@@ -401,7 +401,7 @@ pub fn timeout(cause: Cause) -> Fault {
             Kind::UpstreamTimeout,
             "The call took longer than this gateway allows; the call may still happen.",
         ),
-        Cause::Killed => KILLED,
+        Cause::Killed(_) => KILLED,
         Cause::Stopping => Fault::new(
             Kind::Draining,
             "The gateway is shutting down; repeat the call, it goes to another one.",

@@ -243,7 +243,7 @@ impl Worker {
         for kill in kills.iter() {
             let name = self.subjects.hash_one(&*kill.name);
             let tool = kill.name.split_once('.').map(|parts| self.subjects.hash_one(parts));
-            self.watch.kill(|subject| match kill.kind {
+            self.watch.kill(kill.kind, |subject| match kill.kind {
                 kills::Kind::All => true,
                 kills::Kind::Tenant => subject.tenant == Some(name),
                 kills::Kind::Principal => subject.principal == name,

@@ -16,6 +16,7 @@ use crate::mcp::refusal;
 use crate::worker::Worker;
 use crate::worker::client::After;
 use crate::worker::client::Client;
+use crate::worker::denial;
 use crate::worker::reply;
 use crate::worker::state::Exchange;
 use crate::worker::watch::Phase;
@@ -102,7 +103,8 @@ pub async fn end(worker: &Worker, client: &mut Client, exchange: &mut Exchange) 
 }
 
 /// The refusal as the stream's last message. Nothing waits for a client that takes nothing.
-pub fn last_word(client: &mut Client, exchange: &mut Exchange, fault: Fault) -> After {
+pub fn last_word(worker: &Worker, client: &mut Client, exchange: &mut Exchange, fault: Fault) -> After {
+    denial::note_kill(worker, client.slot, exchange, fault);
     let Some(outlet) = exchange.outlet else { return After::Close };
     let id = Some(&*exchange.stream_id).filter(|id| !id.is_empty());
     let caller = refusal::Caller { id, trace_id: &exchange.record.trace_id, requested: None };

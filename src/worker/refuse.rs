@@ -18,6 +18,8 @@ use crate::mcp::refusal::Denial;
 use crate::worker::Worker;
 use crate::worker::client::After;
 use crate::worker::client::Client;
+use crate::worker::denial;
+use crate::worker::permit;
 use crate::worker::relay;
 use crate::worker::state::Exchange;
 use crate::worker::watch::Phase;
@@ -37,6 +39,7 @@ pub async fn unread(worker: &Worker, client: &mut Client, exchange: &mut Exchang
 /// Answers a fault of a call, and says what becomes of the connection.
 pub async fn answer(worker: &Worker, client: &mut Client, exchange: &mut Exchange, fault: Fault) -> After {
     exchange.fault = Some(fault);
+    denial::note_kill(worker, client.slot, exchange, fault);
     let closes = fault.wire().closes;
     let wire = Denial::wire(exchange.denial.as_deref(), fault);
     worker.metrics().refuse(fault.kind);

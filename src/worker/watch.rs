@@ -11,6 +11,7 @@ use crate::base::clock::Moment;
 use crate::base::sys;
 use crate::base::sys::Direction;
 use crate::base::sys::HangUps;
+use crate::policy::kills::Kind;
 use slab::Slab;
 use std::cell::Cell;
 use std::cell::RefCell;
@@ -65,8 +66,8 @@ pub enum Cause {
     TotalTimeout,
     ClientStalled,
     ClientLeft,
-    /// A kill switch names the call.
-    Killed,
+    /// A kill switch of this kind names the call.
+    Killed(Kind),
     /// The drain limit has passed.
     Stopping,
 }
@@ -192,11 +193,11 @@ impl Watch {
         self.with(key, |slot| slot.end(cause, Direction::Both));
     }
 
-    /// Ends every call whose subject is killed.
-    pub fn kill(&self, is_killed: impl Fn(&Subject) -> bool) {
+    /// Ends every call whose subject is killed by a switch of that kind.
+    pub fn kill(&self, kind: Kind, is_killed: impl Fn(&Subject) -> bool) {
         for (_, slot) in self.slots.borrow_mut().iter_mut() {
             if slot.cause.is_none() && slot.subject.as_ref().is_some_and(&is_killed) {
-                slot.end(Cause::Killed, Direction::Both);
+                slot.end(Cause::Killed(kind), Direction::Both);
             }
         }
     }

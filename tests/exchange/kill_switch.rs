@@ -137,10 +137,10 @@ fn open(gw: &Gateway, agent: &str, server: &str, tool: &str) -> Client {
 
 /// When the stream was ended by a kill: by the refusal as its last message or as a visible cut, never like a whole
 /// answer.
-fn cut(client: &mut Client) -> Instant {
+fn cut(client: &mut Client, kind: &str) -> Instant {
     match client.event() {
         Ok(Some((when, event))) => {
-            is_the_refusal(&event);
+            is_the_refusal(&event, kind);
             is_over(client);
             when
         }
@@ -158,12 +158,13 @@ fn is_over(client: &mut Client) {
 }
 
 #[track_caller]
-fn is_the_refusal(event: &str) {
+fn is_the_refusal(event: &str, kind: &str) {
     let data = event.lines().find_map(|line| line.strip_prefix("data:")).expect(event);
     let message: Value = serde_json::from_str(data).unwrap();
     let error = &message["error"];
     let said = (&message["id"], &error["code"], &error["data"]["reason"]);
     assert_eq!(said, (&1.into(), &(-33403).into(), &"killed".into()), "{event}");
+    assert_eq!(error["data"]["rule"], format!("kill.{kind}"), "not as a refusal before the head: {event}");
 }
 
 /// Feature: running streams of what is killed end within 1 s, their upstream calls with them; those of others go on.
@@ -180,12 +181,12 @@ fn kill_switch_cuts_streams() {
             gw.operate(&[&["kill"], words].concat());
             let killed = Instant::now();
             for client in &mut silent {
-                let took = cut(client).duration_since(killed);
+                let took = cut(client, words[0]).duration_since(killed);
                 assert!(took < CUTS, "{words:?}: cut after {took:?}");
             }
             eventually("the upstream calls are ended", || db.open() <= 1);
             if words == ["all"] {
-                cut(&mut other);
+                cut(&mut other, words[0]);
                 continue;
             }
             gate.open();
@@ -205,7 +206,7 @@ fn kill_switch_is_the_last_message() {
         let mut client = open(&gw, "agent-7", "db", "silent");
         assert!(client.event().unwrap().unwrap().1.contains("progress"));
         gw.operate(&["kill", "principal", "agent-7"]);
-        is_the_refusal(&client.event().unwrap().expect("the stream just ended").1);
+        is_the_refusal(&client.event().unwrap().expect("the stream just ended").1, "principal");
         is_over(&mut client);
     });
 }
@@ -223,7 +224,9 @@ fn kill_switch_ends_waiting_calls() {
         db.until_called(&token);
         gw.operate(&["kill", "principal", "agent-7"]);
         let killed = Instant::now();
-        is_killed(&client.answer());
+        let answer = client.answer();
+        is_killed(&answer);
+        assert_eq!(answer.json()["error"]["data"]["rule"], "kill.principal");
         assert!(killed.elapsed() < CUTS, "ended after {:?}", killed.elapsed());
         let left = gone.recv_timeout(crate::support::PATIENCE).unwrap();
         assert!(left.duration_since(killed) < CUTS, "the upstream waited on");
@@ -327,6 +330,17 @@ fn kill_switch_is_logged() {
             if verb == "kill" {
                 assert!(line().unwrap().contains(reason), "{:?}", line());
             }
+        }
+        // Who has no name in the environment has none here, in both directions.
+        for (method, path, body) in [
+            ("POST", "/api/v1/kills", r#"{"kind":"principal","name":"agent-8","operator":""}"#),
+            ("DELETE", "/api/v1/kills/principal/agent-8?operator=&reason=", ""),
+        ] {
+            let before = gw.stderr().len();
+            assert_eq!(gw.api(method, path, body).status, 200);
+            let said = || gw.stderr()[before..].to_owned();
+            eventually("it is logged", || said().contains("agent-8"));
+            assert!(said().contains(r#""operator":"unknown""#), "{method}: {}", said());
         }
     });
 }

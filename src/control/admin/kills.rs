@@ -61,7 +61,7 @@ fn list(state: &State) -> Answer {
 
 async fn kill(state: &Arc<State>, wanted: Wanted) -> Answer {
     let Wanted { kind, name, reason, operator } = wanted;
-    let operator = operator.filter(|operator| !operator.is_empty()).unwrap_or_else(|| UNKNOWN.into());
+    let operator = named(operator);
     if let Err(said) =
         check(&state.plan(), kind, &name).and_then(|()| check_texts(&[&name, &reason, &operator]))
     {
@@ -76,6 +76,11 @@ async fn kill(state: &Arc<State>, wanted: Wanted) -> Answer {
     }
 }
 
+/// Who turns the switch, as far as that is said.
+fn named(operator: Option<String>) -> String {
+    operator.filter(|operator| !operator.is_empty()).unwrap_or_else(|| UNKNOWN.into())
+}
+
 async fn unkill(state: &Arc<State>, path: &str, request: &Request<Incoming>) -> Answer {
     let (word, name) = path.split_once('/').unwrap_or((path, ""));
     let (Some(kind), Some(name)) = (Kind::from_word(word), api::decoded(name)) else {
@@ -83,7 +88,7 @@ async fn unkill(state: &Arc<State>, path: &str, request: &Request<Incoming>) -> 
                     one of all, tenant, principal, server, tool, and `all` has no NAME.";
         return api::problem(StatusCode::BAD_REQUEST, said);
     };
-    let operator = api::parameter(request, "operator").unwrap_or_else(|| UNKNOWN.into());
+    let operator = named(api::parameter(request, "operator"));
     let reason = api::parameter(request, "reason").unwrap_or_default();
     if let Err(said) = check_texts(&[&operator, &reason]) {
         return api::problem(StatusCode::BAD_REQUEST, &said);

@@ -235,7 +235,7 @@ pub async fn serve(
         Err(fault) if fault.kind == Kind::ClientGone => Err(fault),
         Err(fault) => {
             exchange.fault = Some(fault);
-            Ok(outlet::last_word(client, exchange, fault))
+            Ok(outlet::last_word(worker, client, exchange, fault))
         }
     }
 }

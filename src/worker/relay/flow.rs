@@ -15,6 +15,7 @@ use crate::http::write::BodyForm;
 use crate::mcp::refusal;
 use crate::net::stream::Stream;
 use crate::worker::Worker;
+use crate::worker::denial;
 use crate::worker::dispatch;
 use crate::worker::relay::CUT;
 use crate::worker::relay::LEFT;
@@ -144,10 +145,11 @@ impl Relay<'_> {
         if !self.exchange.answered || !self.may_speak() {
             return;
         }
+        denial::note_kill(self.worker, self.client.slot, self.exchange, fault);
         let id = Some(&*self.exchange.stream_id).filter(|id| !id.is_empty());
         let caller = refusal::Caller { id, trace_id: &self.exchange.record.trace_id, requested: None };
         let mut event = b"event: message\ndata: ".to_vec();
-        refusal::render(&mut event, fault, None, &caller);
+        refusal::render(&mut event, fault, self.exchange.denial.as_deref(), &caller);
         event.extend_from_slice(b"\n\n");
         let mut last = self.framed(&event);
         if self.form == BodyForm::Chunked {
