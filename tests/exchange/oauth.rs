@@ -232,6 +232,28 @@ fn tenants() {
     });
 }
 
+/// Feature: `key: tenant` is one bucket for all principals of a tenant, and none that another tenant feels.
+#[test]
+fn tenants_share_a_bucket_by_key() {
+    everywhere(|run| {
+        let (issuer, up) = (issuer(), upstream().tool("echo").run());
+        let identity = format!("identity: {{jwt: [{}], tenant: jwt.org}}", issuer.entry(&[]));
+        let gw =
+            run.gateway().top(identity).limit("name: shared, key: tenant, rate: 2/hour").to("up", &up).run();
+        let call = |principal: &str, org: &str| {
+            let bearer = issuer.token(principal).claim("org", org).bearer();
+            gw.call("up", "echo").field(bearer).try_send().unwrap()
+        };
+        for org in ["acme", "other"] {
+            assert_eq!((call("alice", org).status, call("bob", org).status), (200, 200), "{org}");
+            for principal in ["alice", "bob", "carol"] {
+                call(principal, org).limited("limits.shared");
+            }
+        }
+        assert_eq!(up.calls(), 4);
+    });
+}
+
 /// A session of one tenant's alice is none of the other's.
 fn sessions(gw: &Gateway, issuer: &Issuer) {
     let call =

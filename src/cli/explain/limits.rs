@@ -132,7 +132,7 @@ fn verdict(limit: &Limit, decided: &Result<Admission<'_>, Refused<'_>>) -> Optio
 fn key(limit: &Limit, asked: &Asked<'_>, scope: &mut Scope<'_>) -> String {
     let part = |part: &KeyPart| match part {
         KeyPart::Principal => format!("principal={}", asked.caller.name),
-        KeyPart::Tenant => "tenant".into(),
+        KeyPart::Tenant => format!("tenant={}", asked.caller.tenant),
         KeyPart::Server => format!("server={}", asked.server),
         KeyPart::Tool => format!("tool={}.{}", asked.server, asked.target),
         KeyPart::Source => format!("source={}", asked.source),
