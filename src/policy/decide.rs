@@ -304,10 +304,9 @@ impl<'a> Admission<'a> {
     }
 
     /// The limit that is nearest to exhaustion.
-    pub fn nearest(&self) -> Option<(&'a Limit, Verdict)> {
+    pub fn nearest(&self) -> Option<(&'a Limit, &Item<'a>)> {
         let nearest = gate::nearest(&self.items)?;
-        let (limit, item) = self.limits().find(|(_, item)| std::ptr::eq(*item, nearest))?;
-        Some((limit, item.verdict))
+        self.limits().find(|(_, item)| std::ptr::eq(*item, nearest))
     }
 
     /// What was charged.

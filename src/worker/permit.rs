@@ -3,6 +3,7 @@
 //! Not here: the rules. Of a batch every message is asked about. A call that is let through carries what it owes its
 //! limits; a refused one carries what its rule has to say.
 
+use crate::base::clock;
 use crate::base::clock::Moment;
 use crate::base::fault::Fault;
 use crate::base::fault::Kind;
@@ -26,6 +27,7 @@ use crate::policy::decide::Refused;
 use crate::policy::decide::Seen;
 use crate::policy::decide::Trail;
 use crate::policy::limits::fields;
+use crate::policy::limits::fields::Remainder;
 use crate::policy::limits::gate::Receipt;
 use crate::policy::limits::gate::When;
 use crate::telemetry::family::Family;
@@ -148,7 +150,7 @@ fn decide(
                 (exchange.tokens_in, exchange.tokens_exact) = tokens(body, trusted, &known.caller.name);
             }
             exchange.aim = aim::of(worker, &adopted.plan, exchange, &asked)?;
-            note(&admission, style, exchange.tokens_in, &mut exchange.own_lines);
+            exchange.remainder = note(&admission, style, exchange.tokens_in, &mut exchange.own_lines);
             Ok(None)
         }
         Err(Refused::Undecided { rule, external, question }) => {
@@ -257,27 +259,49 @@ impl<'a> Hearing<'_, 'a> {
 }
 
 /// Writes down what the answer will say of the limits that counted the call.
-fn note(admission: &Admission<'_>, style: RateLimitHeaders, tokens_in: u64, lines: &mut Vec<u8>) {
-    if let Some((limit, verdict)) = admission.nearest() {
-        fields::write(lines, style, limit, verdict);
-    }
+fn note(
+    admission: &Admission<'_>,
+    style: RateLimitHeaders,
+    tokens_in: u64,
+    lines: &mut Vec<u8>,
+) -> Option<Remainder> {
+    let remainder = admission.nearest().map(|(limit, item)| {
+        let place = fields::write(lines, style, limit, item.verdict);
+        Remainder { receipt: item.receipt(), style, place }
+    });
     if let Some((_, item)) = admission.limits().find(|(limit, _)| limit.count == Count::Tokens) {
         fields::write_tokens(lines, tokens_in, item.verdict);
     }
+    remainder
+}
+
+/// A call that went nowhere gets back what it was charged: before its caller hears of it, so that the refusal tells of
+/// what is left then, and the next call finds it. False for one that a server may have seen.
+pub fn give_back_unsent(worker: &Worker, exchange: &mut Exchange) -> bool {
+    // Each repeat came after an attempt that reached a server.
+    let reached_nobody = exchange.upstream_began == Moment::ZERO && exchange.repeats == 0;
+    if exchange.fault.is_none() || !reached_nobody {
+        return false;
+    }
+    let counters = &worker.shared.limits;
+    counters.give_back(&exchange.receipts, exchange.begun);
+    exchange.receipts.clear();
+    if let Some(remainder) = exchange.remainder.take() {
+        let moment = clock::now();
+        let when = When { moment, unix_ns: worker.wall_millis(moment) * 1_000_000 };
+        if let Some(left) = counters.left(&remainder.receipt, when) {
+            remainder.correct(&mut exchange.own_lines, left);
+        }
+    }
+    true
 }
 
 /// The call is over: gives back what a call that went nowhere was charged, and charges what tokens it cost.
 pub fn settle(worker: &Worker, exchange: &mut Exchange) {
+    if give_back_unsent(worker, exchange) || !exchange.owes_tokens() {
+        return;
+    }
     let counters = &worker.shared.limits;
-    // Each repeat came after an attempt that reached a server.
-    let reached_nobody = exchange.upstream_began == Moment::ZERO && exchange.repeats == 0;
-    if exchange.fault.is_some() && reached_nobody {
-        counters.give_back(&exchange.receipts, exchange.begun);
-        return;
-    }
-    if !exchange.owes_tokens() {
-        return;
-    }
     let tokens_out = fields::estimate(exchange.payload_bytes);
     let tokens = exchange.tokens_exact.unwrap_or(exchange.tokens_in + tokens_out);
     counters.charge_tokens(&exchange.receipts, tokens, worker.wall_millis(exchange.ended) * 1_000_000);

@@ -66,6 +66,7 @@ pub async fn answer(worker: &Worker, client: &mut Client, exchange: &mut Exchang
     if let Some(denial) = &exchange.denial {
         exchange.record.rule.set(&denial.rule);
     }
+    permit::give_back_unsent(worker, exchange);
     take_small_body(worker, client, exchange, closes).await;
     let rest = unread_rest(client, exchange);
     let keep = !closes

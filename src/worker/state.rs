@@ -13,6 +13,7 @@ use crate::mcp::envelope::Call;
 use crate::mcp::envelope::Era;
 use crate::mcp::refusal::Denial;
 use crate::mcp::sealed::own::OwnSession;
+use crate::policy::limits::fields::Remainder;
 use crate::policy::limits::gate::Receipt;
 use crate::policy::routing::Aim;
 use crate::route::balance::Tried;
@@ -62,6 +63,8 @@ pub struct Exchange {
     pub answered: bool,
     /// What the limits of the call hold of it.
     pub receipts: Vec<Receipt>,
+    /// What the answer says of one of them.
+    pub remainder: Option<Remainder>,
     pub tokens_in: u64,
     /// What a trusted caller says that the call costs.
     pub tokens_exact: Option<u64>,
@@ -181,6 +184,7 @@ impl Exchange {
         self.own_lines.clear();
         self.answered = false;
         self.receipts.clear();
+        self.remainder = None;
         self.tokens_in = 0;
         self.tokens_exact = None;
         self.payload_bytes = 0;

@@ -189,6 +189,34 @@ fn limit_headers_are_worth_obeying() {
     });
 }
 
+/// A call that the limits let in and something else keeps from its server costs nothing, and its refusal says so.
+#[test]
+fn limit_headers_of_a_refusal_after_the_limits() {
+    everywhere(|run| {
+        for style in ["draft", "legacy"] {
+            let up = upstream().tool("echo").tool("fails").run();
+            let faults = "faults: [{tools: [fails], ratio: 1, status: 503}]";
+            let gw = run.gateway().flag("--allow-faults").top(format!("rateLimitHeaders: {style}"));
+            let gw = gw
+                .limit("name: each, key: gateway, rate: 9/hour")
+                .limit("name: day, key: gateway, quota: 50/day");
+            let gw = gw.with("up", &up, &[faults]).run();
+            let mut caller = gw.caller("up");
+            let left = |answer: &Answer| match style {
+                "draft" => said(answer).left,
+                _ => answer.number(UNDRAFTED[1]),
+            };
+            assert_eq!(left(&caller.passes("echo")), 8);
+            for _ in 0..3 {
+                let refusal = caller.send(&caller.tool("fails"));
+                assert_eq!((refusal.status, left(&refusal)), (503, 8), "{style}: {refusal:?}");
+            }
+            let next = caller.passes("echo");
+            assert_eq!(left(&next), 7, "{style}: {next:?}");
+        }
+    });
+}
+
 /// The fields stand on every kind of answer: a stream, and an upstream's own error.
 #[test]
 fn limit_headers_on_every_kind_of_answer() {

@@ -6,16 +6,36 @@
 use crate::config::limit::Limit;
 use crate::config::limit::RateLimitHeaders;
 use crate::config::limit::Window;
+use crate::policy::limits::gate::Receipt;
 use crate::policy::limits::terms::Verdict;
+use std::ops::Range;
 
-/// Appends the field lines of one limit (draft-ietf-httpapi-ratelimit-headers-10, or the older trio).
-pub fn write(out: &mut Vec<u8>, style: RateLimitHeaders, limit: &Limit, verdict: Verdict) {
-    let (left, seconds) = match verdict {
-        Verdict::Room { left, reset_ns } => (left, seconds(reset_ns)),
-        Verdict::Exhausted { retry_ns: u64::MAX, reset_ns } => (0, seconds(reset_ns)),
-        Verdict::Exhausted { retry_ns, .. } => (0, seconds(retry_ns)),
-        Verdict::Full => return,
-    };
+/// What an answer is about to say of the limit that counted its call.
+#[derive(Clone, Debug)]
+pub struct Remainder {
+    /// What the limit took.
+    pub receipt: Receipt,
+    pub style: RateLimitHeaders,
+    /// Where what remains of it stands among the field lines.
+    pub place: Range<usize>,
+}
+
+impl Remainder {
+    /// Says it anew, of what the limit says now.
+    pub fn correct(self, lines: &mut Vec<u8>, verdict: Verdict) {
+        let mut anew = Vec::new();
+        if lines.get(self.place.clone()).is_some() && remains(&mut anew, self.style, verdict) {
+            lines.splice(self.place, anew);
+        }
+    }
+}
+
+/// Appends the field lines of one limit (draft-ietf-httpapi-ratelimit-headers-10, or the older trio). Where among them
+/// stands what remains.
+pub fn write(out: &mut Vec<u8>, style: RateLimitHeaders, limit: &Limit, verdict: Verdict) -> Range<usize> {
+    if verdict == Verdict::Full {
+        return 0..0;
+    }
     let (quota, window) = policy(limit);
     match style {
         RateLimitHeaders::Off => {}
@@ -25,15 +45,31 @@ pub fn write(out: &mut Vec<u8>, style: RateLimitHeaders, limit: &Limit, verdict:
             numbers(out, [("\";q=", quota), (";w=", window)]);
             text(out, "\r\nRateLimit: \"");
             text(out, &limit.name);
-            numbers(out, [("\";r=", left), (";t=", seconds)]);
-            text(out, "\r\n");
         }
+        RateLimitHeaders::Legacy => numbers(out, [("X-RateLimit-Limit: ", quota)]),
+    }
+    let begin = out.len();
+    remains(out, style, verdict);
+    begin..out.len()
+}
+
+/// What remains, to the end of its line. False where there is nothing to say.
+fn remains(out: &mut Vec<u8>, style: RateLimitHeaders, verdict: Verdict) -> bool {
+    let (left, seconds) = match verdict {
+        Verdict::Room { left, reset_ns } => (left, seconds(reset_ns)),
+        Verdict::Exhausted { retry_ns: u64::MAX, reset_ns } => (0, seconds(reset_ns)),
+        Verdict::Exhausted { retry_ns, .. } => (0, seconds(retry_ns)),
+        Verdict::Full => return false,
+    };
+    match style {
+        RateLimitHeaders::Off => return false,
+        RateLimitHeaders::Draft => numbers(out, [("\";r=", left), (";t=", seconds)]),
         RateLimitHeaders::Legacy => {
-            numbers(out, [("X-RateLimit-Limit: ", quota), ("\r\nX-RateLimit-Remaining: ", left)]);
-            numbers(out, [("\r\nX-RateLimit-Reset: ", seconds)]);
-            text(out, "\r\n");
+            numbers(out, [("\r\nX-RateLimit-Remaining: ", left), ("\r\nX-RateLimit-Reset: ", seconds)]);
         }
     }
+    text(out, "\r\n");
+    true
 }
 
 /// Appends `Ringgate-Tokens`: what the arguments were taken for, and what is left of the limit after them.

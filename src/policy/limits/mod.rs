@@ -19,10 +19,12 @@ use crate::base::clock::Moment;
 use crate::config::limit::LimitTable;
 use crate::config::limits;
 use crate::policy::limits::gate::Receipt;
+use crate::policy::limits::gate::When;
 use crate::policy::limits::keys::Keys;
 use crate::policy::limits::pinned::Debts;
 use crate::policy::limits::pinned::Quotas;
 use crate::policy::limits::table::Table;
+use crate::policy::limits::terms::Verdict;
 
 /// Everything that is counted, shared by all workers. Made at the start: its size changes with a restart only.
 pub struct Counters {
@@ -50,6 +52,15 @@ impl Counters {
                 Receipt::Quota(key, quota, cost) => self.quotas.give_back(key, &quota, cost),
                 Receipt::Tokens(..) => {}
             }
+        }
+    }
+
+    /// What the limit of this receipt has left for the next call; none where calls are not what it counts.
+    pub fn left(&self, receipt: &Receipt, when: When) -> Option<Verdict> {
+        match receipt {
+            Receipt::Rate(key, terms, _) => Some(self.table.check(*key, terms, 0, when.moment)),
+            Receipt::Quota(key, quota, _) => Some(self.quotas.check(*key, quota, 0, when.unix_ns)),
+            Receipt::Tokens(..) => None,
         }
     }
 
