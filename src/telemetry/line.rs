@@ -36,6 +36,12 @@ impl Lines {
             text(out, b",\"actor\":\"", &record.actor);
         }
         text(out, b",\"server\":\"", &record.server);
+        if !record.pool.is_empty() {
+            text(out, b",\"pool\":\"", &record.pool);
+        }
+        if !record.instance.is_empty() {
+            text(out, b",\"instance\":\"", &record.instance);
+        }
         text(out, b",\"method\":\"", &record.method);
         if !record.target.is_empty() {
             let name: &[u8] = match record.method.as_bytes() {
@@ -67,6 +73,10 @@ impl Lines {
         }
         number(out, b",\"bytesIn\":", record.bytes_in);
         number(out, b",\"bytesOut\":", record.bytes_out);
+        if let Some((tokens_in, tokens_out)) = record.tokens {
+            number(out, b",\"tokensIn\":", tokens_in);
+            number(out, b",\"tokensOut\":", tokens_out);
+        }
         number(out, b",\"latencyUs\":", micros(record.total_ns));
         number(out, b",\"upstreamUs\":", micros(record.upstream_ns));
         number(out, b",\"ownUs\":", micros(record.own_ns));
@@ -189,6 +199,8 @@ mod tests {
             principal: Text::new("alice"),
             actor: Text::new("agent-7"),
             server: Text::new("github"),
+            pool: Text::new("backup"),
+            instance: Text::new("http://10.0.0.7:3000"),
             method: Text::new("tools/call"),
             target: Text::new("list_issues"),
             revision: Text::new("2026-07-28"),
@@ -199,6 +211,7 @@ mod tests {
             rule: Text::new("access.a"),
             bytes_in: 300,
             bytes_out: 512,
+            tokens: Some((12, 128)),
             total_ns: 1_234_567,
             upstream_ns: 1_000_000,
             own_ns: 9_499,
@@ -206,9 +219,10 @@ mod tests {
         };
         let expected = concat!(
             r#"{"ts":"2026-11-21T09:51:55.042Z","traceId":"abababababababababababababababab","#,
-            r#""principal":"alice","actor":"agent-7","server":"github","method":"tools/call","tool":"list_issues","#,
+            r#""principal":"alice","actor":"agent-7","server":"github","pool":"backup","#,
+            r#""instance":"http://10.0.0.7:3000","method":"tools/call","tool":"list_issues","#,
             r#""revision":"2026-07-28","status":403,"outcome":"refused","reason":"forbidden","#,
-            r#""rule":"access.a","code":-33403,"bytesIn":300,"bytesOut":512,"latencyUs":1235,"upstreamUs":1000,"#,
+            r#""rule":"access.a","code":-33403,"bytesIn":300,"bytesOut":512,"tokensIn":12,"tokensOut":128,"latencyUs":1235,"upstreamUs":1000,"#,
             r#""ownUs":9,"worker":3}"#,
             "\n"
         );

@@ -71,6 +71,8 @@ impl Record {
         self.principal.clear();
         self.actor.clear();
         self.server.clear();
+        self.pool.clear();
+        self.instance.clear();
         self.method.clear();
         self.target.clear();
         self.revision.clear();
@@ -78,7 +80,7 @@ impl Record {
         self.outcome = Outcome::Ok;
         self.trace_id = [0; 16];
         (self.at_unix_ms, self.status, self.code, self.reason, self.worker) = (0, 0, 0, "", 0);
-        (self.bytes_in, self.bytes_out) = (0, 0);
+        (self.bytes_in, self.bytes_out, self.tokens) = (0, 0, None);
         (self.total_ns, self.upstream_ns, self.own_ns) = (0, 0, 0);
     }
 }
@@ -93,6 +95,10 @@ pub struct Record {
     /// Who acted for the principal (RFC 8693, `act`); empty: it did itself.
     pub actor: Text<128>,
     pub server: Text<32>,
+    /// The pool of the server, where it has several; empty: none was chosen.
+    pub pool: Text<32>,
+    /// The instance that was called last; empty: none was.
+    pub instance: Text<64>,
     /// The JSON-RPC method, or the HTTP method where there is none.
     pub method: Text<48>,
     /// Tool or prompt name, or resource URI; empty where the method has none.
@@ -110,6 +116,8 @@ pub struct Record {
     pub rule: Text<80>,
     pub bytes_in: u64,
     pub bytes_out: u64,
+    /// Tokens of its arguments and of its result, where a limit counts them.
+    pub tokens: Option<(u64, u64)>,
     /// From the whole request to the last byte of the answer.
     pub total_ns: u64,
     /// From our first byte to the upstream to its last byte to us.

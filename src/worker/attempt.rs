@@ -341,6 +341,7 @@ pub fn conclude(exchange: &mut Exchange, now: Moment) {
     let sent = exchange.upstream_began != Moment::ZERO;
     let outcome = passage::verdict(exchange);
     if let Some(passage) = exchange.passage.take() {
+        passage.name(&mut exchange.record);
         passage.settle(outcome, now);
     }
     if let Some(stay) = exchange.stay.take() {

@@ -156,6 +156,7 @@ impl Departure<'_> {
     /// The instance of the moment did not take the call.
     fn gone_by(&mut self, fault: Fault) {
         let Some(passage) = self.exchange.passage.take() else { return };
+        passage.name(&mut self.exchange.record);
         let now = clock::now();
         if fault.kind == Kind::Overloaded {
             // Our own bound.

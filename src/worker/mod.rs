@@ -393,7 +393,7 @@ impl Worker {
         hand_up(record);
         for call in calls {
             record.name(call);
-            (record.bytes_in, record.bytes_out) = (0, 0);
+            (record.bytes_in, record.bytes_out, record.tokens) = (0, 0, None);
             tally.count(self.metrics(), record);
             hand_up(record);
         }

@@ -25,6 +25,7 @@ use crate::route::latency::Latencies;
 use crate::telemetry::family::Family;
 use crate::telemetry::family::Place;
 use crate::telemetry::metrics::WorkerMetrics;
+use crate::telemetry::record::Record;
 use crate::worker::credential::Told;
 use crate::worker::state::Exchange;
 use std::cell::Cell;
@@ -123,13 +124,15 @@ impl Way {
 pub struct Passage {
     way: Rc<Way>,
     index: usize,
+    pool: usize,
     /// None once it is settled.
     entry: Option<Entry>,
 }
 
 impl Passage {
     pub fn new(way: &Rc<Way>, pick: route::Pick) -> Self {
-        let passage = Self { way: Rc::clone(way), index: pick.index, entry: Some(pick.entry) };
+        let passage =
+            Self { way: Rc::clone(way), index: pick.index, pool: pick.pool, entry: Some(pick.entry) };
         let change = passage.entry.as_ref().and_then(Entry::change);
         passage.way.tell(passage.label(), change);
         passage
@@ -145,6 +148,17 @@ impl Passage {
 
     fn label(&self) -> &str {
         self.cells().map_or("", |cells| &*cells.label)
+    }
+
+    /// Notes where the call goes.
+    pub fn name(&self, record: &mut Record) {
+        record.instance.set(self.label());
+        let pools = &self.way.traffic.pools;
+        // One that is alone has a name that tells nothing, or none of the operator's.
+        match pools.get(self.pool).filter(|_| pools.len() > 1) {
+            Some(pool) => record.pool.set(&pool.name),
+            None => record.pool.clear(),
+        }
     }
 
     /// Counts a request to the instance.

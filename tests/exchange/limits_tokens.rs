@@ -14,6 +14,7 @@ use crate::support::script;
 use crate::support::script::Script;
 use crate::support::upstream::Received;
 use crate::support::upstream::upstream;
+use serde_json::Value;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -117,6 +118,36 @@ fn limit_tokens() {
         }
         let labels = ["principal=\"a\"", "server=\"up\"", "direction=\"in\""];
         assert!(gw.metric("ringgate_tokens_total", &labels) >= 20.0 * 9.0);
+    });
+}
+
+/// Feature: what came out is in the record, beside what went in, where a limit counts it and only there.
+#[test]
+fn limit_tokens_are_in_the_record() {
+    everywhere(|run| {
+        let up = upstream().on("large", sized(16_000)).on("stream", sized_stream(16_000)).run();
+        let builder = run.gateway().agents(&["a"]);
+        let log = builder.folder.path().join("calls.jsonl");
+        let limit = format!("{TOKENS}, servers: [up]");
+        let gw = builder.call_log(&log).limit(&limit).to("up", &up).to("free", &up).run();
+        let told = |server: &str, tool: &str| {
+            let text = std::fs::read_to_string(&log).unwrap_or_default();
+            let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            lines.into_iter().find(|line| line["server"] == server && line["tool"] == tool)
+        };
+        for tool in ["large", "stream"] {
+            let mut agent = gw.agent("a", "up");
+            let call = agent.tool(tool).argument("\"yyyy\"");
+            assert_eq!(agent.send(&call).status, 200);
+            eventually("it is told", || told("up", tool).is_some());
+            let line = told("up", tool).unwrap();
+            let expected = (Some(tokens_of(&call.arguments())), Some(4000));
+            assert_eq!((line["tokensIn"].as_u64(), line["tokensOut"].as_u64()), expected, "{line}");
+        }
+        gw.agent("a", "free").passes("large");
+        eventually("it is told", || told("free", "large").is_some());
+        let line = told("free", "large").unwrap();
+        assert!(line["tokensIn"].is_null() && line["tokensOut"].is_null(), "{line}");
     });
 }
 

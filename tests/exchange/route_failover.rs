@@ -4,6 +4,7 @@
 
 use crate::route_health::era;
 use crate::route_health::is_up;
+use crate::support::Folder;
 use crate::support::Gate;
 use crate::support::Run;
 use crate::support::conduct::Dial;
@@ -12,6 +13,7 @@ use crate::support::conduct::obedient;
 use crate::support::conduct::sick_at_1;
 use crate::support::eventually;
 use crate::support::everywhere;
+use crate::support::gateway::Builder;
 use crate::support::gateway::Gateway;
 use crate::support::gateway::instances;
 use crate::support::line::Line;
@@ -26,6 +28,10 @@ struct Pools {
 
 /// Two instances that are as their dials say, and a pool behind them.
 fn pools(run: Run, dials: &[Dial; 2], lines: &[&str]) -> Pools {
+    pools_of(run, dials, lines, |builder| builder)
+}
+
+fn pools_of(run: Run, dials: &[Dial; 2], lines: &[&str], more: impl Fn(Builder) -> Builder) -> Pools {
     let of = |dial: &Dial| {
         let up = upstream().on("x", obedient(&Gate::default())).probed(sick_at_1(dial, alive()));
         up.run()
@@ -39,7 +45,7 @@ fn pools(run: Run, dials: &[Dial; 2], lines: &[&str]) -> Pools {
     );
     let era = era(run);
     let all = [&[pools.as_str(), "failover: backup", &era], lines].concat();
-    let gw = run.gateway().workers(1).server("up", &all).run();
+    let gw = more(run.gateway().workers(1)).server("up", &all).run();
     Pools { main, backup, gw }
 }
 
@@ -80,6 +86,60 @@ fn failover() {
         dials[0].turn(0);
         eventually("both are back", || is_up(&pools.gw, &pools.main[0]) == 1.0);
         assert_eq!(pools.spread(&mut caller, 10), [5, 5, 0]);
+    });
+}
+
+/// Feature: the record of a call names the pool that it went to, and the instance.
+#[test]
+fn failover_is_told_by_the_record() {
+    everywhere(|run| {
+        let health = "health: {interval: 30m, timeout: 1s, unhealthy: 1, healthy: 1}";
+        let folder = Folder::new();
+        let log = folder.path().join("calls.jsonl");
+        let of_log = |gw: Builder| gw.call_log(&log);
+        let pools = pools_of(run, &[Dial::default(), Dial::default()], &[health, "retry: {max: 0}"], of_log);
+        let mut caller = pools.gw.line("up", "x");
+        let told = || {
+            let text = std::fs::read_to_string(&log).unwrap_or_default();
+            let lines = text.lines().filter(|line| line.contains("tools/call") && line.ends_with('}'));
+            let read = |line: &str| {
+                let line: serde_json::Value = serde_json::from_str(line).unwrap();
+                [&line["pool"], &line["instance"]].map(|value| value.as_str().unwrap_or("none").to_owned())
+            };
+            lines.map(read).collect::<Vec<_>>()
+        };
+        let name = |up: &Upstream| format!("http://{}", up.address);
+        assert_eq!(caller.call("\"ok\"").status, 200);
+        eventually("the call is told", || told().len() == 1);
+        let [pool, instance] = told().remove(0);
+        assert_eq!(pool, "main");
+        assert!(pools.main.iter().any(|up| name(up) == instance), "{instance}");
+        pools.main.iter().for_each(Upstream::stop);
+        let calls =
+            2 + (0..10).find(|_| caller.call("\"ok\"").status == 200).expect("no call to the other pool");
+        eventually("all calls are told", || told().len() == calls);
+        let last = told().pop().unwrap();
+        assert_eq!(last, ["backup".to_owned(), name(&pools.backup)]);
+    });
+}
+
+/// A server without pools names none; its instance all the same.
+#[test]
+fn a_record_names_the_instance_of_a_server_without_pools() {
+    everywhere(|run| {
+        let folder = Folder::new();
+        let log = folder.path().join("calls.jsonl");
+        let up = upstream().on("x", obedient(&Gate::default())).run();
+        let gw = run.gateway().call_log(&log).to("up", &up).run();
+        assert_eq!(gw.line("up", "x").call("\"ok\"").status, 200);
+        let text = || std::fs::read_to_string(&log).unwrap_or_default();
+        let line = || {
+            text().lines().find(|line| line.contains("tools/call") && line.ends_with('}')).map(str::to_owned)
+        };
+        eventually("the call is told", || line().is_some());
+        let line: serde_json::Value = serde_json::from_str(&line().unwrap()).unwrap();
+        assert_eq!(line["instance"], format!("http://{}", up.address), "{line}");
+        assert!(line["pool"].is_null(), "{line}");
     });
 }
 
