@@ -319,7 +319,7 @@ fn explain_knows_kept_kills_and_says_what_it_cannot_read() {
         "allowed": false, "status": 403, "reason": "killed", "rule": "kill.tool"
     });
     assert_eq!(said["decision"], refused);
-    assert_eq!((&said["call"]["server"], said["limits"].as_array().unwrap().len()), (&"db".into(), 8));
+    assert_eq!((&said["call"]["server"], said["limits"].as_array().unwrap().len()), (&"db".into(), 9));
 }
 
 #[test]
@@ -350,6 +350,7 @@ fn explain_refuses_what_it_cannot_explain() {
 const RULED: &str = r#"
 mcpServers: {crm: {url: "http://127.0.0.1:9/"}, bank: {url: "http://127.0.0.1:9/"}}
 identity: {apiKeys: {file: keys.yaml}, tenant: jwt.org}
+limits: [{name: shared, key: tenant, rate: 9/hour}]
 access:
   - {name: support-reads, roles: [support], allow: ["crm.read_*"]}
   - {name: tellers, roles: [teller], allow: ["bank.*"]}
@@ -432,7 +433,7 @@ fn explain_tells_each_access_rule() {
             &[],
         ),
         ("--as sam crm.read_write --annotations {\"readOnlyHint\":true}", "allowed", &[]),
-        ("--as sam crm.read_all --tenant acme", "allowed", &[]),
+        ("--as sam crm.read_all --tenant acme", "allowed", &["tenant=acme: 8 of 9 left"]),
         ("--as sam crm.read_all --claims {\"org\":\"acme\"}", "allowed", &[]),
     ];
     for (words, last, parts) in table {

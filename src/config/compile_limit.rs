@@ -24,9 +24,14 @@ use crate::config::reader::Reader;
 use jiff::tz::TimeZone;
 use std::sync::Arc;
 
-/// The built-in limit: handshakes of older revisions cost a server a session each, and no limit of calls counts them.
+/// A built-in limit: handshakes of older revisions cost a server a session each, and no limit of calls counts them.
 const HANDSHAKES: &str = "handshakes";
 const HANDSHAKES_RATE: Rate = Rate { count: 25, per_ms: 10_000, burst: 25 };
+/// The other built-in limit: lists are free of limits of calls, and each is rendered for its caller. More than any client
+/// of good will asks for; the suite of the specification lists some hundred times a minute.
+const LISTS: &str = "lists";
+const LISTS_RATE: Rate = Rate { count: 1_000, per_ms: 10_000, burst: 1_000 };
+const LIST_METHODS: [&str; 4] = ["prompts/list", "resources/list", "resources/templates/list", "tools/list"];
 /// What limits are about where nothing is said.
 const METHOD_DEFAULT: &str = "tools/call";
 /// Answered from memory and never refused (contract): no limit reaches it.
@@ -65,8 +70,11 @@ pub fn limits(reader: &mut Reader<'_>, file: &mut File, anonymous: bool) -> Limi
         list = written.into_iter().map(|limit| one(reader, limit, &servers, persistent)).collect();
         check_crowd(reader, &list, &places, &servers);
     }
-    if !list.iter().any(|limit| &*limit.name == HANDSHAKES) {
-        list.push(handshakes(anonymous));
+    let built_in = [(HANDSHAKES, &["initialize"][..], HANDSHAKES_RATE), (LISTS, &LIST_METHODS, LISTS_RATE)];
+    for (name, methods, rate) in built_in {
+        if !list.iter().any(|limit| &*limit.name == name) {
+            list.push(of_methods(name, methods, rate, anonymous));
+        }
     }
     let usage_from = file.usage.from.iter().filter(|name| compile::is_name(reader, name, "a principal"));
     Limits {
@@ -240,17 +248,17 @@ fn zone(reader: &mut Reader<'_>, text: &Located<String>) -> Option<TimeZone> {
     zone
 }
 
-/// Callers without identity are one principal: among them each address has its own handshakes.
-fn handshakes(anonymous: bool) -> Limit {
+/// Callers without identity are one principal: among them each address has its own handshakes and lists.
+fn of_methods(name: &str, methods: &[&str], rate: Rate, anonymous: bool) -> Limit {
     Limit {
-        name: Arc::from(HANDSHAKES),
+        name: Arc::from(name),
         servers: Vec::new(),
         tools: Vec::new(),
-        methods: vec![Pattern::new("initialize")],
+        methods: methods.iter().map(|method| Pattern::new(method)).collect(),
         when: None,
         key: vec![if anonymous { KeyPart::Source } else { KeyPart::Principal }],
         count: Count::Calls,
-        rate: Some(HANDSHAKES_RATE),
+        rate: Some(rate),
         quota: None,
     }
 }

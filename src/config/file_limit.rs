@@ -19,7 +19,7 @@ use schemars::JsonSchema;
 pub struct Limit {
     #[schemars(skip)]
     pub place: Place,
-    /// Names it in refusals and metrics. `handshakes` replaces the built-in limit of that name.
+    /// Names it in refusals and metrics. `handshakes` and `lists` replace the built-in limits of those names.
     #[schemars(with = "String")]
     pub name: Option<Located<String>>,
     /// Who shares a bucket: those with the same `principal`, `tenant`, `server`, `tool` or `source` (address), all

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 #[derive(Debug)]
 pub struct Limits {
-    /// In the order of the file; the built-in limit of handshakes is the last, unless the operator named one so.
+    /// In the order of the file; the built-in limits are the last, unless the operator named one so.
     pub list: Vec<Limit>,
     pub table: LimitTable,
     pub headers: RateLimitHeaders,

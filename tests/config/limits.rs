@@ -90,21 +90,29 @@ fn quotas_follow_the_calendar_of_a_zone() {
 }
 
 #[test]
-fn handshakes_are_limited_where_nothing_is_said() {
-    let built_in = |more: &str| plan(&with(more)).limits.list.pop().unwrap();
-    let limit = built_in("");
+fn handshakes_and_lists_are_limited_where_nothing_is_said() {
+    let [limit, lists] = &*plan(&with("")).limits.list else { panic!("two are built in") };
     assert_eq!(
         (&*limit.name, &*shown(&limit.key), limit.methods[0].as_str()),
         ("handshakes", "a", "initialize")
     );
     assert_eq!(limit.rate, Some(Rate { count: 25, per_ms: 10_000, burst: 25 }));
+    let methods: Vec<_> = lists.methods.iter().map(|method| method.as_str()).collect();
+    assert_eq!((&*lists.name, &*shown(&lists.key)), ("lists", "a"));
+    assert_eq!(methods, ["prompts/list", "resources/list", "resources/templates/list", "tools/list"]);
+    assert_eq!(lists.rate, Some(Rate { count: 1_000, per_ms: 10_000, burst: 1_000 }));
     let known = "identity: {apiKeys: {file: examples/keys.yaml}}";
-    assert_eq!(shown(&built_in(known).key), "p");
     let guests = "identity: {apiKeys: {file: examples/keys.yaml}, anonymous: guest}";
-    assert_eq!(shown(&built_in(guests).key), "a");
+    for (identity, key) in [(known, "p"), (guests, "a")] {
+        let list = plan(&with(identity)).limits.list;
+        assert!(list.len() == 2 && list.iter().all(|limit| shown(&limit.key) == key), "{identity}");
+    }
     let own = with("limits: [{name: handshakes, key: gateway, rate: 1/s}, {name: z, key: tool, rate: 1/s}]");
     let names: Vec<_> = plan(&own).limits.list.into_iter().map(|limit| limit.name.to_string()).collect();
-    assert_eq!(names, ["handshakes", "z"]);
+    assert_eq!(names, ["handshakes", "z", "lists"]);
+    let own = with("limits: [{name: lists, methods: [tools/list], key: gateway, rate: 1/s}]");
+    let names: Vec<_> = plan(&own).limits.list.into_iter().map(|limit| limit.name.to_string()).collect();
+    assert_eq!(names, ["lists", "handshakes"]);
 }
 
 #[test]
@@ -230,10 +238,10 @@ fn limits_are_bounded() {
             .collect();
         with(&format!("limits:\n{lines}"))
     };
-    assert_eq!(plan(&list(32, "")).limits.list.len(), 33);
+    assert_eq!(plan(&list(32, "")).limits.list.len(), 34);
     let found = problems(&list(33, ""));
     assert_eq!(found, ["a.yaml:35:3: more than 32 limits for every call to `a`. Join some of them."]);
-    assert_eq!(plan(&list(256, ", tools: [a.x]")).limits.list.len(), 257);
+    assert_eq!(plan(&list(256, ", tools: [a.x]")).limits.list.len(), 258);
     let found = problems(&list(257, ", tools: [a.x]"));
     assert_eq!(found, ["a.yaml:259:3: more than 256 limits."]);
 }

@@ -366,6 +366,30 @@ fn limit_logical_call_handshakes() {
     });
 }
 
+/// Lists are free of limits of calls, and have one of their own: 1,000 at once, for each agent by itself.
+#[test]
+fn limit_logical_call_lists() {
+    on_every_driver(|run| {
+        let up = upstream().tool("echo").run();
+        let one = "name: one, key: principal, rate: 1/hour";
+        let gw = run.gateway().agents(&["a", "b"]).limit(one).to("up", &up).run();
+        let mut agent = gw.agent("a", "up");
+        let start = Instant::now();
+        let lists = ["tools/list", "prompts/list", "resources/list", "resources/templates/list"];
+        let mut asked = lists.iter().cycle().map(|method| {
+            let list = agent.request(method);
+            agent.send(&list)
+        });
+        let refused_at = asked.by_ref().take(20_000).position(|answer| answer.status == 429);
+        let passed = refused_at.expect("20,000 lists at once") as u64;
+        let back = u64::try_from(start.elapsed().as_millis()).unwrap() / 10 + 1;
+        assert!((1_000..=1_000 + back).contains(&passed), "{passed}, {back} back");
+        let other = gw.agent("b", "up").request("tools/list");
+        assert_ne!(gw.agent("b", "up").send(&other).status, 429);
+        gw.agent("a", "up").passes("echo");
+    });
+}
+
 /// An operator's own limit of that name takes the place of the one that is built in.
 #[test]
 fn limit_logical_call_own_handshakes() {
