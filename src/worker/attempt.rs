@@ -25,6 +25,7 @@ use crate::worker::calls;
 use crate::worker::client::After;
 use crate::worker::client::Client;
 use crate::worker::credential;
+use crate::worker::crossing;
 use crate::worker::dispatch;
 use crate::worker::dispatch::Departure;
 use crate::worker::hedge;
@@ -177,9 +178,8 @@ pub async fn carry(
     let Some(server) = adopted.server(id) else { return Err(dispatch::BROKE) };
     let way = Rc::clone(&server.way);
     let retry = way.traffic.retry;
-    let repeatable = is_repeatable(&adopted, server.config(), exchange);
+    let idempotent = is_idempotent(&adopted, server.config(), exchange);
     way.budget.deposit(&retry);
-    let hedged = repeatable && retry.hedge != Hedge::Off;
     exchange.plan = Some(adopted);
     if let Some(place) = exchange.crossing.as_mut().and_then(|crossing| crossing.waits.take()) {
         exchange.upstream_began = clock::now();
@@ -190,6 +190,8 @@ pub async fn carry(
         // Given up with the head of an answer, after which nothing is repeated.
         let Some(adopted) = exchange.plan.clone() else { return Err(dispatch::BROKE) };
         let Some(server) = adopted.server(id) else { return Err(dispatch::BROKE) };
+        let repeatable = idempotent && !has_asked(exchange);
+        let hedged = repeatable && retry.hedge != Hedge::Off;
         let mut departure =
             Departure { worker, adopted: &adopted, server, head, client, exchange, body, races: hedged };
         let sent = match departure.send().await {
@@ -208,13 +210,14 @@ pub async fn carry(
             Ok(sent) => relay::answer(worker, client, exchange, sent, terms).await,
             Err(fault) => Err(fault),
         };
-        if exchange.is_translated() {
+        let result = if exchange.is_translated() {
             // Boxed: what passes as it is is not to pay for it.
-            match Box::pin(cross(worker, client, exchange, (id, &way), result)).await? {
-                Some(after) => return Ok(after),
-                None => continue,
-            }
-        }
+            let crossed = Box::pin(cross(worker, client, exchange, (id, &way), result)).await;
+            let Some(result) = crossed.transpose() else { continue };
+            result
+        } else {
+            result
+        };
         let Err(fault) = result else { return result };
         if fault.kind == Kind::UpstreamUnauthorized && !exchange.answered {
             // Boxed: few calls are refused.
@@ -230,10 +233,12 @@ pub async fn carry(
         }
         exchange.repeats += 1;
         start_over(client, exchange, &way, Outcome::Failure);
+        crossing::say_again(worker, client, exchange)?;
     }
 }
 
-/// A call at a hub has ended, or takes another turn; none: it is sent again.
+/// A call at a hub has ended, or takes another turn; none: it is sent in that turn's words. A fault before which nothing
+/// has reached the client is as one of any other call.
 async fn cross(
     worker: &Rc<Worker>,
     client: &mut Client,
@@ -257,12 +262,6 @@ async fn cross(
             }
         }
         (Ok(after), None) => return Ok(Some(after)),
-        (Err(fault), _) if fault.kind == Kind::UpstreamUnauthorized && !exchange.answered => {
-            credential::renew(worker, client.slot, exchange, &way.told, fault).await?;
-            start_over(client, exchange, way, Outcome::Neutral);
-            exchange.tried = Default::default();
-            return Ok(None);
-        }
         (Err(fault), _) => fault,
     };
     if fault.kind == Kind::ClientGone {
@@ -274,7 +273,8 @@ async fn cross(
     Err(fault)
 }
 
-fn is_repeatable(adopted: &Adopted, server: &Server, exchange: &Exchange) -> bool {
+/// Whether a second delivery does what one does, as the operator says, or the tool.
+fn is_idempotent(adopted: &Adopted, server: &Server, exchange: &Exchange) -> bool {
     let Some(call) = exchange.call.as_ref().filter(|call| call.method == Method::ToolsCall) else {
         return false;
     };
@@ -284,9 +284,17 @@ fn is_repeatable(adopted: &Adopted, server: &Server, exchange: &Exchange) -> boo
             && adopted.catalogues.by_server.get(&server.name).is_some_and(|known| known.is_idempotent(tool))
 }
 
+/// Whether the call has put a question to its client, which would be put to it again.
+fn has_asked(exchange: &Exchange) -> bool {
+    exchange.crossing.as_ref().is_some_and(|crossing| crossing.round > 0 || crossing.event.is_some())
+}
+
 /// Whether the upstream failed before its first answer byte, and somebody still waits.
 fn failed_unanswered(worker: &Worker, client: &Client, exchange: &Exchange, fault: Fault) -> bool {
-    fault.kind == Kind::UpstreamProtocol && !exchange.answered && worker.watch.cause(client.slot).is_none()
+    fault.kind == Kind::UpstreamProtocol
+        && !exchange.heard
+        && !exchange.answered
+        && worker.watch.cause(client.slot).is_none()
 }
 
 fn spend(worker: &Worker, way: &Way) -> bool {
@@ -305,7 +313,9 @@ fn start_over(client: &mut Client, exchange: &mut Exchange, way: &Way, outcome: 
     take_head_back(client, exchange);
     exchange.waited_ns += now.nanos_since(exchange.upstream_began);
     (exchange.upstream_began, exchange.upstream_ended) = (Moment::ZERO, Moment::ZERO);
-    if way.all_tried(&exchange.tried) {
+    exchange.heard = false;
+    let held = exchange.crossing.as_ref().is_some_and(|crossing| crossing.held.is_some());
+    if held || exchange.session.is_some() || way.all_tried(&exchange.tried) {
         // There is nobody else to ask.
         exchange.tried = Default::default();
     }

@@ -223,6 +223,20 @@ pub async fn prepare(
     Ok(again)
 }
 
+/// Makes the call one that can be sent again: where calls share a session, an id counts once in it (2025-11-25, basic,
+/// "Requests").
+///
+/// # Errors
+/// As `prepare`.
+pub fn say_again(worker: &Worker, client: &Client, exchange: &mut Exchange) -> Result<(), Fault> {
+    let shares = |crossing: &Crossing| crossing.server == Era::Legacy && crossing.client == Era::Modern;
+    let Some(mut crossing) = exchange.crossing.take_if(|crossing| shares(crossing)) else { return Ok(()) };
+    let message = client.input.get(exchange.body.clone()).unwrap_or_default();
+    let spoken = crossing.speak_again(worker, exchange, message, "");
+    exchange.crossing = Some(crossing);
+    spoken
+}
+
 /// Whether URIs in answers have to say whose they are.
 fn wraps(worker: &Worker, adopted: &Adopted, exchange: &Exchange, server: &ServerState) -> bool {
     if !adopted.plan.hubs.get(usize::from(exchange.hub)).is_some_and(|hub| hub.is_prefixed()) {

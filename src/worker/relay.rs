@@ -372,6 +372,7 @@ impl Relay<'_> {
             scan,
             buffer,
             closing,
+            came,
             streaming_since,
             discarding,
             reserved,
@@ -396,6 +397,7 @@ impl Relay<'_> {
         worker.watch.upstream(client.slot, None);
         let clean = worker.watch.cause(client.slot).is_none();
         exchange.ended = clock::now();
+        exchange.heard = came != Moment::ZERO;
         if streaming_since != Moment::ZERO {
             // The pace of a stream is its peers'.
             exchange.waited_ns += exchange.ended.nanos_since(streaming_since);

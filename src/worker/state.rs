@@ -61,6 +61,8 @@ pub struct Exchange {
     pub own_lines: Vec<u8>,
     /// The head of an answer has left: from here on a fault is a cut.
     pub answered: bool,
+    /// A byte of an answer has come in this attempt.
+    pub heard: bool,
     /// What the limits of the call hold of it.
     pub receipts: Vec<Receipt>,
     /// What the answer says of one of them.
@@ -183,6 +185,7 @@ impl Exchange {
         self.denial = None;
         self.own_lines.clear();
         self.answered = false;
+        self.heard = false;
         self.receipts.clear();
         self.remainder = None;
         self.tokens_in = 0;

@@ -33,7 +33,7 @@ pub const ELICIT: (&str, &str) = (
     "elicitation/create",
     r#"{"message":"who?","requestedSchema":{"type":"object","properties":{"name":{"type":"string"}}}}"#,
 );
-const SAMPLE: (&str, &str) = (
+pub const SAMPLE: (&str, &str) = (
     "sampling/createMessage",
     r#"{"messages":[{"role":"user","content":{"type":"text","text":"hi"}}],"maxTokens":12345678901234567890}"#,
 );
@@ -61,7 +61,7 @@ pub fn asking(asker: &Asker) -> Upstream {
 
 /// The result of a call that asks for input: its keys in order, its questions, its state.
 #[track_caller]
-fn asked(answer: &Answer) -> (Vec<String>, Value, String) {
+pub fn asked(answer: &Answer) -> (Vec<String>, Value, String) {
     assert_eq!((answer.status, answer.code()), (200, 0), "{answer:?}");
     let result = &answer.json()["result"];
     assert_eq!(result["resultType"], "input_required", "{result}");
@@ -71,7 +71,7 @@ fn asked(answer: &Answer) -> (Vec<String>, Value, String) {
 }
 
 /// The same call with answers.
-fn again(call: &Call, responses: &Value, state: &str) -> Call {
+pub fn again(call: &Call, responses: &Value, state: &str) -> Call {
     let call = call.clone().id("\"retry\"");
     call.member("inputResponses", &responses.to_string()).member("requestState", &json!(state).to_string())
 }
@@ -329,7 +329,7 @@ fn bridge_passes_on_pages_to_open() {
 }
 
 /// A modern server's tool that wants input in so many rounds before it answers, with all that it was told.
-fn wanting(rounds: u64, questions: Value) -> Script {
+pub fn wanting(rounds: u64, questions: Value) -> Script {
     script::script(move |connection, request| {
         let said = message(request);
         let params = &said["params"];
@@ -348,7 +348,7 @@ fn wanting(rounds: u64, questions: Value) -> Script {
     })
 }
 
-fn question(of: (&str, &str)) -> Value {
+pub fn question(of: (&str, &str)) -> Value {
     json!({"method": of.0, "params": serde_json::from_str::<Value>(of.1).unwrap()})
 }
 
@@ -369,7 +369,7 @@ fn gateway(run: Run, up: &Upstream) -> Builder {
 
 /// An open call, and the call that it is like.
 #[track_caller]
-fn open(gw: &Gateway, endpoint: &str, name: &str, able: &str) -> (Call, Client) {
+pub fn open(gw: &Gateway, endpoint: &str, name: &str, able: &str) -> (Call, Client) {
     let call = gw.call(endpoint, name).able(able).id("\"c\\u0031\"").in_session();
     let mut client = call.connect();
     client.send(&call.raw().bytes());

@@ -35,6 +35,7 @@ mod access;
 mod bridge;
 mod bridge_answers;
 mod bridge_changes;
+mod bridge_failures;
 mod bridge_questions;
 mod cancel;
 mod connection;

@@ -2,7 +2,9 @@
 //!
 //! Not here: pools (route_failover), calls without any of this (faults).
 
+use crate::support::Era;
 use crate::support::Gate;
+use crate::support::call::Call;
 use crate::support::conduct::Dial;
 use crate::support::conduct::delayed;
 use crate::support::conduct::obedient;
@@ -12,6 +14,8 @@ use crate::support::gateway::Gateway;
 use crate::support::line::Line;
 use crate::support::line::together;
 use crate::support::on_every_driver;
+use crate::support::place::PLAIN;
+use crate::support::place::Place;
 use crate::support::script;
 use crate::support::size;
 use crate::support::upstream::Next;
@@ -19,6 +23,8 @@ use crate::support::upstream::Upstream;
 use crate::support::upstream::upstream;
 use serde_json::json;
 use std::collections::HashMap;
+use std::collections::HashSet;
+use std::sync::Mutex;
 use std::sync::mpsc;
 use std::time::Duration;
 use std::time::Instant;
@@ -47,20 +53,26 @@ fn retries(gw: &Gateway) -> f64 {
 #[test]
 fn retry() {
     everywhere(|run| {
-        let build = || upstream().on("get_x", script::hang_up()).run();
-        let ups = [build(), build()];
-        let lines = [ONE_IN_TEN, IDEMPOTENT, "breaker: off"];
-        let gw = run.gateway().over("up", &[&ups[0], &ups[1]], &lines).run();
-        together(4, |_| {
-            let mut caller = gw.line("up", "get_x");
-            (0..250).for_each(|_| caller.call("1").refused(502, "upstream_protocol"));
-        });
-        let deliveries = deliveries(&[&ups[0], &ups[1]]);
-        let requests: usize = deliveries.values().sum();
-        assert_eq!(deliveries.len(), 1_000, "calls that never arrived");
-        assert!((1_050..=1_100).contains(&requests), "{requests} requests of 1,000 calls");
-        assert!(deliveries.values().all(|count| *count <= 2), "sent three times");
-        assert_eq!(retries(&gw), (requests - 1_000) as f64);
+        for place in run.places() {
+            let build = || place.upstream().on("get_x", script::hang_up()).run();
+            let ups = [build(), build()];
+            let lines = [ONE_IN_TEN, IDEMPOTENT, "breaker: off", place.era()];
+            let gw = run.gateway().over("up", &[&ups[0], &ups[1]], &lines).run();
+            let each = if place.server.is_some() { size(50, 250) } else { 250 };
+            together(4, |_| {
+                let mut caller = place.line(&gw, "get_x");
+                (0..each).for_each(|_| caller.call("1").refused(502, "upstream_protocol"));
+            });
+            let deliveries = deliveries(&[&ups[0], &ups[1]]);
+            let (calls, requests) = (4 * each, deliveries.values().sum::<usize>());
+            assert_eq!(deliveries.len(), calls, "{place:?}: calls that never arrived");
+            let share = calls + calls / 20..=calls + calls / 10;
+            assert!(share.contains(&requests), "{place:?}: {requests} requests of {calls} calls");
+            assert!(deliveries.values().all(|count| *count <= 2), "{place:?}: sent three times");
+            assert_eq!(retries(&gw), (requests - calls) as f64, "{place:?}");
+            let forbidden = gw.metric("ringgate_retries_total", &["outcome=\"over_budget\""]);
+            assert_eq!(forbidden, (2 * calls - requests) as f64, "{place:?}");
+        }
     });
 }
 
@@ -73,107 +85,178 @@ fn save(caller: &mut Line, calls: usize) {
 #[test]
 fn retry_of_an_idempotent_tool() {
     everywhere(|run| {
-        for tool in ["get_x", "list_x"] {
-            let (sick, well) = (failing(), upstream().tool("get_x").tool("list_x").tool("echo").run());
-            let gw = run.gateway().workers(1).over("up", &[&sick, &well], &[ONE_IN_TEN, IDEMPOTENT]).run();
-            save(&mut gw.line("up", "echo"), 60);
-            let mut caller = gw.line("up", tool);
-            for _ in 0..4 {
-                let call = caller.next();
-                let answer = caller.make(&call).unwrap();
-                assert!(answer.status == 200 && answer.text().contains(&call.token), "{tool}: {answer:?}");
-                assert_eq!(well.with(&call.token).len(), 1);
-                assert!(sick.with(&call.token).len() <= 1);
+        for place in run.places().into_iter().filter(|place| !place.is_bound()) {
+            for tool in ["get_x", "list_x"] {
+                let (sick, well) =
+                    (failing(place), place.upstream().tool("get_x").tool("list_x").tool("echo").run());
+                let lines = [ONE_IN_TEN, IDEMPOTENT, place.era()];
+                let gw = run.gateway().workers(1).over("up", &[&sick, &well], &lines).run();
+                save(&mut place.line(&gw, "echo"), 60);
+                let mut caller = place.line(&gw, tool);
+                for _ in 0..4 {
+                    let call = caller.next();
+                    let answer = caller.make(&call).unwrap();
+                    let is_own = answer.status == 200 && answer.text().contains(&call.token);
+                    assert!(is_own, "{place:?} {tool}: {answer:?}");
+                    assert_eq!(well.with(&call.token).len(), 1);
+                    assert!(sick.with(&call.token).len() <= 1);
+                }
+                // Whether a second attempt moves the turn on is not said, so how many calls began at the sick one neither.
+                let again = sick.count("tools/call") - 30;
+                assert!((1..=4).contains(&again), "{place:?}: {again} attempts at the sick one");
+                assert_eq!(retries(&gw), again as f64, "{place:?}");
             }
-            // Whether a second attempt moves the turn on is not said, so how many calls began at the sick one neither.
-            let again = sick.count("tools/call") - 30;
-            assert!((1..=4).contains(&again), "{again} attempts at the sick one");
-            assert_eq!(retries(&gw), again as f64);
         }
     });
 }
 
+/// Hangs up when a call comes first, and echoes when it comes again.
+fn stumbling() -> script::Script {
+    let (seen, echo) = (Mutex::new(HashSet::new()), script::echo());
+    script::script(move |connection, request| {
+        let call = request.head.field("x-call").unwrap_or_default().to_owned();
+        if seen.lock().unwrap().insert(call) { Next::Close } else { echo(connection, request) }
+    })
+}
+
+/// Found in review: a call in a session went to nobody the second time where its server had several instances, and was
+/// refused with 503. It goes to the instance of its session, and where the session is not the client's own, under an id of
+/// its own (2025-11-25, basic, "Requests": an id counts once in a session).
+#[test]
+fn retry_in_a_session_goes_where_the_session_is() {
+    everywhere(|run| {
+        let bound = |place: &Place| place.is_bound();
+        let at_its_own = Place::at_its_own(Era::Legacy);
+        let own = (run.era == Era::Legacy).then_some(at_its_own);
+        for place in run.places().into_iter().filter(bound).chain(own) {
+            let build = || place.upstream().on("get_x", stumbling()).tool("echo").run();
+            let ups = [build(), build()];
+            let lines = [ONE_IN_TEN, IDEMPOTENT, "breaker: off", place.era()];
+            let gw = run.gateway().workers(1).over("up", &[&ups[0], &ups[1]], &lines).run();
+            save(&mut place.line(&gw, "echo"), 60);
+            let mut caller = place.line(&gw, "get_x");
+            for _ in 0..3 {
+                let call = caller.next();
+                let answer = caller.make(&call).unwrap();
+                assert_eq!((answer.status, answer.code()), (200, 0), "{place:?}: {answer:?}");
+                assert_eq!(answer.json()["id"].to_string(), call.id, "{place:?}");
+                let came = ups.each_ref().map(|up| up.with(&call.token));
+                let [first, second] = came.concat().try_into().expect("not twice");
+                assert!(came.iter().any(Vec::is_empty), "{place:?}: at both instances");
+                assert_eq!(first.head.field("mcp-session-id"), second.head.field("mcp-session-id"));
+                let ids = [&first, &second].map(|request| request.envelope().raw_id().to_owned());
+                assert_eq!(ids[0] == ids[1], run.era == Era::Legacy, "{place:?}: {ids:?}");
+            }
+            assert_eq!(retries(&gw), 3.0, "{place:?}");
+        }
+    });
+}
+
+/// A server whose list says of `save` that it is idempotent, and of `charge` that it is not; both stumble.
+fn hinting(place: Place) -> Upstream {
+    let tool = |name: &str| json!({"name": name, "inputSchema": {"type": "object"}});
+    let hinted = |name, hint: bool| {
+        let mut hinted = tool(name);
+        hinted["annotations"] = json!({"idempotentHint": hint});
+        hinted
+    };
+    let tools = [hinted("save", true), hinted("charge", false), tool("echo")];
+    let list = script::script(move |connection, request| {
+        let page = json!({"resultType": "complete", "ttlMs": 0, "cacheScope": "private", "tools": tools});
+        script::send(connection, &script::plain(200, &script::result(request, &page)))
+    });
+    let up = place.upstream().on("save", stumbling()).on("charge", stumbling()).tool("echo");
+    up.method("tools/list", list).run()
+}
+
 /// A tool that calls itself idempotent, in the list of its server, is sent again; not where the operator wrote no
-/// `retry`, and then nobody asks the server for its list.
+/// `retry`, and then nobody asks the server for its list, unless it is needed at `/mcp`.
 #[test]
 fn retry_by_idempotent_hint() {
     everywhere(|run| {
-        let build = |script: script::Script| {
-            let hinted = json!({"name": "save", "annotations": {"idempotentHint": true}});
-            let other = json!({"name": "charge", "annotations": {"idempotentHint": false}});
-            let list = script::script(move |connection, request| {
-                let page = json!({"resultType": "complete", "tools": [hinted, other]});
-                script::send(connection, &script::plain(200, &script::result(request, &page)))
-            });
-            let up = upstream().on("save", script.clone()).on("charge", script).tool("echo");
-            up.method("tools/list", list).run()
-        };
-        for (line, again) in [(ONE_IN_TEN, true), ("balance: roundRobin", false), ("retry: {max: 0}", false)]
-        {
-            let (sick, well) = (build(script::hang_up()), build(script::echo()));
-            let lines = [line, "breaker: off"];
-            let gw = run.gateway().workers(1).over("up", &[&sick, &well], &lines).run();
-            let listed = || sick.count("tools/list") + well.count("tools/list");
-            save(&mut gw.line("up", "echo"), 100);
-            if again {
-                let mut caller = gw.line("up", "save");
-                eventually("the list of the server counts", || {
-                    caller.call("1");
-                    retries(&gw) > 0.0
-                });
+        for place in run.places() {
+            for (line, again) in
+                [(ONE_IN_TEN, true), ("balance: roundRobin", false), ("retry: {max: 0}", false)]
+            {
+                let up = hinting(place);
+                let lines = [line, "breaker: off", place.era()];
+                let gw = run.gateway().workers(1).with("up", &up, &lines).run();
+                save(&mut place.line(&gw, "echo"), 100);
+                if again {
+                    let mut caller = place.line(&gw, "save");
+                    eventually("the list of the server counts", || {
+                        caller.call("1");
+                        retries(&gw) > 0.0
+                    });
+                }
+                let failed = |tool| {
+                    let mut caller = place.line(&gw, tool);
+                    (0..8).filter(|_| caller.call("1").status == 502).count()
+                };
+                let expected = (if again { 0 } else { 8 }, 8);
+                assert_eq!((failed("save"), failed("charge")), expected, "{place:?} {line}");
+                assert_eq!(retries(&gw) > 0.0, again, "{place:?} {line}");
+                let listed = up.count("tools/list") > 0;
+                assert_eq!(listed, again || place.server.is_some(), "{place:?} {line}");
             }
-            let failed = |tool| {
-                let mut caller = gw.line("up", tool);
-                (0..10).filter(|_| caller.call("1").status == 502).count()
-            };
-            assert_eq!((failed("save"), failed("charge")), (if again { 0 } else { 5 }, 5), "{line}");
-            assert_eq!((retries(&gw) > 0.0, listed() > 0), (again, again), "{line}");
         }
     });
 }
 
 /// Echoes, but fails all others than `echo` before a byte of an answer.
-fn failing() -> Upstream {
+fn failing(place: Place) -> Upstream {
     let (get, list) = (script::hang_up(), script::hang_up());
-    upstream().on("get_x", get).on("list_x", list).on("charge", script::hang_up()).tool("echo").run()
+    place.upstream().on("get_x", get).on("list_x", list).on("charge", script::hang_up()).tool("echo").run()
 }
 
-/// A tool that nobody called idempotent arrives once, whatever the budget.
+/// A tool that nobody called idempotent arrives once, whatever the budget, by whatever name it is called.
 #[test]
 fn retry_never_doubles_another_tool() {
     everywhere(|run| {
-        let (sick, well) = (failing(), upstream().tool("charge").tool("echo").run());
-        let gw = run.gateway().workers(1).over("up", &[&sick, &well], &[ONE_IN_TEN, IDEMPOTENT]).run();
-        save(&mut gw.line("up", "echo"), 100);
-        let mut caller = gw.line("up", "charge");
-        let mut failed = 0;
-        for _ in 0..20 {
-            let call = caller.next();
-            let answer = caller.make(&call).unwrap();
-            assert_eq!(sick.with(&call.token).len() + well.with(&call.token).len(), 1, "{answer:?}");
-            failed += usize::from(answer.status == 502);
+        for place in run.places() {
+            let build = || place.upstream().on("charge", stumbling()).tool("echo").run();
+            let ups = [build(), build()];
+            let lines = [ONE_IN_TEN, IDEMPOTENT, "breaker: off", place.era()];
+            let gw = run.gateway().workers(1).over("up", &[&ups[0], &ups[1]], &lines).run();
+            save(&mut place.line(&gw, "echo"), 100);
+            let mut caller = place.line(&gw, "charge");
+            for _ in 0..20 {
+                let call = caller.next();
+                caller.make(&call).unwrap().refused(502, "upstream_protocol");
+                assert_eq!(arrivals(&ups, &call), 1, "{place:?}");
+            }
+            assert_eq!(gw.metric("ringgate_retries_total", &[]), 0.0, "{place:?}");
         }
-        assert_eq!((failed, retries(&gw)), (10, 0.0));
     });
+}
+
+/// How often a call arrived.
+fn arrivals(ups: &[Upstream], call: &Call) -> usize {
+    ups.iter().map(|up| up.with(&call.token).len()).sum()
 }
 
 /// Once a byte of an answer came, even the answer of a failure, nothing is sent again.
 #[test]
 fn retry_never_after_the_first_byte_of_an_answer() {
+    const WISHES: [&str; 9] =
+        ["cut", "half a head", "half a stream", "302", "500", "503", "429", "error -32603", "isError"];
     everywhere(|run| {
-        for wish in ["cut", "500", "503", "429", "error -32603", "isError"] {
-            let build = || upstream().on("get_x", obedient(&Gate::default())).run();
+        for place in run.places() {
+            let build = || place.upstream().on("get_x", obedient(&Gate::default())).run();
             let ups = [build(), build()];
-            let lines = [ONE_IN_TEN, IDEMPOTENT, "breaker: off"];
+            let lines = [ONE_IN_TEN, IDEMPOTENT, "breaker: off", place.era()];
             let gw = run.gateway().workers(1).over("up", &[&ups[0], &ups[1]], &lines).run();
-            let mut caller = gw.line("up", "get_x");
+            let mut caller = place.line(&gw, "get_x");
             save(&mut caller, 60);
-            for _ in 0..6 {
-                let call = caller.next().argument(format!("\"{wish}\""));
-                let _ = caller.make(&call);
-                assert_eq!(ups[0].with(&call.token).len() + ups[1].with(&call.token).len(), 1, "{wish}");
+            for wish in WISHES {
+                for _ in 0..3 {
+                    let call = caller.next().argument(format!("\"{wish}\""));
+                    // Over a connection of its own: some of these end it.
+                    let _ = Line::new(call.clone()).make(&call);
+                    assert_eq!(arrivals(&ups, &call), 1, "{place:?} {wish}");
+                }
             }
-            assert_eq!(retries(&gw), 0.0, "{wish}");
+            assert_eq!(retries(&gw), 0.0, "{place:?}");
         }
     });
 }
@@ -201,7 +284,7 @@ fn retry_where_no_byte_was_written() {
 fn retry_off() {
     everywhere(|run| {
         for line in ["retry: {max: 0}", "retry: {budget: 0}"] {
-            let (sick, well) = (failing(), upstream().tool("get_x").tool("echo").run());
+            let (sick, well) = (failing(PLAIN), upstream().tool("get_x").tool("echo").run());
             let lines = [line, IDEMPOTENT, "breaker: off"];
             let gw = run.gateway().workers(1).over("up", &[&sick, &well], &lines).run();
             save(&mut gw.line("up", "echo"), 50);

@@ -49,7 +49,7 @@ pub fn asked(request: &Received) -> String {
 }
 
 /// Does what the call asks for: a status (`500`), `error -32603`, `isError`, `error in a stream`, `hang up`, `silence`,
-/// `stall` (a head, then silence), `cut`, `slow` (200 ms), `wait` (for `gate`), or else the echo.
+/// `stall` (a head, then silence), `cut`, `half a head`, `half a stream`, `slow` (200 ms), `wait` (for `gate`), or else the echo.
 pub fn obedient(gate: &Gate) -> Script {
     let gate = gate.clone();
     script::script(move |connection, request| {
@@ -65,6 +65,14 @@ pub fn obedient(gate: &Gate) -> Script {
             }
             "cut" => {
                 connection.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{\"jsonrpc\"");
+                return Next::Close;
+            }
+            "half a head" => {
+                connection.send(b"HTTP/1.1 200 O");
+                return Next::Close;
+            }
+            "half a stream" => {
+                connection.send(&[script::STREAM, &script::progress(1)].concat());
                 return Next::Close;
             }
             "isError" => {

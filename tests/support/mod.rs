@@ -25,6 +25,7 @@ pub mod http2;
 pub mod issuer;
 pub mod line;
 pub mod operator;
+pub mod place;
 pub mod process;
 pub mod script;
 pub mod shelf;

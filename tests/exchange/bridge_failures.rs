@@ -1,0 +1,75 @@
+//! Feature `retry` where a server asks its client in the midst of a call: nothing that has asked is sent again.
+//!
+//! Not here: calls that ask nothing (route_retry), and questions where all goes well (bridge_questions).
+
+use crate::bridge::message;
+use crate::bridge::post;
+use crate::bridge_questions::ABLE;
+use crate::bridge_questions::ELICIT;
+use crate::bridge_questions::SAMPLE;
+use crate::bridge_questions::accept;
+use crate::bridge_questions::again;
+use crate::bridge_questions::asked;
+use crate::bridge_questions::next_message;
+use crate::bridge_questions::of_era;
+use crate::bridge_questions::open;
+use crate::bridge_questions::question;
+use crate::bridge_questions::wanting;
+use crate::support::Era;
+use crate::support::asker::Asker;
+use crate::support::pace;
+use crate::support::script;
+use crate::support::upstream::Next;
+use crate::support::upstream::Received;
+use crate::support::upstream::upstream;
+use serde_json::json;
+use std::time::Duration;
+
+const RETRIED: &str = "retry: {max: 1, budget: 1}";
+
+/// Feature `retry`: a call that has put its question to the client is not sent again where it then fails, neither the call
+/// nor what the client came back for.
+#[test]
+fn bridge_repeats_no_call_that_has_asked() {
+    of_era(Era::Modern, |run| {
+        let asker = Asker::default();
+        let up = upstream().only(Era::Legacy).able(r#"{"tools":{}}"#).on("one", asker.tool(&[ELICIT]));
+        let up = up.asks(&asker).get(script::hang_up()).run();
+        let gw = run.gateway().with("up", &up, &["idempotent: [one]", RETRIED, "breaker: off"]).run();
+        let call = gw.call("up", "one").able(ABLE);
+        let (keys, _, state) = asked(&call.clone().send());
+        again(&call, &json!({keys[0].as_str(): accept("ann")}), &state)
+            .send()
+            .refused(502, "upstream_protocol");
+        let behind = |request: &&Received| request.head.field("last-event-id").is_some();
+        assert_eq!(up.requests().iter().filter(behind).count(), 1, "asked for its stream again");
+        assert_eq!((asker.begun(), up.calls()), (1, 1), "the tool ran twice");
+        assert_eq!(gw.metric("ringgate_retries_total", &[]), 0.0);
+    });
+    of_era(Era::Legacy, |run| {
+        let first = wanting(1, json!({"s": question(SAMPLE)}));
+        let wants = script::script(move |connection, request| {
+            if message(request)["params"]["requestState"].is_null() {
+                return first(connection, request);
+            }
+            pace(Duration::from_millis(100));
+            Next::Close
+        });
+        let build = || upstream().only(Era::Modern).on("ask", wants.clone()).run();
+        let ups = [build(), build()];
+        let retry = "retry: {max: 1, budget: 1, hedge: 20ms}";
+        let lines = ["idempotent: [ask]", retry, "breaker: off"];
+        let gw = run.gateway().over("up", &[&ups[0], &ups[1]], &lines).run();
+        let (call, mut client) = open(&gw, "up", "ask", ABLE);
+        client.head().unwrap();
+        let asked = next_message(&mut client);
+        let reply = json!({"jsonrpc": "2.0", "id": asked["id"], "result": accept("ann")});
+        assert_eq!(post(&call, &reply).status, 202);
+        let last = next_message(&mut client);
+        assert_eq!(last["error"]["data"]["reason"], "upstream_protocol", "{last}");
+        // The first turn may have been hedged, on a busy machine.
+        let turns = ups.iter().flat_map(|up| up.with(&call.token));
+        let second = turns.filter(|turn| !message(turn)["params"]["requestState"].is_null()).count();
+        assert_eq!(second, 1, "what asks again was sent again");
+    });
+}
