@@ -266,7 +266,7 @@ async fn cross(
     };
     if fault.kind == Kind::ClientGone {
         bridge::cancel(worker, exchange);
-    } else if exchange.outlet.is_some() {
+    } else if exchange.outlet.is_some() && !exchange.cut_answer {
         exchange.fault = Some(fault);
         return Ok(Some(outlet::last_word(worker, client, exchange, fault)));
     }

@@ -111,7 +111,7 @@ async fn attempt(
     if exchange.crossing.is_some()
         && let Some(answer) = crossing::prepare(worker, &adopted, client, exchange, server).await?
     {
-        return Ok(reply::json(worker, client, exchange, 200, &answer).await);
+        return reply::asked_again(worker, client, exchange, &answer).await;
     }
     // 5 and 6 route, upstream, http: the request leaves, once, and the answer passes as it comes
     let terms = relay::Terms { comment_ms: adopted.plan.http.stream_comment_ms, intent };

@@ -29,6 +29,10 @@ pub struct Outlet {
 }
 
 const LEFT: Fault = Fault::new(Kind::ClientGone, "The client left before the answer was whole.");
+pub const CUT: Fault = Fault::new(
+    Kind::UpstreamProtocol,
+    "The operator of this gateway cuts answers on purpose; this is one of them.",
+);
 /// Not to be kept on the way, nor collected before it is passed on.
 const FIELDS: &[u8] =
     b"Content-Type: text/event-stream\r\nCache-Control: no-store\r\nX-Accel-Buffering: no\r\n";
@@ -61,10 +65,10 @@ pub async fn open(worker: &Worker, client: &mut Client, exchange: &mut Exchange)
     sent.map(|()| open)
 }
 
-/// Sends one message.
+/// Sends one message. Of a stream that the operator wants cut, the head is all that leaves.
 ///
 /// # Errors
-/// `ClientGone`.
+/// `ClientGone`, or the cut.
 pub async fn send(
     worker: &Worker,
     client: &mut Client,
@@ -72,6 +76,9 @@ pub async fn send(
     message: &[u8],
 ) -> Result<(), Fault> {
     let Some(outlet) = exchange.outlet else { return Err(LEFT) };
+    if exchange.cut_answer {
+        return Err(CUT);
+    }
     let mut text = Vec::with_capacity(message.len() + 64);
     stream::event(message, &mut text);
     exchange.record.bytes_out += text.len() as u64;

@@ -94,6 +94,11 @@ pub fn reserve(worker: &Worker) -> Result<Place, Fault> {
     Ok(Place { worker: worker.index, number })
 }
 
+/// Gives a place back that no stream came to.
+pub fn give_up(worker: &Worker, place: Place) {
+    worker.parked.calls.borrow_mut().remove(&place.number);
+}
+
 /// Keeps a stream in its place until its time is over or it ends.
 pub fn keep(worker: &Rc<Worker>, place: Place, stream: Stream) {
     let worker = Rc::clone(worker);

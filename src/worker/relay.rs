@@ -348,6 +348,10 @@ impl Relay<'_> {
             false => self.take()?,
         };
         self.exchange.answered = true;
+        if self.exchange.cut_answer && matches!(self.form, BodyForm::None | BodyForm::Length(0)) {
+            // Its head would be the whole of it.
+            return Err(CUT);
+        }
         if self.boundary.is_some() {
             let body = self.client.input.get(self.exchange.body.clone()).unwrap_or_default();
             let id = envelope::raw_id(body).and_then(|id| body.get(id));
@@ -411,7 +415,13 @@ impl Relay<'_> {
                     worker.metrics().hit(Bound::PoolIdle);
                 }
             }
-            Ok(_) | Err(_) => lease.close(),
+            Ok(_) | Err(_) => {
+                if let Some((place, _)) = parks {
+                    // Nobody was told to come back to it.
+                    parked::give_up(worker, place);
+                }
+                lease.close();
+            }
         }
         outcome?;
         Ok(match (discarding, closing) {

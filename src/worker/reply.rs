@@ -9,6 +9,7 @@ use crate::mcp::envelope;
 use crate::worker::Worker;
 use crate::worker::client::After;
 use crate::worker::client::Client;
+use crate::worker::outlet;
 use crate::worker::state::Exchange;
 use crate::worker::watch::Phase;
 
@@ -70,6 +71,23 @@ pub async fn json(
         exchange.moved_on = true;
     }
     if keep { After::Keep } else { After::Linger }
+}
+
+/// What the client of a server is asked once more, instead of the server's answer: a fault that was to cut that cuts this.
+///
+/// # Errors
+/// The cut.
+pub async fn asked_again(
+    worker: &Worker,
+    client: &mut Client,
+    exchange: &mut Exchange,
+    message: &[u8],
+) -> Result<After, Fault> {
+    if exchange.cut_answer {
+        exchange.answered = true;
+        return Err(outlet::CUT);
+    }
+    Ok(json(worker, client, exchange, 200, message).await)
 }
 
 const GONE: Fault =

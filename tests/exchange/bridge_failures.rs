@@ -1,6 +1,7 @@
-//! Feature `retry` where a server asks its client in the midst of a call: nothing that has asked is sent again.
+//! Features `retry` and `faults` where a server asks its client in the midst of a call: nothing that has asked is sent
+//! again, and what is to be cut is cut in each of its requests.
 //!
-//! Not here: calls that ask nothing (route_retry), and questions where all goes well (bridge_questions).
+//! Not here: calls that ask nothing (route_retry, route_faults), and questions where all goes well (bridge_questions).
 
 use crate::bridge::message;
 use crate::bridge::post;
@@ -10,6 +11,8 @@ use crate::bridge_questions::SAMPLE;
 use crate::bridge_questions::accept;
 use crate::bridge_questions::again;
 use crate::bridge_questions::asked;
+use crate::bridge_questions::asking;
+use crate::bridge_questions::gateway;
 use crate::bridge_questions::next_message;
 use crate::bridge_questions::of_era;
 use crate::bridge_questions::open;
@@ -17,6 +20,8 @@ use crate::bridge_questions::question;
 use crate::bridge_questions::wanting;
 use crate::support::Era;
 use crate::support::asker::Asker;
+use crate::support::call::Call;
+use crate::support::client::Broken;
 use crate::support::pace;
 use crate::support::script;
 use crate::support::upstream::Next;
@@ -71,5 +76,51 @@ fn bridge_repeats_no_call_that_has_asked() {
         let turns = ups.iter().flat_map(|up| up.with(&call.token));
         let second = turns.filter(|turn| !message(turn)["params"]["requestState"].is_null()).count();
         assert_eq!(second, 1, "what asks again was sent again");
+    });
+}
+
+/// Feature `faults`: where a call takes more than one request, each of them is cut or whole, and says which.
+#[test]
+fn bridge_cuts_what_a_fault_cuts() {
+    const HALF: &str = "faults: [{tools: [\"*\"], ratio: 0.5, cut: true}]";
+    of_era(Era::Modern, |run| {
+        for asker in [Asker::default(), Asker::nameless()] {
+            let up = asking(&asker);
+            let gw = run.gateway().flag("--allow-faults").with("up", &up, &[HALF, "breaker: off"]).run();
+            // Of each kind of request: those that were whole, and those that were cut.
+            let mut counts = [[0; 2]; 3];
+            let mut make = |kind: usize, call: Call| match call.try_send() {
+                Ok(answer) => {
+                    assert!(answer.head.field("ringgate-fault").is_none(), "{kind}: {answer:?}");
+                    counts[kind][0] += 1;
+                    Some(answer)
+                }
+                Err(broken) => {
+                    assert!(!matches!(broken, Broken::Silent | Broken::Malformed(_)), "{kind}: {broken:?}");
+                    counts[kind][1] += 1;
+                    None
+                }
+            };
+            for _ in 0..24 {
+                let call = gw.call("up", "one").able(ABLE);
+                let Some(answer) = make(0, call.clone()) else { continue };
+                let (keys, _, state) = asked(&answer);
+                if let Some(answer) = make(1, again(&call, &json!({}), &state)) {
+                    asked(&answer);
+                }
+                make(2, again(&call, &json!({keys[0].as_str(): accept("ann")}), &state));
+            }
+            assert!(counts.iter().flatten().all(|count| *count > 0), "{counts:?}");
+        }
+    });
+    of_era(Era::Legacy, |run| {
+        let up = upstream().only(Era::Modern).on("ask", wanting(1, json!({"s": question(SAMPLE)}))).run();
+        let line = HALF.replace("0.5", "1");
+        let gw = gateway(run, &up).server("two", &[&format!("url: \"{}\"", up.url), &line]);
+        let gw = gw.flag("--allow-faults").run();
+        let (_, mut client) = open(&gw, "two", "ask", ABLE);
+        assert_eq!(client.head().unwrap().field("ringgate-fault"), Some("cut"));
+        let rest = client.rest();
+        assert!(matches!(rest, Err(Broken::Cut { .. } | Broken::Reset(_))), "{rest:?}");
     });
 }

@@ -363,7 +363,7 @@ pub fn next_message(client: &mut Client) -> Value {
     }
 }
 
-fn gateway(run: Run, up: &Upstream) -> Builder {
+pub fn gateway(run: Run, up: &Upstream) -> Builder {
     run.gateway().workers(2).to("up", up)
 }
 

@@ -25,6 +25,8 @@ pub struct Asker(Arc<(Mutex<Memory>, Condvar)>);
 #[derive(Default)]
 struct Memory {
     begun: usize,
+    /// Its events have no ids.
+    nameless: bool,
     /// Answers by the id of their question, whole messages.
     answers: HashMap<String, Value>,
     /// The last event of each call.
@@ -36,6 +38,13 @@ fn event(id: &str, data: &str) -> Vec<u8> {
 }
 
 impl Asker {
+    /// One whose events have no ids, so that none of its streams can be asked for again.
+    pub fn nameless() -> Self {
+        let asker = Self::default();
+        asker.change(|memory| memory.nameless = true);
+        asker
+    }
+
     /// How many calls began.
     pub fn begun(&self) -> usize {
         self.0.0.lock().unwrap().begun
@@ -50,11 +59,11 @@ impl Asker {
     pub fn tool(&self, questions: &'static [(&'static str, &'static str)]) -> Script {
         let asker = self.clone();
         script::script(move |connection, request| {
-            let number = {
-                let mut memory = asker.0.0.lock().unwrap();
+            let (number, nameless) = asker.change(|memory| {
                 memory.begun += 1;
-                memory.begun
-            };
+                (memory.begun, memory.nameless)
+            });
+            let event = |id: &str, data: &str| if nameless { script::event(data) } else { event(id, data) };
             let ids: Vec<String> = (0..questions.len()).map(|at| format!("q-{number}-{at}")).collect();
             connection.send(script::STREAM);
             for (id, (method, params)) in ids.iter().zip(questions) {

@@ -242,8 +242,8 @@ impl Relay<'_> {
             // Without event ids nobody could go on elsewhere: the call waits here.
             let goes_on = crossing.event.as_ref().is_some_and(|event| !event.is_empty());
             let place = if goes_on { None } else { Some(parked::reserve(self.worker)?) };
-            let message = bridge::ask(self.worker, self.client, self.exchange, place)?;
             self.parks = place.map(|place| (place, messages));
+            let message = bridge::ask(self.worker, self.client, self.exchange, place)?;
             self.emit(&message).await?;
             self.end_stream().await?;
             return Ok(ended);
@@ -293,6 +293,8 @@ impl Relay<'_> {
         let own = own.saturating_sub(self.exchange.waited_ns);
         self.closing = !request.keep_alive || self.worker.is_draining();
         let form = BodyForm::Length(body.len() as u64);
+        let cut = self.exchange.cut_answer;
+        let body = if cut { b"" } else { body };
         let answer = AnswerHead { status, body: form, close: self.closing, version: request.version };
         let options = write::connection_options(front, &self.exchange.answer_fields);
         let drops = |field: &Field| {
@@ -308,9 +310,14 @@ impl Relay<'_> {
         self.exchange.record.bytes_out = body.len() as u64;
         self.exchange.answered = true;
         self.note(body);
-        let delivered = self.deliver(&out).await;
+        // Where nothing is to follow it, the head would be the whole answer.
+        let nothing = cut && form == BodyForm::Length(0);
+        let delivered = if nothing { Ok(()) } else { self.deliver(&out).await };
         self.exchange.out = out;
         delivered?;
+        if cut {
+            return Err(CUT);
+        }
         outlet::let_go(self.client, self.exchange);
         Ok(())
     }
