@@ -266,3 +266,37 @@ fn limit_tokens_reported_afterwards() {
         account.has(left(&mut agent));
     });
 }
+
+/// The bytes of an answer's messages, without what frames them.
+fn payload(answer: &Answer) -> usize {
+    let text = answer.text();
+    let data: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
+    if data.is_empty() { answer.body.len() } else { data.iter().map(|data| data.len()).sum() }
+}
+
+/// At `/mcp` and across the eras a call costs what its arguments and the client's answer are.
+#[test]
+fn limit_tokens_in_other_words() {
+    everywhere(|run| {
+        for place in run.places() {
+            let up = place.upstream().on("one", sized(4_000)).on("stream", sized_stream(4_000)).run();
+            let gw = run.gateway().limit(&TOKENS.replace("principal", "gateway"));
+            let gw = gw.with("up", &up, &[place.era()]).run();
+            for tool in ["one", "stream"] {
+                let mut caller = place.line(&gw, tool);
+                let mut bytes = 0;
+                for _ in 0..4 {
+                    let call = caller.next();
+                    let answer = caller.make(&call).unwrap();
+                    assert_eq!(told(&answer).0, tokens_of(&call.arguments()), "{place:?} {tool}");
+                    bytes += payload(&answer);
+                }
+                assert!(bytes >= 15_000, "{place:?} {tool}: {bytes}");
+                let least = (bytes / 4) as f64;
+                eventually(&format!("{place:?} {tool}: {bytes} bytes are counted"), || {
+                    (least..=least + 4.0).contains(&out(&gw, tool))
+                });
+            }
+        }
+    });
+}

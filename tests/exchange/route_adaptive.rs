@@ -255,3 +255,31 @@ fn limit_adaptive() {
         });
     }
 }
+
+/// At `/mcp` and across the eras there are as many places, and each is free again, however its call ends.
+#[test]
+fn limit_adaptive_in_other_words() {
+    everywhere(|run| {
+        for place in run.places() {
+            let gate = Gate::default();
+            let up = place.upstream().on("x", obedient(&gate)).run();
+            let gw = run.gateway().workers(2).with("up", &up, &[FOUR, "breaker: off", place.era()]).run();
+            let like = place.call(&gw, "x");
+            let make = |wish: &str| {
+                let call = like.again().argument(format!("\"{wish}\""));
+                Line::new(like.clone()).make(&call)
+            };
+            for wish in ["500", "hang up", "cut", "half a stream", "error in a stream", "429"] {
+                let _ = make(wish);
+            }
+            std::thread::scope(|scope| {
+                let four = scope.spawn(|| together(4, |_| make("wait").unwrap().status));
+                eventually("four are inside", || up.calls() == 6 + 4);
+                make("ok").unwrap().refused(503, "upstream_unavailable");
+                gate.open();
+                assert_eq!(four.join().unwrap(), [200; 4], "{place:?}");
+            });
+            assert_eq!((up.calls(), make("ok").unwrap().status), (10, 200), "{place:?}");
+        }
+    });
+}

@@ -13,6 +13,7 @@ use crate::support::conduct::Inside;
 use crate::support::conduct::obedient;
 use crate::support::eventually;
 use crate::support::everywhere;
+use crate::support::line::Line;
 use crate::support::upstream::upstream;
 
 /// Three times as many as a breaker needs to open.
@@ -162,5 +163,40 @@ fn breaker_counts_no_client_that_leaves() {
         eventually("nothing is in flight", || gw.metric("ringgate_inflight", &[]) == 0.0);
         assert_eq!((state(&gw, &up), up.calls()), (0.0, MANY));
         make(&mut caller, "ok", 200, 1);
+    });
+}
+
+/// What is a failure, and what is none, is the same at `/mcp` and across the eras.
+#[test]
+fn breaker_counts_the_same_in_other_words() {
+    everywhere(|run| {
+        for place in run.places() {
+            for (wish, opens) in [
+                ("500", true),
+                ("error -32603", true),
+                ("error in a stream", true),
+                ("hang up", true),
+                ("cut", true),
+                ("isError", false),
+                ("403", false),
+                ("429", false),
+                ("error -32602", false),
+            ] {
+                let up = place.upstream().on("x", obedient(&Gate::default())).run();
+                let gw = run.gateway().with("up", &up, &[BRIEF, place.era()]).run();
+                let like = place.call(&gw, "x");
+                for _ in 0..4 {
+                    assert_eq!(state(&gw, &up), 0.0, "{place:?} {wish}");
+                    // Over a connection of its own: some of these end it.
+                    let _ = Line::new(like.clone()).make(&like.again().argument(format!("\"{wish}\"")));
+                }
+                assert_eq!(up.calls(), 4, "{place:?} {wish}");
+                match opens {
+                    true => drop(refused(&mut Line::new(like), &up)),
+                    false => make(&mut Line::new(like), "ok", 200, 1),
+                }
+                assert_eq!(state(&gw, &up) > 0.0, opens, "{place:?} {wish}");
+            }
+        }
     });
 }

@@ -297,3 +297,43 @@ fn next_message(client: &mut Client) -> String {
         }
     }
 }
+
+/// At `/mcp` and across the eras calls end by the same times, and tools have their own there too.
+#[test]
+fn timeouts_in_other_words() {
+    everywhere(|run| {
+        for place in run.places() {
+            let slow = delayed(&Dial::at(700));
+            let (stalls, gone) = script::watched(script::STREAM);
+            let up = place.upstream().on("export_all", slow.clone()).on("export_quick", slow.clone());
+            let up = up.on("other", slow).on("stalls", stalls).run();
+            let gw = run.gateway().with("up", &up, &[
+                "timeout: {firstByte: 200ms, total: 300ms, idle: 250ms, tools: {\"export_*\": 30m, export_quick: 400ms}}",
+                "breaker: off",
+                place.era(),
+            ]);
+            let gw = gw.run();
+            assert_eq!(place.line(&gw, "export_all").call("1").status, 200, "{place:?}: 30 min for 700 ms");
+            for (tool, most) in [("other", 300), ("export_quick", 400), ("stalls", 300)] {
+                let mut caller = place.line(&gw, tool);
+                let call = caller.next();
+                fires_at_most(&format!("{place:?} {tool}"), Duration::from_millis(most), || {
+                    match (tool, caller.make(&call)) {
+                        ("stalls", outcome) => cut_visibly(outcome),
+                        (_, outcome) => timed_out(&outcome.unwrap()),
+                    }
+                });
+            }
+            gone.recv_timeout(Duration::from_secs(2)).expect("not cancelled");
+        }
+    });
+}
+
+/// Ends by its time; how much later is asked where nothing else is.
+#[track_caller]
+fn fires_at_most(what: &str, value: Duration, once: impl FnOnce()) {
+    let start = Instant::now();
+    once();
+    let took = start.elapsed();
+    assert!(took < value + Duration::from_millis(300), "{what}: {took:?}");
+}

@@ -143,3 +143,30 @@ fn upstream_429_hold_charges_nothing() {
         gw.agent("a", "other").exhaust(&other, "echo", "limits.agent").is(9, Duration::from_secs(360));
     });
 }
+
+/// At `/mcp` and across the eras a 429 passes as well, is counted, and holds its server.
+#[test]
+fn upstream_429_in_other_words() {
+    everywhere(|run| {
+        for place in run.places() {
+            let up = place.upstream().on("busy", seconds(60)).tool("echo").run();
+            let brief = "breaker: {window: 20, minCalls: 5, failureRatio: 0.5}";
+            let held = run.gateway().with("up", &up, &["upstreamLimit: hold", brief, place.era()]).run();
+            let gw = run.gateway().with("up", &up, &[brief, place.era()]).run();
+            let mut caller = place.line(&gw, "busy");
+            for _ in 0..8 {
+                let answer = caller.call("1");
+                assert_eq!((answer.status, answer.number("retry-after")), (429, 60), "{place:?} {answer:?}");
+                assert!(answer.text().contains("own words"), "{answer:?}");
+            }
+            assert_eq!(gw.metric("ringgate_upstream_limited_total", &["server=\"up\""]), 8.0, "{place:?}");
+            assert_eq!(gw.metric("ringgate_breaker_state", &["server=\"up\""]), 0.0, "{place:?}");
+            assert_eq!(place.line(&gw, "echo").call("1").status, 200, "{place:?}");
+            let mut echo = place.line(&held, "echo");
+            assert_eq!(place.line(&held, "busy").call("1").status, 429);
+            let call = echo.next();
+            echo.make(&call).unwrap().limited("upstream");
+            assert_eq!(up.mentions(&call.token), 0, "{place:?}: reached the upstream");
+        }
+    });
+}
