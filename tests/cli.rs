@@ -295,6 +295,51 @@ fn explain_tells_each_rule_and_the_decision() {
     assert!(!scratch.0.join("state").exists(), "an explanation changes nothing");
 }
 
+/// What `loadtest compare` measures is what its targets are named for: ringgate takes their files, and each rule and limit
+/// meets a call.
+#[test]
+fn setups_of_the_load_tool_do_what_they_are_named_for() {
+    let setups = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("loadtest/setups");
+    let scratch = Scratch::new("setups");
+    scratch.write("jwks.json", r#"{"keys":[]}"#);
+    let passes = ["breaker        off", "balance        roundRobin: ", "\nallowed\n"];
+    let limits = ["  caller      principal=", "  tool        tool=up.load: ", "  server      server=up: "];
+    let shared = [
+        "leastConnections: ",
+        "breaker        opens ",
+        ":1 (weight 1), http://127.0.0.1:1 (weight 1)",
+        "\nallowed\n",
+    ];
+    let rules = ["suspended", "contractors", "retired-agent"]
+        .map(|name| format!("  {name:<13}  no match: its `when` is false"));
+    let allows = "  support        match: it allows, its `when` is true";
+    let rules: Vec<&str> = rules.iter().map(String::as_str).chain([allows]).chain(passes).collect();
+    let untested = "  untested       no match: its `when` is false\n";
+    let oversized = "  oversized      no match: its `when` is false for these arguments\n";
+    let table = [
+        ("ringgate", vec!["breaker        opens ", "balance        roundRobin: ", "\nallowed\n"]),
+        ("plain", passes.to_vec()),
+        ("limited", [&limits[..], &shared].concat()),
+        ("identified", [&rules[..], &[untested]].concat()),
+        ("inspected", [&rules[..], &[oversized]].concat()),
+    ];
+    assert_eq!(std::fs::read_dir(&setups).unwrap().count(), table.len());
+    let claims = r#"{"sub":"alice","scope":"crm.read","org":"acme","stage":"live","groups":["support"],"act":{"sub":"agent-7"}}"#;
+    let call =
+        format!(r#"--as alice --roles support --claims {claims} up.load --args {{"load":{{"size":500}}}}"#);
+    for (name, parts) in table {
+        let text = std::fs::read_to_string(setups.join(format!("{name}.yaml"))).unwrap();
+        scratch.write("gw.yaml", &text.replace("{upstream}", "127.0.0.1:1"));
+        let (code, out, err) = scratch.run("check -c gw.yaml");
+        assert_eq!((code, &*err), (Some(0), ""), "{name}: {out}");
+        let (code, out, err) = scratch.run(&format!("explain -c gw.yaml {call}"));
+        assert_eq!((code, &*err), (Some(0), ""), "{name}: {out}");
+        for part in parts {
+            assert!(out.contains(part), "{name}: {part:?} is not in\n{out}");
+        }
+    }
+}
+
 #[test]
 fn explain_knows_kept_kills_and_says_what_it_cannot_read() {
     let scratch = Scratch::new("explain-kills");

@@ -33,7 +33,8 @@ const MAX_OTHERS: f64 = 0.05;
 /// What is compared, how often, and what must come out.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Options {
-    /// relay, nginx, direct, ringgate=PATH, federated=PATH (ringgate at /mcp), or NAME=COMMAND with {port}, {upstream}, {dir}; several times
+    /// relay, nginx, direct, SETUP=PATH of a ringgate (ringgate, federated, plain, limited, bearing, identified,
+    /// inspected), or NAME=COMMAND with {port}, {upstream}, {dir}; several times
     #[arg(long = "target", value_name = "TARGET", required = true)]
     pub(crate) targets: Vec<Spec>,
     /// The target that runs twice, for the null run; the first with a process if nothing is said
@@ -61,7 +62,7 @@ pub(crate) struct Options {
     size: u64,
     #[arg(long, default_value_t = 500)]
     answer: u64,
-    /// API key or access token, sent as a bearer token to every target
+    /// API key or access token, sent as a bearer token to every target that makes none of its own
     #[arg(long)]
     key: Option<String>,
     #[arg(long, value_name = "EVENTS", default_value_t = 0)]
@@ -341,10 +342,10 @@ impl Bench<'_> {
             interval_ms: options.interval_ms,
             delay_ms: 0,
             fail: None,
-            tool: target.tool(),
+            tool: target.tool.clone(),
             threads: 1,
             cpu: None,
-            key: options.key.clone(),
+            key: target.token.clone().or_else(|| options.key.clone()),
             timeout: Duration::from_secs(30),
             json: None,
         }

@@ -19,8 +19,10 @@ mod ring;
 mod run;
 mod schedule;
 mod serve;
+mod setup;
 mod table;
 mod target;
+mod token;
 
 use std::io::Write as _;
 use std::net::SocketAddr;

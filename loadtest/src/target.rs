@@ -1,5 +1,5 @@
-//! The targets of a comparison: how each is written down, configured, started, and ended.
-//! Not here: loading and judging them.
+//! The targets of a comparison: how each is written down, started, and ended.
+//! Not here: their configuration (`setup`); loading and judging them.
 
 use std::fs;
 use std::fs::File;
@@ -22,12 +22,11 @@ use anyhow::Context as _;
 use anyhow::bail;
 
 use crate::ring;
+use crate::setup;
+use crate::setup::Setup;
+use crate::token;
 
 const START: Duration = Duration::from_secs(10);
-const NAME: &str = "up";
-
-/// What the names of targets begin with that are ringgate at its one endpoint of all servers.
-const FEDERATED: &str = "federated";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Kind {
@@ -35,7 +34,7 @@ enum Kind {
     Direct,
     Relay,
     Nginx,
-    Ringgate(PathBuf),
+    Ringgate(Setup, PathBuf),
     /// Words; `{port}`, `{upstream}` and `{dir}` are replaced.
     Command(Vec<String>),
 }
@@ -55,22 +54,19 @@ impl FromStr for Spec {
         if label.is_empty() || label.len() > 32 || label.contains(['/', '<', '>', ' ']) {
             return Err(format!("`{label}` is no name for a target"));
         }
+        let setup = Setup::of(label);
         let kind = match (label.trim_end_matches('\''), rest) {
             ("direct", None) => Kind::Direct,
             ("relay", None) => Kind::Relay,
             ("nginx", None) => Kind::Nginx,
             (_, None) => return Err(format!("`{text}` is none of direct, relay, nginx, NAME=COMMAND")),
-            (name, Some(path))
-                if (name.starts_with("ringgate") || name.starts_with(FEDERATED)) && !path.contains(' ') =>
-            {
-                Kind::Ringgate(PathBuf::from(path))
-            }
             (_, Some(command)) => {
                 let words: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
-                if words.is_empty() {
-                    return Err(format!("`{text}` names no command"));
+                match (setup, words.as_slice()) {
+                    (_, []) => return Err(format!("`{text}` names no command")),
+                    (Some(setup), [path]) => Kind::Ringgate(setup, PathBuf::from(path)),
+                    _ => Kind::Command(words),
                 }
-                Kind::Command(words)
             }
         };
         Ok(Self { label: label.to_owned(), kind })
@@ -81,11 +77,6 @@ impl Spec {
     /// The same once more, for the null run.
     pub(crate) fn twin(&self) -> Self {
         Self { label: format!("{}'", self.label), kind: self.kind.clone() }
-    }
-
-    /// Whether calls go to the one endpoint of all servers, their names behind that of the server.
-    pub(crate) fn is_federated(&self) -> bool {
-        self.label.starts_with(FEDERATED)
     }
 
     pub(crate) fn has_process(&self) -> bool {
@@ -193,15 +184,11 @@ pub(crate) struct Running {
     pub(crate) label: String,
     pub(crate) address: SocketAddr,
     pub(crate) url: String,
-    pub(crate) process: Option<Process>,
-}
-
-impl Running {
     /// What the tool of the mock upstream is called there.
-    pub(crate) fn tool(&self) -> String {
-        let prefix = if self.label.starts_with(FEDERATED) { format!("{NAME}__") } else { String::new() };
-        prefix + "load"
-    }
+    pub(crate) tool: String,
+    /// The access token that its calls need.
+    pub(crate) token: Option<String>,
+    pub(crate) process: Option<Process>,
 }
 
 /// Our own mock upstream, pinned to `cpu`.
@@ -229,13 +216,14 @@ impl Spec {
         scratch: &Scratch,
         tls: bool,
     ) -> anyhow::Result<Running> {
-        if tls && !matches!(self.kind, Kind::Nginx | Kind::Ringgate(_)) {
+        if tls && !matches!(self.kind, Kind::Nginx | Kind::Ringgate(..)) {
             bail!("only nginx and ringgate are set up for TLS");
         }
         let tls = tls.then(|| scratch.path());
         let directory = scratch.path().join(&self.label);
         fs::create_dir(&directory).with_context(|| format!("two targets named {}", self.label))?;
         let begin = |command| Process::start(command, Some(cpu), directory.join("log"));
+        let (mut setup, mut token) = (Setup::Ringgate, None);
         let (address, process) = match &self.kind {
             Kind::Direct => (upstream, None),
             Kind::Relay => {
@@ -244,9 +232,13 @@ impl Spec {
                 let mut process = begin(command)?;
                 (process.announced()?, Some(process))
             }
-            Kind::Ringgate(path) => {
+            Kind::Ringgate(kind, path) => {
                 let file = directory.join("ringgate.yaml");
-                fs::write(&file, ringgate_config(upstream, tls))?;
+                fs::write(&file, kind.config(upstream, tls))?;
+                if kind.has_token() {
+                    token = Some(token::issue(&directory)?);
+                }
+                setup = *kind;
                 let mut command = Command::new(path);
                 command.args(["run".as_ref(), "-c".as_ref(), file.as_os_str()]);
                 let mut process = begin(command)?;
@@ -255,7 +247,7 @@ impl Spec {
             Kind::Nginx => {
                 let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
                 let file = directory.join("nginx.conf");
-                fs::write(&file, nginx_config(address, upstream, &directory, tls))?;
+                fs::write(&file, setup::nginx(address, upstream, &directory, tls))?;
                 let mut command = Command::new("nginx");
                 command.args(["-p".as_ref(), directory.as_os_str(), "-c".as_ref(), file.as_os_str()]);
                 let mut process = begin(command).context("is nginx installed?")?;
@@ -275,68 +267,9 @@ impl Spec {
                 (process.listens(SocketAddr::from(([127, 0, 0, 1], port)))?, Some(process))
             }
         };
-        let url = match self.is_federated() {
-            true => format!("http://{address}/mcp"),
-            false => format!("http://{address}/mcp/{NAME}"),
-        };
-        Ok(Running { label: self.label.clone(), address, url, process })
+        let url = format!("http://{address}{}", setup.path());
+        Ok(Running { label: self.label.clone(), address, url, tool: setup.tool(), token, process })
     }
-}
-
-/// `tls`: where its certificate is.
-fn ringgate_config(upstream: SocketAddr, tls: Option<&Path>) -> String {
-    let tls = tls.map(Path::display).map_or_else(String::new, |directory| {
-        format!(", tls: {{cert: {directory}/cert.pem, key: {directory}/key.pem}}")
-    });
-    format!(
-        "listen: {{address: \"127.0.0.1:0\"{tls}}}\nadmin: off\nworkers: 1\n\
-         mcpServers:\n  {NAME}:\n    url: http://{upstream}/mcp\n"
-    )
-}
-
-/// nginx at its best for this: one worker, nothing buffered, nothing logged, connections kept. Master and
-/// worker are one process, so that nothing is left behind if we are killed; the worker's loop is the same.
-fn nginx_config(listen: SocketAddr, upstream: SocketAddr, directory: &Path, tls: Option<&Path>) -> String {
-    let directory = directory.display();
-    let (ssl, tls) = tls.map(Path::display).map_or((String::new(), String::new()), |pair| {
-        let tls = format!("ssl_certificate {pair}/cert.pem; ssl_certificate_key {pair}/key.pem;");
-        (" ssl".to_owned(), tls + " ssl_protocols TLSv1.3;")
-    });
-    format!(
-        "daemon off;
-master_process off;
-worker_processes 1;
-pid {directory}/pid;
-error_log stderr error;
-worker_rlimit_nofile 20000;
-events {{ worker_connections 16384; }}
-http {{
-  access_log off;
-  client_body_temp_path {directory}/body;
-  proxy_temp_path {directory}/proxy;
-  fastcgi_temp_path {directory}/fastcgi;
-  uwsgi_temp_path {directory}/uwsgi;
-  scgi_temp_path {directory}/scgi;
-  keepalive_requests 1000000;
-  upstream up {{
-    server {upstream};
-    keepalive 64;
-    keepalive_requests 1000000;
-  }}
-  server {{
-    listen {listen}{ssl} backlog=4096;
-    {tls}
-    client_max_body_size 64m;
-    location / {{
-      proxy_pass http://up;
-      proxy_http_version 1.1;
-      proxy_set_header Connection \"\";
-      proxy_buffering off;
-    }}
-  }}
-}}
-"
-    )
 }
 
 #[cfg(test)]
@@ -354,11 +287,13 @@ mod tests {
         check("relay'", Some(("relay'", Kind::Relay)));
         check("nginx", Some(("nginx", Kind::Nginx)));
         check("direct", Some(("direct", Kind::Direct)));
-        check("ringgate=/x/y", Some(("ringgate", Kind::Ringgate("/x/y".into()))));
-        check("ringgate-old=/x", Some(("ringgate-old", Kind::Ringgate("/x".into()))));
+        check("ringgate=/x/y", Some(("ringgate", Kind::Ringgate(Setup::Ringgate, "/x/y".into()))));
+        check("ringgate-old=/x", Some(("ringgate-old", Kind::Ringgate(Setup::Ringgate, "/x".into()))));
+        check("limited-new'=/x", Some(("limited-new'", Kind::Ringgate(Setup::Limited, "/x".into()))));
         let words = ["envoy", "-p", "{port}"].map(str::to_owned).to_vec();
-        check("envoy=envoy -p {port}", Some(("envoy", Kind::Command(words))));
-        for wrong in ["caddy", "a/b=x", "x=", "=x", ""] {
+        check("envoy=envoy -p {port}", Some(("envoy", Kind::Command(words.clone()))));
+        check("plainly=envoy -p {port}", Some(("plainly", Kind::Command(words))));
+        for wrong in ["caddy", "a/b=x", "x=", "=x", "", "plain", "plain= "] {
             check(wrong, None);
         }
         assert_eq!("nginx".parse::<Spec>().unwrap().twin().label, "nginx'");
