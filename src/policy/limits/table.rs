@@ -153,7 +153,7 @@ impl<const WAYS: usize> View<'_, WAYS> {
     /// Whether the key has no second bucket. One that is not this call's has its charge too, and both fit.
     fn is_one(&self) -> bool {
         // From the highest place down, the way that charges move.
-        self.words().rev().filter(|(_, word)| self.holds(*word)).count() <= 1
+        self.words().rev().filter(|(_, word)| self.holds(*word)).nth(1).is_none()
     }
 
     /// Makes one bucket of the key's lowest two, unless both together are exhausted, which it returns.
