@@ -1,12 +1,16 @@
-//! Cost of one limit: `cargo bench --bench limits`. What two threads pay for sharing a bucket is set beside what they
-//! pay for a bare shared `fetch_add`; what they pay for a key each in one table beside a table each, because two
-//! processors of a machine may be two threads of one core, and then two are slower than one whatever they share.
+//! Cost of one limit. `cargo bench --bench limits` measures times; `-- --gate` after it judges what two threads pay for
+//! distinct keys and for a shared one (`gate`); `-- --count` does each kind of check for callgrind to count (`count`),
+//! which `tests/instructions` does without building all this.
 //!
-//! Instructions do not depend on the machine's noise. Of 1,000 checks and takes of a key at the last of its places:
-//! `valgrind --tool=callgrind --toggle-collect='*counted*' target/release/deps/limits-HASH --count`
+//! What two threads pay for sharing a bucket is set beside what they pay for a bare shared `fetch_add`; what they pay for a
+//! key each in one table beside a table each, because two processors of a machine may be two threads of one core, and then
+//! two are slower than one whatever they share.
 //!
 //! Not here: matching calls to limits, and whole calls.
 #![expect(clippy::expect_used, reason = "a benchmark whose input is refused has nothing to measure")]
+
+mod count;
+mod gate;
 
 use criterion::Criterion;
 use criterion::criterion_group;
@@ -14,6 +18,7 @@ use ringgate::base::clock::Moment;
 use ringgate::policy::limits::table::Table;
 use ringgate::policy::limits::terms::Terms;
 use std::hint::black_box;
+use std::process::ExitCode;
 use std::sync::Barrier;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -100,28 +105,18 @@ fn threads(c: &mut Criterion) {
     group.finish();
 }
 
-/// What callgrind counts.
-#[inline(never)]
-fn counted(table: &Table, key: u64, rounds: u64) -> usize {
-    let terms = terms();
-    let passes = |round: &u64| check_and_take(table, key, &terms, *round);
-    (0..rounds).filter(passes).count()
-}
-
-fn count() {
-    let (table, daily): (Table, _) = (Table::new(8), Terms::new(1, 86_400_000, 1).expect("in range"));
-    for other in 100..107 {
-        table.take(other, &daily, 1, Moment::ZERO);
-    }
-    assert_eq!(counted(&table, 5, 1_000), 1_000);
-}
-
 criterion_group!(benches, threads);
 
-fn main() {
-    if std::env::args().any(|argument| argument == "--count") {
-        return count();
+fn main() -> ExitCode {
+    let asked = |option: &str| std::env::args().any(|argument| argument == option);
+    if asked("--gate") {
+        return gate::gate();
+    }
+    if asked("--count") {
+        count::count();
+        return ExitCode::SUCCESS;
     }
     benches();
     Criterion::default().configure_from_args().final_summary();
+    ExitCode::SUCCESS
 }
