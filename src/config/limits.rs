@@ -333,8 +333,9 @@ pub const REASON_BYTES_MAX: usize = 256;
 pub const CALLERS_MAX: usize = 4096;
 /// Credentials of servers that a worker remembers for one caller. Past it the oldest is asked for anew.
 pub const CREDENTIALS_PER_CALLER_MAX: usize = 16;
-/// Longest access token. Past it: 401, before anything of it is decoded.
-pub const TOKEN_BYTES_MAX: usize = 16 * 1024;
+/// Longest access token: those in wide use have 1 to 3 KiB, with a long list of groups 6. Past it: 401, before anything
+/// of it is decoded.
+pub const TOKEN_BYTES_MAX: usize = 8 * 1024;
 /// How much the clocks of issuers may differ from ours (RFC 7519 section 4.1.4).
 pub const TOKEN_LEEWAY_SECONDS: u64 = 60;
 /// How long keys of an issuer are used that cannot be fetched again, where `maxStale` says nothing.
@@ -345,7 +346,7 @@ pub const TOKEN_KEYS_BYTES_MAX: usize = 256 * 1024;
 pub const TOKEN_KEYS_MAX: usize = 128;
 /// Longest name of a key, `kid`: thumbprints have 43 bytes. Past it: 401, or the key is left out.
 pub const TOKEN_KEY_ID_BYTES_MAX: usize = 256;
-/// Keys that are tried on one token that names none, or a name that several bear: each costs 30 to 70 µs.
+/// Keys that are tried on one token whose key's name several bear, or that like them names none: each costs 30 to 70 µs.
 pub const TOKEN_KEYS_TRIED_MAX: usize = 4;
 /// RSA keys: 2,048 bits at least (RFC 7518 section 3.3), and no more than can be verified in 1 ms. Else left out.
 pub const TOKEN_RSA_BITS_MIN: usize = 2048;

@@ -220,7 +220,7 @@ async fn keys(
         tokio::task::spawn_blocking(move || (IssuerKeys::parse(&document.bytes, stale_unix), document));
     let (keys, document) = parsed.await.map_err(|error| error.to_string())?;
     match keys {
-        Ok(keys) if keys.contains("") => Ok((keys, document)),
+        Ok(keys) if !keys.is_empty() => Ok((keys, document)),
         Ok(_) => Err("no key in its key set is for verifying signatures (RSA, EC or Ed25519)".into()),
         Err(why) => Err(format!("{why}; look at what its URL answers")),
     }

@@ -101,13 +101,18 @@ impl IssuerKeys {
         Ok(new)
     }
 
+    /// Whether no token can be verified with them.
+    pub const fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
     /// Whether a token that names this key can be verified; an empty `kid`: one that names none.
     pub fn contains(&self, kid: &str) -> bool {
         self.keys.iter().any(|key| key.is_named(kid))
     }
 
-    /// The keys with which such a token may be signed (RFC 7515 section 4.1.4): where it names none, all that fit.
-    /// Several may bear one name (RFC 7517 section 4.5).
+    /// The keys with which such a token may be signed (RFC 7515 section 4.1.4): where it names none, those that have no
+    /// name either. Several may bear one name (RFC 7517 section 4.5).
     pub(super) fn fitting(&self, kid: &str, algorithm: Algorithm) -> impl Iterator<Item = &ParsedPublicKey> {
         let fitting = move |key: &&Key| key.algorithm == algorithm && key.is_named(kid);
         self.keys.iter().filter(fitting).map(|key| &key.public).take(limits::TOKEN_KEYS_TRIED_MAX)
@@ -116,7 +121,7 @@ impl IssuerKeys {
 
 impl Key {
     fn is_named(&self, kid: &str) -> bool {
-        kid.is_empty() || self.kid.as_deref() == Some(kid)
+        self.kid.as_deref().unwrap_or_default() == kid
     }
 }
 

@@ -110,14 +110,18 @@ fn keys_without_a_name_and_with_the_same_one() {
     };
     assert_eq!(verdict(&[nameless(&PAIRS.ed)], json!(null)), Ok(()));
     assert_eq!(verdict(&[nameless(&PAIRS.ed)], json!("ed")), Err(unknown("ed")), "it is not this one");
-    let others = |count: usize| vec![ed_jwk(&PAIRS.stranger, "ed"); count];
+    let named = |pair: &Ed25519KeyPair| ed_jwk(pair, "ed");
+    assert_eq!(verdict(&[named(&PAIRS.ed)], json!(null)), Err(unknown("")), "it is none of these");
+    assert_eq!(verdict(&[named(&PAIRS.ed), nameless(&PAIRS.stranger)], json!(null)), Err(SIGNATURE.into()));
     let last = limits::TOKEN_KEYS_TRIED_MAX - 1;
     for kid in [json!("ed"), json!(null)] {
-        let behind = |count: usize| [others(count), vec![ed_jwk(&PAIRS.ed, "ed")]].concat();
+        let key = |pair| if kid.is_null() { nameless(pair) } else { named(pair) };
+        let behind = |count: usize| [vec![key(&PAIRS.stranger); count], vec![key(&PAIRS.ed)]].concat();
         assert_eq!(verdict(&behind(last), kid.clone()), Ok(()));
-        assert_eq!(verdict(&behind(last + 1), kid), Err(SIGNATURE.into()), "so many are not tried");
+        assert_eq!(verdict(&behind(last + 1), kid.clone()), Err(SIGNATURE.into()), "so many are not tried");
     }
-    assert_eq!(verdict(&[rsa_jwk()], json!(null)), Err(ALGORITHM.into()));
+    let rsa = with(rsa_jwk(), &json!({"kid": null}));
+    assert_eq!(verdict(&[rsa], json!(null)), Err(ALGORITHM.into()));
     assert_eq!(verdict(&[], json!(null)), Err(unknown("")));
 }
 
