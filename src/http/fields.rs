@@ -232,6 +232,13 @@ pub fn classify(name: &[u8]) -> Known {
     }
 }
 
+/// Whether a server may take one field name for the other. CGI and what grew out of it hand names on in capitals with
+/// `_` for all that is no letter or digit: to them `X_User`, `X.User` and `X-User` are one, and the first or last counts.
+pub fn is_same(name: &[u8], other: &[u8]) -> bool {
+    let folded = |byte: u8| if byte.is_ascii_alphanumeric() { byte | 0x20 } else { b'-' };
+    name.len() == other.len() && name.iter().zip(other).all(|(one, two)| folded(*one) == folded(*two))
+}
+
 /// Longest name that [`disguised`] compares: longer than every exact name above, and a longer name can only be
 /// critical by its prefix, which still fits.
 const FOLDED_NAME_BYTES: usize = 32;
@@ -366,6 +373,25 @@ mod tests {
             ("Content-Length", false),
         ] {
             assert_eq!(disguised(name.as_bytes(), classify(name.as_bytes())), hidden, "{name}");
+        }
+    }
+
+    #[test]
+    fn names_are_the_same_where_a_server_may_not_tell_them_apart() {
+        for (one, other, expected) in [
+            ("X-User", "x-user", true),
+            ("X_User", "x-user", true),
+            ("x-user", "X_USER", true),
+            ("x.user", "x-user", true),
+            ("X-User-0", "x_user_0", true),
+            ("xuser", "x-user", false),
+            ("x-user", "x-users", false),
+            ("x-user-1", "x-user-2", false),
+            ("x-user^", "x-user~", true),
+            ("x-user0", "x-user-", false),
+            ("", "", true),
+        ] {
+            assert_eq!(is_same(one.as_bytes(), other.as_bytes()), expected, "{one} {other}");
         }
     }
 

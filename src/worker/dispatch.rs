@@ -9,6 +9,7 @@ use crate::base::fault::Kind;
 use crate::config::limits;
 use crate::config::plan::InjectedHeader;
 use crate::config::plan::Transport;
+use crate::http::fields;
 use crate::http::fields::Field;
 use crate::http::fields::Known;
 use crate::http::request::Method;
@@ -195,8 +196,8 @@ impl Departure<'_> {
                 || (modern && is_event_id(field))
                 || options.names(source, field)
                 || crossing.is_some_and(|crossing| crossing.drops(field, source))
-                || injected.iter().any(|one| one.name.eq_ignore_ascii_case(field.name.of(source)))
-                || owned.iter().any(|name| name.eq_ignore_ascii_case(field.name.of(source)))
+                || injected.iter().any(|one| fields::is_same(&one.name, field.name.of(source)))
+                || owned.iter().any(|name| fields::is_same(name, field.name.of(source)))
         };
         let head = self.head;
         let line = write::RequestLine {

@@ -57,6 +57,7 @@ mod headers;
 mod http2;
 mod http2_floods;
 mod http2_malformed;
+mod identity_fields;
 mod json;
 mod kill_switch;
 mod lab;
