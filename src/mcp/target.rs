@@ -124,6 +124,17 @@ fn subscriptions<'m>(params: &Members<'m>) -> Result<Targets<'m>, Fault> {
     Ok(Targets::Many(uris.into_iter().map(target).collect()))
 }
 
+/// Whether a `subscriptions/listen` asks for changes of tasks (`params.notifications.taskIds`, the tasks extension), as far
+/// as any reader may find.
+pub fn listens_to_tasks(message: &[u8]) -> bool {
+    let tasks = || {
+        let Some(wanted) = params(message)?.find("notifications")? else { return Ok(None) };
+        members(wanted)?.find("taskIds")
+    };
+    // What cannot be read may be one.
+    !matches!(tasks(), Ok(None))
+}
+
 fn params(message: &[u8]) -> Result<Members<'_>, Fault> {
     let message: Members<'_> = serde_json::from_slice(message).map_err(|_| UNREADABLE)?;
     message.find("params")?.map_or(Ok(Members(Vec::new())), members)
@@ -233,6 +244,23 @@ mod tests {
             r#"{"ref":{"type":"ref/prompt","name":"a"},"r\u0065F":{"type":"ref/prompt","name":"b"}}"#,
         ] {
             assert!(complete(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_listener_to_tasks_is_seen_however_it_asks() {
+        for (params, expected) in [
+            ("{}", false),
+            (r#"{"notifications":{"resourceSubscriptions":["a:1"]}}"#, false),
+            (r#"{"taskIds":["1"]}"#, false),
+            (r#"{"notifications":{"taskIds":[]}}"#, true),
+            (r#"{"notifications":{"task\u0049ds":["1"]}}"#, true),
+            (r#"{"notifications":{"TaskIDs":["1"]}}"#, true),
+            (r#"{"notifications":{},"notifications":{"taskIds":["1"]}}"#, true),
+            (r#"{"notifications":["taskIds"]}"#, true),
+        ] {
+            let message = format!(r#"{{"params":{params}}}"#);
+            assert_eq!(listens_to_tasks(message.as_bytes()), expected, "{params}");
         }
     }
 

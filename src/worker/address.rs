@@ -47,6 +47,14 @@ const NO_BATCH: Fault = Fault::new(
 const UNKNOWN_METHOD: Fault = Fault::new(Kind::UnknownMethod, "This endpoint has no such method.");
 const UNKNOWN_METHOD_LEGACY: Fault = Fault::new(Kind::UnknownMethodLegacy, UNKNOWN_METHOD.detail);
 
+/// What a method that is not here gets, as an era says it.
+pub const fn unknown_method(era: Era) -> Fault {
+    match era {
+        Era::Modern => UNKNOWN_METHOD,
+        Era::Legacy => UNKNOWN_METHOD_LEGACY,
+    }
+}
+
 /// The way in, the caller, and what it wants.
 pub type Visit<'a> = (&'a Door, &'a Rc<Known>, Intent);
 
@@ -136,7 +144,7 @@ const fn here<'a>(exchange: &mut Exchange) -> Address<'a> {
 
 /// What of a server a call is about; none: the gateway answers.
 fn named_by(call: &Call) -> Result<Option<Named>, Fault> {
-    let unknown = if call.era == Era::Modern { UNKNOWN_METHOD } else { UNKNOWN_METHOD_LEGACY };
+    let unknown = unknown_method(call.era);
     match call.kind {
         CallKind::Batch => return Err(NO_BATCH),
         CallKind::Response => return Ok(None),

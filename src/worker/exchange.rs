@@ -29,6 +29,7 @@ use crate::worker::reply;
 use crate::worker::session;
 use crate::worker::sight::Sight;
 use crate::worker::state::Exchange;
+use crate::worker::tasks;
 use std::rc::Rc;
 
 /// Serves the call whose head has been read.
@@ -89,6 +90,7 @@ async fn attempt(
     // A GET stream lives as long as both sides keep it.
     exchange.timeouts = allowance::of(server.config(), exchange.call.as_ref(), exchange.callers_ms);
     let total = exchange.begun.plus_millis(exchange.timeouts.total_ms);
+    tasks::check(&adopted.plan.identity, server.config(), client, exchange)?;
     let total = if intent.stream_only { Moment::NEVER } else { total };
     worker.watch.begin_call(client.slot, total.min(exchange.expires), intent.leaving_cancels);
     // 4 policy: may it pass?

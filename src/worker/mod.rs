@@ -45,6 +45,7 @@ pub mod start;
 pub mod state;
 #[cfg(test)]
 mod stub;
+mod tasks;
 pub mod watch;
 
 use crate::base::buffer::Buffers;

@@ -95,6 +95,7 @@ mod secrets;
 mod sessions;
 mod startup;
 mod streaming;
+mod tasks;
 mod tls;
 mod tls_handshakes;
 mod upstream_limit;

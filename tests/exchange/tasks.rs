@@ -1,0 +1,123 @@
+//! Tasks that servers keep: nobody's but their owner's, though every call of the gateway comes with one credential.
+//!
+//! Not here: hubs and the other era, where there are no tasks (federation, bridge).
+
+use crate::support::Era;
+use crate::support::Run;
+use crate::support::call::Call;
+use crate::support::everywhere;
+use crate::support::gateway::Gateway;
+use crate::support::issuer::issuer;
+use crate::support::on_every_driver;
+use crate::support::script;
+use crate::support::upstream::Upstream;
+use crate::support::upstream::upstream;
+use serde_json::Value;
+
+const METHODS: [&str; 6] =
+    ["tasks/get", "tasks/result", "tasks/cancel", "tasks/update", "tasks/list", "tasks/of-another-revision"];
+
+/// A server that has tasks, and shows any of them to anybody.
+fn keeper() -> Upstream {
+    let answer = script::script(|connection, _| {
+        let task = r#"{"jsonrpc":"2.0","id":1,"result":{"taskId":"t-1"}}"#;
+        script::send(connection, &script::plain(200, task))
+    });
+    let keeper = upstream().tool("echo").able(r#"{"tools":{},"tasks":{"list":{},"cancel":{}}}"#);
+    METHODS.iter().fold(keeper, |keeper, method| keeper.method(method, answer.clone())).run()
+}
+
+fn about(gw: &Gateway, server: &str, method: &str, task: &str) -> Call {
+    let call = gw.request(server, method).id("1").member("taskId", &format!("\"{task}\""));
+    let named = ["tasks/get", "tasks/update", "tasks/cancel"].contains(&method);
+    if call.era == Era::Modern && named { call.field(format!("Mcp-Name: {task}")) } else { call }
+}
+
+/// Found in an audit, and a class of its own since the Python SDK's CVE-2026-52870: another's task answers byte for byte
+/// as one that never was.
+#[test]
+fn cve_2026_52870_tasks_of_others_are_as_if_they_were_not() {
+    everywhere(|run| {
+        let (issuer, up) = (issuer(), keeper());
+        let gw = run.gateway().top(issuer.identity(&[])).to("up", &up).run();
+        let bearer = issuer.token("bob").bearer();
+        let expected = if run.era == Era::Modern { (404, -32601) } else { (200, -32601) };
+        for method in METHODS {
+            let said = |task: &str| -> Value {
+                let answer = about(&gw, "up", method, task).field(&bearer).send();
+                assert_eq!((answer.status, answer.code()), expected, "{method} {answer:?}");
+                let mut said = answer.json();
+                said["error"]["data"]["traceId"].take();
+                said
+            };
+            assert_eq!(said("t-1"), said("never"), "{method}");
+            assert_eq!(up.count(method), 0, "{method} reached the server");
+        }
+        // All else passes.
+        assert_eq!(gw.call("up", "echo").field(&bearer).send().status, 200);
+    });
+}
+
+/// A batch is refused whole, wherever in it a task is asked for.
+#[test]
+fn cve_2026_52870_in_batches() {
+    on_every_driver(|run| {
+        let (issuer, up) = (issuer(), upstream().every(script::bytes(script::plain(200, "[]"))).run());
+        let gw = run.gateway().top(issuer.identity(&[])).to("up", &up).run();
+        let bearer = issuer.token("bob").bearer();
+        let posts = || up.requests().iter().filter(|request| request.body.starts_with(b"[")).count();
+        let batch = |second: &str| {
+            let call = Call::new(gw.address, Era::Legacy, "up", "tools/list").field(&bearer);
+            let body = format!(
+                r#"[{{"jsonrpc":"2.0","id":1,"method":"tools/list"}},{{"jsonrpc":"2.0","id":2,"method":"{second}","params":{{"taskId":"t-1"}}}}]"#
+            );
+            let raw = call.raw().without("MCP-Protocol-Version").field("MCP-Protocol-Version: 2025-03-26");
+            let before = posts();
+            let answer = gw.client().talk(&raw.body(body).bytes()).unwrap();
+            (answer.text().contains("-32601"), posts() - before)
+        };
+        assert_eq!(batch("prompts/list"), (false, 1));
+        assert_eq!(batch("tasks/get"), (true, 0));
+    });
+}
+
+/// Revision 2026-07-28: news of tasks are asked for by their ids.
+#[test]
+fn cve_2026_52870_in_subscriptions() {
+    on_every_driver(|run| {
+        let (issuer, up) = (issuer(), keeper());
+        let gw = run.gateway().top(issuer.identity(&[])).to("up", &up).run();
+        let bearer = issuer.token("bob").bearer();
+        let listen = |wanted: &str| {
+            let call = Call::new(gw.address, Era::Modern, "up", "subscriptions/listen");
+            call.field(&bearer).member("notifications", wanted)
+        };
+        let answer = listen(r#"{"toolsListChanged":true,"taskIds":["t-1"]}"#).send();
+        assert_eq!(answer.code(), -32602, "{answer:?}");
+        assert_eq!(up.count("subscriptions/listen"), 0);
+    });
+}
+
+fn passes(run: Run, top: &str, auth: &[&str], bearer: Option<&str>) {
+    let up = keeper();
+    let gw = run.gateway().top(top).with("up", &up, auth).run();
+    for method in METHODS {
+        let call = bearer.into_iter().fold(about(&gw, "up", method, "t-1"), Call::field);
+        let answer = call.send();
+        assert_eq!((answer.status, up.count(method)), (200, 1), "{method} {answer:?}");
+    }
+}
+
+/// Where callers have no names there is one caller; and a server that is shown who calls keeps its callers apart.
+#[test]
+fn tasks_pass_where_nobody_is_taken_for_another() {
+    everywhere(|run| {
+        passes(run, "", &[], None);
+        let issuer = issuer();
+        let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+        let folder = crate::support::Folder::new();
+        let key = folder.file("key.pem", &key);
+        let auth = format!("auth: {{kind: signedJwt, key: \"{}\"}}", key.display());
+        passes(run, &issuer.identity(&[]), &[&auth], Some(&issuer.token("alice").bearer()));
+    });
+}
