@@ -1,14 +1,21 @@
 //! What issuers know of tokens that are no JWT (RFC 7662): each token is asked for once at a time, however many calls
 //! carry it.
 //!
-//! Not here: remembering answers (workers do), and checking what they say (`policy::token`).
+//! Not here: remembering good answers (workers do), and checking what they say (`policy::token`). Tokens that nobody
+//! vouches for are remembered and rated by `fruitless`.
 
+mod fruitless;
+
+use crate::base::clock;
 use crate::config::identity::Introspection;
 use crate::config::identity::Secret;
 use crate::config::limits;
 use crate::control::fetch;
 use crate::control::fetch::Fetched;
 use crate::control::fetch::Fetcher;
+use crate::control::introspect::fruitless::Fruitless;
+use crate::control::introspect::fruitless::Leave;
+use crate::control::introspect::fruitless::Patience;
 use crate::control::state::State;
 use crate::handoff::Answer;
 use crate::policy::claims::Claims;
@@ -31,8 +38,16 @@ struct Asked {
 /// A request that is over.
 struct Over {
     asked: Asked,
-    /// None: the token is not active. An error is a sentence's end.
-    found: Result<Option<Claims>, String>,
+    found: Found,
+}
+
+enum Found {
+    Active(Claims),
+    Inactive,
+    /// Too many others had led to nothing before its turn came.
+    Unasked,
+    /// Why, as a sentence's end.
+    Failed(String),
 }
 
 pub(crate) struct Introspector {
@@ -43,6 +58,7 @@ pub(crate) struct Introspector {
     under_way: HashMap<Asked, Vec<(usize, u64)>>,
     /// Issuers whose last request failed, so that it is told once.
     failing: HashSet<Box<str>>,
+    fruitless: Fruitless,
 }
 
 impl Introspector {
@@ -53,6 +69,7 @@ impl Introspector {
             permits: Arc::new(Semaphore::new(limits::ANSWERS_MAX)),
             under_way: HashMap::new(),
             failing: HashSet::new(),
+            fruitless: Fruitless::new(),
         }
     }
 
@@ -70,15 +87,26 @@ impl Introspector {
             self.answer(worker, ticket, None);
             return;
         }
-        self.under_way.insert(asked.clone(), vec![(worker, ticket)]);
+        match self.fruitless.leave(&asked.issuer, &asked.token, clock::now()) {
+            Leave::Remembered => self.refuse(worker, ticket, &asked.issuer, "remembered"),
+            Leave::HeldBack => self.refuse(worker, ticket, &asked.issuer, "held_back"),
+            Leave::Given(patience) => {
+                self.under_way.insert(asked.clone(), vec![(worker, ticket)]);
+                self.begin(asked, patience);
+            }
+        }
+    }
+
+    fn begin(&mut self, asked: Asked, patience: Option<Patience>) {
         let (state, permits) = (Arc::clone(&self.state), Arc::clone(&self.permits));
         self.requests.spawn(async move {
             let _permit = permits.acquire().await;
             let plan = state.plan();
             let issuer = plan.identity.issuers.iter().find(|issuer| issuer.issuer == asked.issuer);
             let found = match issuer.and_then(|issuer| issuer.introspection.as_ref()) {
+                Some(_) if patience.is_some_and(|patience| !patience.is_left(clock::now())) => Found::Unasked,
                 Some(introspection) => introspect(&state.fetcher, introspection, &asked.token).await,
-                None => Ok(None),
+                None => Found::Inactive,
             };
             Over { asked, found }
         });
@@ -94,33 +122,53 @@ impl Introspector {
     }
 
     fn settle(&mut self, Over { asked, found }: Over) {
-        let issuer = &asked.issuer;
-        let outcome = match &found {
-            Ok(Some(_)) => "active",
-            Ok(None) => "inactive",
-            Err(_) => "failed",
+        let Asked { issuer, token } = &asked;
+        let now = clock::now();
+        let (outcome, forgot) = match &found {
+            Found::Active(_) => ("active", self.fruitless.vouched(issuer, token, now)),
+            Found::Inactive => ("inactive", self.fruitless.disowned(issuer, token, now)),
+            Found::Unasked => ("held_back", false),
+            Found::Failed(_) => {
+                self.fruitless.failed(issuer, now);
+                ("failed", false)
+            }
         };
-        self.state.families.count(Family::Introspections, &[issuer, outcome], 1);
-        match &found {
-            Ok(_) => {
-                if self.failing.remove(issuer) {
-                    tracing::info!(issuer = &**issuer, "it answers again what it knows of tokens");
-                }
-            }
-            Err(why) => {
-                if self.failing.insert(issuer.clone()) {
-                    tracing::warn!(
-                        issuer = &**issuer,
-                        why,
-                        "it cannot be asked for tokens: they are refused"
-                    );
-                }
-            }
+        self.count(issuer, outcome);
+        if forgot {
+            self.count(issuer, "forgotten");
         }
-        let claims = found.ok().flatten();
+        self.tell(issuer, &found);
+        let claims = if let Found::Active(claims) = found { Some(claims) } else { None };
         for (worker, ticket) in self.under_way.remove(&asked).unwrap_or_default() {
             self.answer(worker, ticket, claims.clone());
         }
+    }
+
+    /// Tells the operator once that an issuer cannot be asked, and that it can be again.
+    fn tell(&mut self, issuer: &str, found: &Found) {
+        match found {
+            Found::Unasked => {}
+            Found::Active(_) | Found::Inactive => {
+                if self.failing.remove(issuer) {
+                    tracing::info!(issuer, "it answers again what it knows of tokens");
+                }
+            }
+            Found::Failed(why) => {
+                if self.failing.insert(issuer.into()) {
+                    tracing::warn!(issuer, why, "it cannot be asked for tokens: they are refused");
+                }
+            }
+        }
+    }
+
+    fn count(&self, issuer: &str, outcome: &str) {
+        self.state.families.count(Family::Introspections, &[issuer, outcome], 1);
+    }
+
+    /// Refuses a token without asking for it.
+    fn refuse(&self, worker: usize, ticket: u64, issuer: &str, outcome: &str) {
+        self.count(issuer, outcome);
+        self.answer(worker, ticket, None);
     }
 
     fn answer(&self, worker: usize, ticket: u64, claims: Option<Claims>) {
@@ -132,6 +180,19 @@ impl Introspector {
 async fn introspect(
     fetcher: &Fetcher,
     Introspection { url, client_id, secret }: &Introspection,
+    token: &str,
+) -> Found {
+    match ask(fetcher, url, (&**client_id, secret), token).await {
+        Ok(Some(claims)) => Found::Active(claims),
+        Ok(None) => Found::Inactive,
+        Err(why) => Found::Failed(why),
+    }
+}
+
+async fn ask(
+    fetcher: &Fetcher,
+    url: &str,
+    (client_id, secret): (&str, &Secret),
     token: &str,
 ) -> Result<Option<Claims>, String> {
     let form = [("token", token), ("token_type_hint", "access_token")];
@@ -233,7 +294,43 @@ mod tests {
         assert!(requests.iter().any(|request| request.ends_with("token=t%2B1&token_type_hint=access_token")));
         introspector.wants(1, "one", "t+1");
         assert_eq!(introspector.answers().await, [(1, Some("alice".into()))]);
-        assert_eq!(stub.requests().len(), 3, "nothing is remembered here");
+        assert_eq!(stub.requests().len(), 3, "nothing good is remembered here");
+    }
+
+    /// Found in an audit: one inactive token, sent fifty times, was fifty requests.
+    #[tokio::test]
+    async fn a_token_that_is_not_active_is_asked_for_once() {
+        let stub = Stub::start(|_| json(200, "{\"active\": false}")).await;
+        let mut introspector = introspector(&stub);
+        for ticket in 0..50 {
+            introspector.wants(ticket, "one", "t");
+            assert_eq!(introspector.answers().await, [(ticket, None)]);
+        }
+        assert_eq!((stub.requests().len(), introspector.counted("remembered")), (1, 49));
+    }
+
+    /// Found in an audit: fifty tokens that mean nothing were fifty requests.
+    #[tokio::test]
+    async fn tokens_that_mean_nothing_are_asked_for_at_a_rate() {
+        let stub = Stub::start(|request| {
+            let active = request.contains("token=good");
+            json(200, &format!("{{\"active\": {active}, \"sub\": \"alice\"}}"))
+        })
+        .await;
+        let mut introspector = introspector(&stub);
+        introspector.wants(0, "one", "good");
+        let alice = [(0, Some("alice".into()))];
+        assert_eq!(introspector.answers().await, alice);
+        for ticket in 1..=limits::FRUITLESS_BURST * 4 {
+            introspector.wants(ticket, "one", &format!("rubbish-{ticket}"));
+            assert_eq!(introspector.answers().await, [(ticket, None)]);
+        }
+        let (asked, held_back) = (introspector.counted("inactive"), introspector.counted("held_back"));
+        assert!(asked >= limits::FRUITLESS_BURST && held_back > 0, "{asked} {held_back}");
+        assert_eq!(asked + held_back, limits::FRUITLESS_BURST * 4);
+        assert_eq!(stub.requests().len() as u64, asked + 1);
+        introspector.wants(0, "one", "good");
+        assert_eq!(introspector.answers().await, alice, "who is known is not shut out");
     }
 
     #[tokio::test]

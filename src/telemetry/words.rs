@@ -114,7 +114,9 @@ impl Family {
             Self::Introspections => counter(
                 "ringgate_introspections_total",
                 &["issuer", "outcome"],
-                "Tokens that each issuer was asked for: they were `active`, `inactive`, or asking `failed`.",
+                "Tokens that each issuer was asked for: they were `active`, `inactive`, or asking `failed`; that it was \
+                 not asked for: `remembered` as inactive, or `held_back` after too many such; and how often all that was \
+                 remembered had to be `forgotten`.",
             ),
         }
     }

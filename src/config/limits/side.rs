@@ -165,6 +165,17 @@ pub const TOKEN_KEYS_UNKNOWN_MS: u64 = 30_000;
 /// Tokens that are asked for at the same time; the rest wait. And calls that wait for one answer; the rest are told that
 /// nothing is known.
 pub const ANSWERS_MAX: usize = 256;
+/// How long a token that its issuer did not vouch for is refused without asking again.
+pub const INACTIVE_TOKEN_MS: u64 = 15_000;
+/// How long after its last answer a token that was active is asked for whatever the rate of fruitless questions is.
+pub const ACTIVE_TOKEN_MS: u64 = 3_600_000;
+/// Tokens of either kind that are remembered, at about 100 bytes. Past it those whose time is over go, else all.
+pub const INACTIVE_TOKENS_MAX: usize = 16 * 1024;
+pub const ACTIVE_TOKENS_MAX: usize = 16 * 1024;
+/// Questions to one issuer that lead to nothing: so many at once, and then one in this time. Past it tokens that are not
+/// known are refused without asking. Those that wait at the moment (`ANSWERS_MAX`) may come on top.
+pub const FRUITLESS_BURST: u64 = 32;
+pub const FRUITLESS_MS: u64 = 100;
 /// Control's own deadline for a question. Past it the asker is told that nothing is known.
 pub const QUESTION_MS: u64 = 2_000;
 /// Threads of control's blocking pool; more than lookups of names hold, so that DNS cannot stop a reload.
