@@ -9,11 +9,14 @@ use crate::config::file;
 use crate::config::file::Anonymous;
 use crate::config::file_identity;
 use crate::config::file_identity::Jwt;
+use crate::config::file_tls;
 use crate::config::identity::ClaimPath;
 use crate::config::identity::Identity;
 use crate::config::identity::Introspection;
 use crate::config::identity::Issuer;
 use crate::config::identity::KeySource;
+use crate::config::identity::Mtls;
+use crate::config::identity::MtlsPrincipal;
 use crate::config::identity::Secret;
 use crate::config::keys;
 use crate::config::limits;
@@ -64,8 +67,29 @@ pub fn identity(reader: &mut Reader<'_>, identity: file::Identity, exposed: Opti
         check_tenant(reader, &tenant);
         tenant.expression
     });
-    let mtls = identity.mtls.map(|mtls| mtls.value.principal);
+    let mtls = identity.mtls.map(|mtls| self::mtls(reader, &mtls.value));
     Identity { api_keys, issuers, mtls, anonymous, tenant }
+}
+
+fn mtls(reader: &mut Reader<'_>, written: &file_tls::Mtls) -> Mtls {
+    if written.principal == MtlsPrincipal::Subject
+        && let Some(first) = written.trust_domains.first()
+    {
+        let cure = "Write `principal: sanUri`, or remove `trustDomains`.";
+        reader.problem(first.place, "a subject is of no trust domain", cure);
+    }
+    // SPIFFE ID section 2.1.
+    let is_letter = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-_".contains(&byte);
+    for domain in &written.trust_domains {
+        // One that is empty was told before.
+        if domain.value.len() > limits::TRUST_DOMAIN_BYTES_MAX || !domain.value.bytes().all(is_letter) {
+            let cure =
+                "Write it as in `spiffe://corp.example/agent/7`, alone and in lower case: `corp.example`.";
+            reader.problem(domain.place, format!("{} is no trust domain", domain.shown()), cure);
+        }
+    }
+    let trust_domains = written.trust_domains.iter().map(|domain| domain.value.as_str().into()).collect();
+    Mtls { principal: written.principal, trust_domains }
 }
 
 fn principal(reader: &mut Reader<'_>, name: &Located<String>) -> Option<Arc<str>> {

@@ -65,4 +65,7 @@ pub struct Mtls {
     /// What of the certificate is the principal: the only URI of its subject alternative name (SPIFFE), or its subject.
     #[schemars(with = "schema::MtlsPrincipal")]
     pub principal: MtlsPrincipal,
+    /// SPIFFE trust domains whose workloads may call: `[corp.example]`. Default: whoever a `clientCa` vouches for.
+    #[schemars(with = "Option<Vec<String>>")]
+    pub trust_domains: Vec<Located<String>>,
 }

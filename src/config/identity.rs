@@ -12,7 +12,7 @@ pub struct Identity {
     pub api_keys: Option<PathBuf>,
     /// In the order of the file; no two have the same `issuer`.
     pub issuers: Vec<Arc<Issuer>>,
-    pub mtls: Option<MtlsPrincipal>,
+    pub mtls: Option<Mtls>,
     /// The principal of a caller without credentials; None: such a caller is refused.
     pub anonymous: Option<Arc<str>>,
     /// The caller's tenant, from its claims and roles; None: there is one tenant.
@@ -61,6 +61,14 @@ pub struct Introspection {
     pub url: Box<str>,
     pub client_id: Box<str>,
     pub secret: Secret,
+}
+
+/// How client certificates name callers.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Mtls {
+    pub principal: MtlsPrincipal,
+    /// Those whose workloads may call (SPIFFE ID section 2.1); empty: whoever a client authority vouches for.
+    pub trust_domains: Vec<Box<str>>,
 }
 
 /// What of a client certificate is the principal.

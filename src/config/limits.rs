@@ -353,6 +353,8 @@ pub const TOKEN_RSA_BITS_MIN: usize = 2048;
 pub const TOKEN_RSA_BITS_MAX: usize = 8192;
 /// How long an introspection's answer is believed, if its token does not expire before: so soon does a revocation act.
 pub const INTROSPECTED_SECONDS_MAX: u64 = 60;
+/// Longest trust domain (SPIFFE ID section 2.3). Past it: a problem of `check`.
+pub const TRUST_DOMAIN_BYTES_MAX: usize = 255;
 /// API keys in one file.
 pub const KEYS_MAX: usize = 100_000;
 /// Longest name of a server (contract); tool names are `server__tool`, and clients cap those.

@@ -123,6 +123,7 @@ pub fn mtls(reader: &mut Reader<'_>, node: &Node) -> Option<Located<Mtls>> {
     let mut table = reader.table(node, "identity.mtls")?;
     let choices = [("sanUri", MtlsPrincipal::SanUri), ("subject", MtlsPrincipal::Subject)];
     let principal = table.take("principal");
+    let trust_domains = table.take("trustDomains").map(|node| reader.names(node)).unwrap_or_default();
     table.close(reader, &strangers::NONE);
     if principal.is_none() {
         reader.problem(
@@ -132,5 +133,5 @@ pub fn mtls(reader: &mut Reader<'_>, node: &Node) -> Option<Located<Mtls>> {
         );
     }
     let principal = reader.choice(principal?, &choices)?;
-    Some(Located { value: Mtls { principal }, place: node.place, hidden: false })
+    Some(Located { value: Mtls { principal, trust_domains }, place: node.place, hidden: false })
 }

@@ -4,6 +4,9 @@
 
 use crate::base::der;
 use crate::base::der::Elements;
+use crate::base::fault::Fault;
+use crate::base::fault::Kind;
+use crate::config::identity::Mtls;
 use crate::config::identity::MtlsPrincipal;
 use crate::policy::token::naming;
 use aws_lc_rs::digest;
@@ -44,6 +47,29 @@ pub fn principal(identity: &CertificateIdentity, choice: MtlsPrincipal) -> Optio
         MtlsPrincipal::Subject => &identity.subject,
     };
     Some(&**name).filter(|name| naming::is_shown(name))
+}
+
+const FOREIGN: Fault = Fault::new(
+    Kind::Unauthenticated,
+    "The client certificate is of a trust domain that is not accepted here; ask the operator.",
+);
+
+/// The principal that a certificate stands for at this gateway; none where it says none.
+///
+/// # Errors
+/// `Unauthenticated` where the operator has named trust domains, and the principal is of none of them: it is not
+/// anonymous either.
+pub fn accepted<'c>(identity: &'c CertificateIdentity, mtls: &Mtls) -> Result<Option<&'c str>, Fault> {
+    let principal = principal(identity, mtls.principal);
+    let domain = |principal: &'c str| principal.strip_prefix("spiffe://")?.split('/').next();
+    match principal {
+        Some(principal) if !mtls.trust_domains.is_empty() => {
+            let domain = domain(principal).ok_or(FOREIGN)?;
+            let known = mtls.trust_domains.iter().any(|known| **known == *domain);
+            if known { Ok(Some(principal)) } else { Err(FOREIGN) }
+        }
+        principal => Ok(principal),
+    }
 }
 
 /// Attribute types that have a name in text (RFC 4514 section 3), by their object identifiers.
@@ -174,6 +200,37 @@ mod tests {
         check(&[AGENT, "https://corp.example/"], &[], None, None);
         check(&[AGENT, AGENT], &[], None, None);
         check(&[""], &[], None, None);
+    }
+
+    #[test]
+    fn a_principal_of_another_trust_domain_is_nobody_and_not_anonymous() {
+        let verdict = |uri: &str, domains: &[&str]| {
+            let mtls = Mtls {
+                principal: MtlsPrincipal::SanUri,
+                trust_domains: domains.iter().map(|domain| Box::from(*domain)).collect(),
+            };
+            let identity = identity(&certificate(&[uri], &[])).unwrap();
+            accepted(&identity, &mtls).map(|principal| principal.map(str::to_owned))
+        };
+        assert_eq!(verdict(AGENT, &[]), Ok(Some(AGENT.into())));
+        assert_eq!(verdict(AGENT, &["other", "corp"]), Ok(Some(AGENT.into())));
+        assert_eq!(verdict("spiffe://corp", &["corp"]), Ok(Some("spiffe://corp".into())));
+        for foreign in [
+            "spiffe://other/agent/7",
+            "spiffe://corp.evil/agent/7",
+            "spiffe://corpx/agent/7",
+            "spiffe://CORP/agent/7",
+            "spiffe://corp:443/agent/7",
+            "spiffe://a@corp/agent/7",
+            "spiffe:///corp/agent/7",
+            "https://corp/agent/7",
+            "spiffe:corp/agent/7",
+        ] {
+            assert_eq!(verdict(foreign, &["corp"]), Err(FOREIGN), "{foreign}");
+        }
+        let two = identity(&certificate(&[AGENT, AGENT], &[])).unwrap();
+        let mtls = Mtls { principal: MtlsPrincipal::SanUri, trust_domains: vec!["corp".into()] };
+        assert_eq!(accepted(&two, &mtls), Ok(None), "it names nobody");
     }
 
     #[test]

@@ -20,8 +20,8 @@ use std::sync::atomic::Ordering;
 pub struct Presented<'a> {
     pub authorization: HeaderValue<'a>,
     pub api_key: HeaderValue<'a>,
-    /// The principal of the client certificate, where those name principals.
-    pub certificate: Option<&'a str>,
+    /// The principal of the client certificate, where those name principals; an error where it may not call.
+    pub certificate: Result<Option<&'a str>, Fault>,
     /// The query has a parameter `access_token` (RFC 6750 section 2.3), which MCP forbids.
     pub in_query: bool,
 }
@@ -108,7 +108,7 @@ pub fn offered<'a>(identity: &Identity, presented: &Presented<'a>) -> Result<Off
         return Err(IN_QUERY);
     }
     match (presented.authorization, presented.api_key) {
-        (HeaderValue::Missing, HeaderValue::Missing) => Ok(match presented.certificate {
+        (HeaderValue::Missing, HeaderValue::Missing) => Ok(match presented.certificate? {
             Some(principal) if identity.mtls.is_some() => Offered::Certificate(principal),
             _ => Offered::Nothing,
         }),
@@ -270,7 +270,7 @@ mod tests {
         let presented = Presented {
             authorization: values(authorization),
             api_key: values(api_key),
-            certificate: None,
+            certificate: Ok(None),
             in_query: false,
         };
         let caller = offered(&identity, &presented).and_then(|offered| match offered {
@@ -324,7 +324,7 @@ mod tests {
         let presented = Presented {
             authorization: HeaderValue::One(b"Bearer x"),
             api_key: HeaderValue::Missing,
-            certificate: Some("spiffe://a/b"),
+            certificate: Ok(Some("spiffe://a/b")),
             in_query: true,
         };
         assert_eq!(offered(&identity, &presented), Ok(Offered::Nothing));

@@ -233,9 +233,9 @@ async fn recognise(
         certificate: client
             .certificate
             .as_deref()
-            .zip(adopted.plan.identity.mtls)
-            .and_then(|(certificate, choice)| certificate::principal(certificate, choice)),
-        in_query: identity::has_token(door.head.target.of(source)),
+            .zip(adopted.plan.identity.mtls.as_ref())
+            .map_or(Ok(None), |(shown, mtls)| certificate::accepted(shown, mtls)),
+        in_query: identity::has_token(head.target.of(source)),
     };
     exchange.callers_ms = allowance::callers_deadline(header(source, &exchange.fields, Known::Deadline))?;
     let now = worker.wall_seconds(worker.coarse_now());

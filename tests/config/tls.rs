@@ -12,6 +12,7 @@ use rcgen::CertificateParams;
 use rcgen::IsCa;
 use rcgen::KeyPair;
 use ringgate::config::Loaded;
+use ringgate::config::identity::Mtls;
 use ringgate::config::identity::MtlsPrincipal;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -164,7 +165,7 @@ fn client_certificates_are_an_identity() {
         let text =
             listener("clientCa: @good.pem") + &format!("identity: {{mtls: {{principal: {written}}}}}\n");
         let identity = load(&text).unwrap().plan.identity;
-        assert_eq!(identity.mtls, Some(principal));
+        assert_eq!(identity.mtls, Some(Mtls { principal, trust_domains: vec![] }));
         // Where any identity is configured, nobody is anonymous.
         assert_eq!(identity.anonymous, None);
     }
@@ -178,7 +179,19 @@ fn client_certificates_are_an_identity() {
         "not a key of `identity.mtls`",
     );
     check(&(asking.clone() + "identity: {mtls: »{}}\n"), "`identity.mtls` has no `principal`");
-    check(&(asking + "identity: {mtls: {principal: »san}}\n"), "It is one of: sanUri, subject.");
+    check(&(asking.clone() + "identity: {mtls: {principal: »san}}\n"), "It is one of: sanUri, subject.");
+    let domains = |list: &str| {
+        asking.clone() + &format!("identity: {{mtls: {{principal: sanUri, trustDomains: {list}}}}}\n")
+    };
+    let named = load(&domains("[corp.example, a-b_1]")).unwrap().plan.identity.mtls.unwrap();
+    assert_eq!(named.trust_domains, ["corp.example".into(), Box::from("a-b_1")]);
+    for bad in ["[»\"spiffe://corp\"]", "[corp, »Corp]", "[»\"corp/\"]", "[»\"*\"]"] {
+        check(&domains(bad), "is no trust domain");
+    }
+    check(&domains(&format!("[»{}]", "a".repeat(256))), "is no trust domain");
+    assert!(load(&domains(&format!("[{}]", "a".repeat(255)))).is_ok());
+    check(&domains("»[]"), "the list is empty");
+    check(&domains("[»corp]").replace("sanUri", "subject"), "a subject is of no trust domain");
     // Beyond loopback it is an identity like any other.
     let beyond = listener("clientCa: @good.pem").replace("127.0.0.1", "0.0.0.0");
     assert!(load(&(beyond + mtls)).is_ok());

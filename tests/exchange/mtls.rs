@@ -6,6 +6,8 @@ use crate::support::Run;
 use crate::support::eventually;
 use crate::support::everywhere;
 use crate::support::gateway::Gateway;
+use crate::support::issuer::AUDIENCE;
+use crate::support::issuer::issuer;
 use crate::support::on_every_driver;
 use crate::support::tls::Authority;
 use crate::support::tls::GATEWAY;
@@ -174,6 +176,81 @@ fn mtls_upstream() {
         eventually("the new one is shown", || [502, 503].contains(&call().status));
         gw.builder.certificate("ours", &corp.uris(&["spiffe://corp/gateway"]));
         eventually("the renewed one is shown", || call().status == 200);
+    });
+}
+
+/// Feature: a trust domain that is not configured is 401, and not anonymous, though an authority of ours vouches for it.
+#[test]
+fn agent_identity_of_another_trust_domain() {
+    everywhere(|run| {
+        let (own, agents) = (Authority::new(), Authority::new());
+        let up = upstream().tool("echo").run();
+        let builder = run.gateway();
+        builder.folder.file("agents.pem", &agents.pem());
+        let identity = |domains: &str| {
+            format!("identity: {{anonymous: guest, mtls: {{principal: sanUri, trustDomains: [{domains}]}}}}")
+        };
+        let builder = builder.top(identity("corp")).tls(&own, ", clientCa: agents.pem").to("up", &up);
+        let gw = builder.run();
+        let status = |uri: &str| {
+            let mut call = gw.call("up", "echo");
+            call.via = Some(own.agent(&agents.uris(&[uri])));
+            let word = call.token.clone();
+            let status = call.try_send().unwrap().status;
+            assert_eq!(up.mentions(&word) > 0, status == 200, "{uri}");
+            status
+        };
+        assert_eq!(status(AGENT), 200);
+        for foreign in ["spiffe://other/agent/7", "spiffe://corp.other/agent/7", "https://corp/agent/7"] {
+            assert_eq!(status(foreign), 401, "{foreign}");
+        }
+        gw.rewrite(&gw.builder.yaml().replace(&identity("corp"), &identity("corp, other")));
+        eventually("it is configured", || status("spiffe://other/agent/7") == 200);
+        assert_eq!(status("spiffe://corp.other/agent/7"), 401);
+    });
+}
+
+/// Feature: JWT-SVIDs are verified with the bundle of their trust domain, which is replaced without a restart.
+#[test]
+fn agent_identity_by_jwt_svid() {
+    everywhere(|run| {
+        let (spire, up) = (issuer(), upstream().tool("echo").run());
+        let builder = run.gateway();
+        builder.folder.file("bundle.json", &spire.bundle());
+        let jwt = format!(
+            "identity: {{jwt: [{{issuer: \"spiffe://corp\", audiences: [\"{AUDIENCE}\"], \
+             jwks: {{file: bundle.json}}, principal: sub}}]}}"
+        );
+        let log = builder.folder.path().join("calls.jsonl");
+        let gw = builder.top(jwt).call_log(&log).to("up", &up).run();
+        let svid = |domain: &str| {
+            let token = spire.token(AGENT).header("typ", "JWT").claim("iss", format!("spiffe://{domain}"));
+            token.bearer()
+        };
+        // Of the newer era: so many sessions would meet the limit of handshakes.
+        let status = |field: &str| gw.modern("up", "echo").field(field).send().status;
+        let old = svid("corp");
+        eventually("the bundle is read", || status(&old) == 200);
+        assert_eq!(gw.call("up", "echo").field(&old).send().status, 200);
+        let named = format!("\"principal\":\"{AGENT}\"");
+        let written = || std::fs::read_to_string(&log).unwrap_or_default();
+        eventually("the workload is the principal", || written().contains(&named));
+        let calls = up.calls();
+        let stranger = gw.call("up", "echo").field(svid("other")).try_send().unwrap();
+        assert_eq!((stranger.status, up.calls()), (401, calls), "a trust domain that is not configured");
+        // No authorization server gives out such tokens: there is nothing to point at.
+        let challenge = stranger.head.field("www-authenticate").unwrap();
+        assert_eq!(challenge, "Bearer error=\"invalid_token\"");
+        // The next key, beside the old one and then alone.
+        spire.rotate("key-2");
+        let new = svid("corp");
+        gw.builder.folder.file("bundle.json", &spire.bundle());
+        eventually("the next key is taken", || status(&new) == 200);
+        assert_eq!(status(&old), 200);
+        spire.retire("key-1");
+        gw.builder.folder.file("bundle.json", &spire.bundle());
+        eventually("the old key is gone", || status(&old) == 401);
+        assert_eq!(status(&new), 200);
     });
 }
 

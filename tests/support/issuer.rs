@@ -134,6 +134,17 @@ impl Issuer {
         self.desk.change(|state| state.keys.retain(|(known, _)| known != kid));
     }
 
+    /// The published keys as the bundle of a trust domain (SPIFFE Trust Domain and Bundle, section 4).
+    pub fn bundle(&self) -> String {
+        let mut bundle = self.desk.keys();
+        bundle["spiffe_sequence"] = 1.into();
+        bundle["spiffe_refresh_hint"] = 60.into();
+        for key in bundle["keys"].as_array_mut().unwrap() {
+            key["use"] = "jwt-svid".into();
+        }
+        bundle.to_string()
+    }
+
     /// This path (without its query) is answered otherwise from now on.
     pub fn on(&self, path: &str, script: Script) {
         self.desk.change(|state| state.scripts.insert(path.into(), script));
