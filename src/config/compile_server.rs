@@ -85,9 +85,17 @@ pub fn servers(reader: &mut Reader<'_>, written: &[(Located<String>, file::Serve
     servers
 }
 
-/// `[A-Za-z][A-Za-z0-9_-]{0,31}`, no `__`, no `_` at the end: tool names are `server__tool`. `kind`: what it names.
+/// `kind`: what it names.
 pub fn check_name(reader: &mut Reader<'_>, name: &Located<String>, kind: &str) {
-    let text = &name.value;
+    if let Some(flaw) = server_name_flaw(&name.value) {
+        let what = format!("the {kind} name {} {flaw}", quoted(&name.value));
+        reader.problem(name.place, what, "Rename it.");
+    }
+}
+
+/// Why nothing can be called so at `/mcp/NAME`; none: it could. `[A-Za-z][A-Za-z0-9_-]{0,31}`, no `__`, no `_` at the
+/// end: tool names are `server__tool`.
+pub fn server_name_flaw(text: &str) -> Option<&'static str> {
     let flaw = if !text.starts_with(|first: char| first.is_ascii_alphabetic()) {
         "does not start with a letter"
     } else if text.len() > limits::SERVER_NAME_BYTES_MAX {
@@ -99,9 +107,9 @@ pub fn check_name(reader: &mut Reader<'_>, name: &Located<String>, kind: &str) {
     } else if text.ends_with('_') {
         "ends in `_`, which would run into the `__` before a tool"
     } else {
-        return;
+        return None;
     };
-    reader.problem(name.place, format!("the {kind} name {} {flaw}", quoted(text)), "Rename it.");
+    Some(flaw)
 }
 
 fn one(

@@ -3,9 +3,15 @@
 //! Not here: whether a token is good (`token`), and sending any of it.
 //!
 //! Its name is the first audience that is the URL of an `/mcp`; that of an endpoint is this URL and `/NAME`. Without
-//! such an audience there is no metadata, because nobody knows under which name clients reach the gateway.
+//! such an audience there is no metadata, because nobody knows under which name clients reach the gateway; nor without an
+//! issuer that clients can ask for a token (RFC 9728 section 2: a trust domain of SPIFFE is no authorization server).
+//!
+//! Whoever reads metadata has no credential yet. So that it tells nobody which servers there are, each name that a server
+//! can have has its document, and one that is for some tenants has that of a name that nobody bears.
 
 use crate::config::access::Effect;
+use crate::config::compile_server;
+use crate::config::hub::Form;
 use crate::config::hub::Hub;
 use crate::config::identity::Identity;
 use crate::config::pattern::ToolPattern;
@@ -24,11 +30,17 @@ const NEVER_ASKED_FOR: &str = "offline_access";
 
 /// Scheme and authority of this gateway, as clients know it.
 fn origin(identity: &Identity) -> Option<&str> {
+    authorization_servers(identity).next()?;
     let audiences = identity.issuers.iter().flat_map(|issuer| &issuer.audiences);
     audiences.filter_map(|audience| audience.strip_suffix(PATH)).find(|origin| {
         let authority = origin.split_once("://").map(|(_, authority)| authority);
         authority.is_some_and(|authority| !authority.is_empty() && !authority.contains('/'))
     })
+}
+
+/// Where clients can get a token.
+fn authorization_servers(identity: &Identity) -> impl Iterator<Item = &str> {
+    identity.issuers.iter().map(|issuer| &*issuer.issuer).filter(|issuer| issuer.starts_with("http"))
 }
 
 /// The path of an endpoint; `endpoint` is empty for `/mcp` itself.
@@ -45,24 +57,32 @@ pub fn endpoint(path: &str) -> Option<&str> {
     }
 }
 
-/// The metadata of an endpoint as a JSON document (RFC 9728 section 2). None: nobody's tokens are taken here, there is
-/// no such endpoint, or the gateway does not know its own name.
+/// The metadata of an endpoint as a JSON document (RFC 9728 section 2). None: nobody's tokens are taken here, there can
+/// be no such endpoint, or the gateway does not know its own name.
 pub fn metadata(plan: &Plan, endpoint: &str) -> Option<String> {
     let origin = origin(&plan.identity)?;
-    let hub = plan.hub_by_name.get(endpoint).and_then(|id| plan.hubs.get(usize::from(*id)))?;
-    let issuers = plan.identity.issuers.iter().map(|issuer| &*issuer.issuer);
-    let servers: Vec<&str> = issuers.filter(|issuer| issuer.starts_with("http")).collect();
+    let hub = plan.hub_by_name.get(endpoint).and_then(|id| plan.hubs.get(usize::from(*id)));
+    if hub.is_none() && compile_server::server_name_flaw(endpoint).is_some() {
+        return None;
+    }
+    let servers: Vec<&str> = authorization_servers(&plan.identity).collect();
     let mut document = json!({
         "resource": format!("{origin}{}", path(endpoint)),
         "authorization_servers": servers,
         "bearer_methods_supported": ["header"],
         "resource_name": "Ringgate",
     });
-    let scopes = scopes(plan, hub);
+    let scopes = hub.filter(|hub| is_for_all(plan, hub)).map(|hub| scopes(plan, hub)).unwrap_or_default();
     if !scopes.is_empty() {
         document["scopes_supported"] = json!(scopes);
     }
     Some(document.to_string())
+}
+
+/// Whether an endpoint is one for every tenant.
+fn is_for_all(plan: &Plan, hub: &Hub) -> bool {
+    let Form::Server(id) = hub.form else { return true };
+    plan.servers.get(usize::from(id)).is_some_and(|server| server.tenants.is_empty())
 }
 
 /// What access rules ask for of the servers behind an endpoint.
@@ -149,7 +169,10 @@ mod tests {
         assert_eq!(document("crm")["resource"], "https://gw.test:8443/mcp/crm");
         assert_eq!(document("")["resource"], "https://gw.test:8443/mcp");
         assert_eq!(document("")["authorization_servers"], json!(["https://idp.test"]));
-        assert_eq!(metadata(&plan, "nobody"), None);
+        assert_eq!(document("nobody")["resource"], "https://gw.test:8443/mcp/nobody");
+        for never in ["a__b", "a_", "7a", "a/b", "a.b", &"a".repeat(33)] {
+            assert_eq!(metadata(&plan, never), None, "{never}");
+        }
         assert_eq!(document("desk")["resource"], "https://gw.test:8443/mcp/desk");
         for (endpoint, expected) in [
             ("crm", json!(["crm"])),
@@ -159,6 +182,30 @@ mod tests {
         ] {
             assert_eq!(document(endpoint)["scopes_supported"], expected, "{endpoint}");
         }
+    }
+
+    /// Found in an audit: anybody could find out which servers there are.
+    #[test]
+    fn a_document_does_not_tell_a_server_of_some_tenants_from_none() {
+        let text = "mcpServers: {own: {url: \"http://127.0.0.1:1/mcp\", tenants: [acme]}}\n\
+                    identity: {tenant: jwt.org, jwt: [{issuer: \"https://idp.test\", \
+                    audiences: [\"https://gw.test/mcp\"]}]}\n\
+                    access: [{name: a, tools: [own.*], scopes: [own]}]\n";
+        let plan = config::load_text(text, "test.yaml", Path::new("")).expect("a good config").plan;
+        let document = |endpoint: &str| metadata(&plan, endpoint).expect("a document");
+        assert_eq!(document("own").replace("/mcp/own", "/mcp/nobody"), document("nobody"));
+    }
+
+    /// RFC 9728 section 2 and MCP: a document names at least one authorization server.
+    #[test]
+    fn where_nobody_gives_out_tokens_there_is_no_document() {
+        let text = "mcpServers: {crm: {url: \"http://127.0.0.1:1/mcp\"}}\n\
+                    identity: {jwt: [{issuer: \"spiffe://corp\", audiences: [\"https://gw.test/mcp\"], \
+                    jwks: {url: \"https://bundles.test/corp\"}}]}\n";
+        let plan = config::load_text(text, "test.yaml", Path::new("")).expect("a good config").plan;
+        assert_eq!(metadata(&plan, "crm"), None);
+        assert_eq!(challenge(&plan.identity, "crm", false), PLAIN);
+        assert_eq!(challenge(&plan.identity, "crm", true), "Bearer error=\"invalid_token\"");
     }
 
     #[test]

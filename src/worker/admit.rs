@@ -5,6 +5,7 @@
 use crate::base::fault::Fault;
 use crate::base::fault::Kind;
 use crate::config::compile_auth;
+use crate::config::compile_server;
 use crate::config::hub::Form;
 use crate::config::hub::Hub;
 use crate::config::hub::HubId;
@@ -68,6 +69,8 @@ impl Door {
 /// What a request is for.
 pub enum Entry {
     Call(Door),
+    /// An endpoint that could be here, and is not.
+    Nowhere(RequestHead),
     /// Somebody comes back from a token service.
     Callback(RequestHead),
     Page(RequestHead, Page),
@@ -139,7 +142,14 @@ pub fn enter(
     } else {
         name.strip_prefix('/').filter(|name| !name.is_empty()).ok_or(NOT_FOUND)?
     };
-    let hub = *adopted.plan.hub_by_name.get(name).ok_or(NOT_FOUND)?;
+    let Some(hub) = adopted.plan.hub_by_name.get(name).copied() else {
+        // Only names that an endpoint can have are worth a question.
+        if !adopted.plan.identity.is_configured() || compile_server::server_name_flaw(name).is_some() {
+            return Err(NOT_FOUND);
+        }
+        method(&head, source, &exchange.fields)?;
+        return Ok(Entry::Nowhere(head));
+    };
     exchange.record.server.set(name);
     method(&head, source, &exchange.fields)?;
     let name = adopted.plan.hubs.get(usize::from(hub)).map_or_else(|| "".into(), |hub| Arc::clone(&hub.name));
@@ -201,14 +211,7 @@ pub async fn identify(
     door: &Door,
 ) -> Result<Rc<KnownCaller>, Fault> {
     let endpoint = &door.hub(adopted).name;
-    let known = recognise(worker, adopted, client, exchange, door).await;
-    if known.as_ref().is_err_and(|fault| fault.kind == Kind::Unauthenticated) {
-        let sent = [Known::Authorization, Known::ApiKey];
-        let sent = sent.iter().any(|field| fields::single(&exchange.fields, *field) != Single::Missing);
-        let challenge = resource::challenge(&adopted.plan.identity, endpoint, sent);
-        exchange.deny(Denial { challenge, ..Denial::default() });
-    }
-    let known = known?;
+    let known = at_endpoint(worker, adopted, client, exchange, (&door.head, endpoint)).await?;
     if door.only(adopted).is_some_and(|server| !server.config().is_for_tenant(&known.caller.tenant)) {
         return Err(NOT_FOUND);
     }
@@ -219,12 +222,45 @@ pub async fn identify(
     Ok(known)
 }
 
+/// What a request gets that is for an endpoint that is not here: strangers are told who they should be, as at every other,
+/// so that nobody finds out without a credential which endpoints there are.
+pub async fn nowhere(
+    worker: &Worker,
+    adopted: &Adopted,
+    client: &Client,
+    exchange: &mut Exchange,
+    head: &RequestHead,
+) -> Fault {
+    let path = head.path.of(&client.input[client.start..client.end]);
+    let endpoint =
+        std::str::from_utf8(path).ok().and_then(|path| path.strip_prefix("/mcp/")).unwrap_or_default();
+    at_endpoint(worker, adopted, client, exchange, (head, endpoint)).await.err().unwrap_or(NOT_FOUND)
+}
+
+/// The caller, where it may be at an endpoint of this name; a challenge for whom else.
+async fn at_endpoint(
+    worker: &Worker,
+    adopted: &Adopted,
+    client: &Client,
+    exchange: &mut Exchange,
+    (head, endpoint): (&RequestHead, &str),
+) -> Result<Rc<KnownCaller>, Fault> {
+    let known = recognise(worker, adopted, client, exchange, (head, endpoint)).await;
+    if known.as_ref().is_err_and(|fault| fault.kind == Kind::Unauthenticated) {
+        let sent = [Known::Authorization, Known::ApiKey];
+        let sent = sent.iter().any(|field| fields::single(&exchange.fields, *field) != Single::Missing);
+        let challenge = resource::challenge(&adopted.plan.identity, endpoint, sent);
+        exchange.deny(Denial { challenge, ..Denial::default() });
+    }
+    known
+}
+
 async fn recognise(
     worker: &Worker,
     adopted: &Adopted,
     client: &Client,
     exchange: &mut Exchange,
-    door: &Door,
+    (head, endpoint): (&RequestHead, &str),
 ) -> Result<Rc<KnownCaller>, Fault> {
     let source = &client.input[client.start..client.end];
     let presented = Presented {
@@ -247,7 +283,7 @@ async fn recognise(
         // Boxed: most callers are known, and each call would have to hold the state of a verification.
         _ => Box::pin(authenticate::ask(worker, adopted, client.slot, &offered)).await?,
     };
-    known.caller.stands(&door.hub(adopted).name, now)?;
+    known.caller.stands(endpoint, now)?;
     Ok(known)
 }
 

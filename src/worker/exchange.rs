@@ -66,6 +66,9 @@ async fn attempt(
     // 1 edge: is this our host, our origin, one of our paths?
     let door = match admit::enter(worker, &adopted, client, exchange)? {
         Entry::Call(door) => door,
+        Entry::Nowhere(head) => {
+            return Err(Box::pin(admit::nowhere(worker, &adopted, client, exchange, &head)).await);
+        }
         // Boxed: hardly any request is for a document.
         Entry::Callback(head) => return Box::pin(pages::callback(worker, client, exchange, head)).await,
         Entry::Page(head, page) => {

@@ -60,7 +60,7 @@ fn oauth_resource_server() {
             });
             assert_eq!(answer.json(), expected, "{path}");
         }
-        assert_eq!(get(&gw, &format!("{METADATA}/mcp/nobody")).status, 404);
+        assert_eq!(get(&gw, &format!("{METADATA}/mcp/no__body")).status, 404);
         let none = base64("{\"alg\":\"none\",\"typ\":\"JWT\"}");
         let good = issuer.token("alice").sign();
         let payload = good.split('.').nth(1).unwrap();
@@ -251,6 +251,58 @@ fn tenants_share_a_bucket_by_key() {
             }
         }
         assert_eq!(up.calls(), 4);
+    });
+}
+
+/// Found in an audit: without a credential a server of another tenant was 401, and an unknown name 404. Both are the same
+/// to whom may not know of them, and so is all that is said before a caller is known.
+#[test]
+fn tenants_do_not_find_out_which_servers_others_have() {
+    everywhere(|run| {
+        let (issuer, up, own) = (issuer(), upstream().tool("echo").run(), upstream().tool("echo").run());
+        let identity = format!("identity: {{jwt: [{}], tenant: jwt.org}}", issuer.entry(&[]));
+        let gw = run.gateway().top(identity).to("up", &up).with("own", &own, &["tenants: [acme]"]).run();
+        let expired = issuer.token("alice").claim("org", "acme").expires(-61).bearer();
+        let elsewhere =
+            issuer.token("alice").claim("aud", format!("{AUDIENCE}/up")).claim("org", "acme").bearer();
+        let other = issuer.token("alice").claim("org", "other").bearer();
+        for (field, status) in [
+            ("X-Nothing: 1", 401),
+            ("X-API-Key: rg_x", 401),
+            (expired.as_str(), 401),
+            (elsewhere.as_str(), 401),
+            (other.as_str(), 404),
+        ] {
+            let said = |server: &str| {
+                let call = gw.call(server, "echo");
+                let mut answer = gw.client().talk(&call.id("1").field(field).raw().bytes()).unwrap();
+                assert_eq!(answer.status, status, "{server} {field}");
+                let mut body = answer.json();
+                body["error"]["data"]["traceId"].take();
+                answer.head.fields.retain(|(name, _)| !name.eq_ignore_ascii_case("server-timing"));
+                let names = |text: String| text.replace(&format!("/mcp/{server}"), "/mcp/NAME");
+                let fields = answer
+                    .head
+                    .fields
+                    .iter()
+                    .filter(|(name, _)| !name.eq_ignore_ascii_case("content-length"));
+                let fields: Vec<_> = fields
+                    .map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value)))
+                    .collect();
+                (body, names(fields.join("\n")))
+            };
+            assert_eq!(said("own"), said("none"), "{field}");
+            if status == 401 && field != elsewhere {
+                assert_eq!(said("up"), said("none"), "{field}");
+            }
+        }
+        for (path, status) in [("own", 200), ("none", 200), ("no__name", 404)] {
+            assert_eq!(get(&gw, &format!("{METADATA}/mcp/{path}")).status, status, "{path}");
+        }
+        let strange = gw.client().talk(b"PUT /mcp/none HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").unwrap();
+        let known = gw.client().talk(b"PUT /mcp/own HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").unwrap();
+        assert_eq!((strange.status, known.status), (405, 405));
+        assert_eq!(own.calls(), 0);
     });
 }
 
