@@ -90,24 +90,18 @@ async fn chunked(
     max_body: usize,
 ) -> Result<Body, Fault> {
     let begin = client.start + head.len as usize;
-    let mut decoder = Decoder::new(CHUNK_LIMITS, Side::Request);
-    let mut decoded = begin;
+    let mut chunks = Chunks::new(begin);
     if client.end == begin {
         invite(client, head).await?;
     }
     loop {
-        let step = decoder.decode(&mut client.input[decoded..client.end])?;
-        let raw = decoded + step.consumed;
-        decoded += step.payload;
-        if decoded - begin > max_body {
+        let body = chunks.decode(client)?;
+        if chunks.decoded - begin > max_body {
             return Err(TOO_LARGE);
         }
-        if step.done {
-            return Ok(Body { bytes: begin..decoded, next: raw });
+        if let Some(body) = body {
+            return Ok(body);
         }
-        // What is left of the raw bytes follows the decoded ones.
-        client.input.copy_within(raw..client.end, decoded);
-        client.end -= raw - decoded;
         if client.end == client.input.len() {
             let doubled = client.input.len() * 2;
             make_room(worker, client, doubled.min(begin + max_body + CHUNK_LIMITS.line_bytes)).await?;
@@ -116,6 +110,38 @@ async fn chunked(
             }
         }
         more(worker, client).await?;
+    }
+}
+
+/// A chunked body that is decoded where it lies.
+pub struct Chunks {
+    decoder: Decoder,
+    begin: usize,
+    /// Where what is decoded ends.
+    decoded: usize,
+}
+
+impl Chunks {
+    /// `begin`: where the body begins in the client's input.
+    pub fn new(begin: usize) -> Self {
+        Self { decoder: Decoder::new(CHUNK_LIMITS, Side::Request), begin, decoded: begin }
+    }
+
+    /// Decodes what has come; the body where that is all of it.
+    ///
+    /// # Errors
+    /// 400 for bad chunks.
+    pub fn decode(&mut self, client: &mut Client) -> Result<Option<Body>, Fault> {
+        let step = self.decoder.decode(&mut client.input[self.decoded..client.end])?;
+        let raw = self.decoded + step.consumed;
+        self.decoded += step.payload;
+        if step.done {
+            return Ok(Some(Body { bytes: self.begin..self.decoded, next: raw }));
+        }
+        // What is left of the raw bytes follows the decoded ones.
+        client.input.copy_within(raw..client.end, self.decoded);
+        client.end -= raw - self.decoded;
+        Ok(None)
     }
 }
 

@@ -81,6 +81,7 @@ async fn attempt(
     let only = door.only(&adopted).map(ServerState::config);
     let total = worker.coarse_now().plus_millis(allowance::at_first(only, exchange.callers_ms));
     worker.watch.begin_call(client.slot, total, true);
+    exchange.body_begun = true;
     let body = body::read(worker, client, &door.head, adopted.plan.http.max_body).await?;
     exchange.take(client, &body);
     // 3 mcp: what is asked, do all readers of it agree, and whom is it for?
@@ -89,11 +90,11 @@ async fn attempt(
     let Address::Server(id, server) = address else {
         return Box::pin(hub::answer(worker, &adopted, client, exchange, (&door, &caller, intent))).await;
     };
+    tasks::check(&adopted.plan.identity, server.config(), client, exchange)?;
     session::recognise(worker, server, client, exchange, &caller)?;
     // A GET stream lives as long as both sides keep it.
     exchange.timeouts = allowance::of(server.config(), exchange.call.as_ref(), exchange.callers_ms);
     let total = exchange.begun.plus_millis(exchange.timeouts.total_ms);
-    tasks::check(&adopted.plan.identity, server.config(), client, exchange)?;
     let total = if intent.stream_only { Moment::NEVER } else { total };
     worker.watch.begin_call(client.slot, total.min(exchange.expires), intent.leaving_cancels);
     // 4 policy: may it pass?

@@ -16,6 +16,8 @@ use crate::mcp::envelope::Method;
 use crate::mcp::refusal;
 use crate::mcp::refusal::Denial;
 use crate::worker::Worker;
+use crate::worker::body::Body;
+use crate::worker::body::Chunks;
 use crate::worker::client::After;
 use crate::worker::client::Client;
 use crate::worker::denial;
@@ -148,24 +150,54 @@ fn requested_revision<'a>(client: &'a Client, exchange: &Exchange) -> Option<Cow
 /// and on its way: without it clients cannot tell which call was refused.
 async fn take_small_body(worker: &Worker, client: &mut Client, exchange: &mut Exchange, closes: bool) {
     let Some(head) = exchange.head else { return };
-    let Framing::Length(length) = head.framing else { return };
-    if closes || exchange.moved_on || exchange.next.is_some() || head.expect_continue {
-        return;
-    }
-    let begin = client.start + head.len as usize;
-    let Some(end) = usize::try_from(length).ok().and_then(|length| begin.checked_add(length)) else { return };
-    if end > client.input.len() {
+    if closes || exchange.moved_on || exchange.body_begun || head.expect_continue {
         return;
     }
     let now = clock::now();
+    // One deadline for all of it: a stranger's body may not dribble in.
     let deadline = now.plus_millis(worker.adopt().plan.http.header_timeout_ms);
     worker.watch.enter(client.slot, Phase::Body, now, deadline);
-    while client.end < end {
-        if client.receive().await == 0 {
-            return;
+    let begin = client.start + head.len as usize;
+    match head.framing {
+        Framing::None => {}
+        Framing::Length(length) => {
+            let length = usize::try_from(length).ok();
+            if let Some(end) = length.and_then(|length| begin.checked_add(length))
+                && receive_until(client, end).await
+            {
+                exchange.body = begin..end;
+            }
+        }
+        Framing::Chunked => {
+            if let Some(body) = receive_chunks(client, begin).await {
+                exchange.body = body.bytes;
+                exchange.next = Some(body.next);
+            }
         }
     }
-    exchange.body = begin..end;
+}
+
+/// Whether the input reaches so far, in the room that there is.
+async fn receive_until(client: &mut Client, end: usize) -> bool {
+    while client.end < end {
+        if end > client.input.len() || client.receive().await == 0 {
+            return false;
+        }
+    }
+    true
+}
+
+/// A whole chunked body, in the room that there is.
+async fn receive_chunks(client: &mut Client, begin: usize) -> Option<Body> {
+    let mut chunks = Chunks::new(begin);
+    loop {
+        if let Some(body) = chunks.decode(client).ok()? {
+            return Some(body);
+        }
+        if client.end == client.input.len() || client.receive().await == 0 {
+            return None;
+        }
+    }
 }
 
 fn write_head(exchange: &mut Exchange, fault: Fault, length: usize, close: bool) {

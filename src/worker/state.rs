@@ -49,6 +49,8 @@ pub struct Exchange {
     pub next: Option<usize>,
     /// The input went on to the next request; `body` lies no longer in it.
     pub moved_on: bool,
+    /// Some of the body may have been read, and decoded where it lies.
+    pub body_begun: bool,
     pub record: Record,
     /// What the answer said about itself.
     pub facts: AnswerFacts,
@@ -178,6 +180,7 @@ impl Exchange {
         self.body = 0..0;
         self.next = None;
         self.moved_on = false;
+        self.body_begun = false;
         self.record.reset();
         self.facts = AnswerFacts::default();
         self.fault = None;

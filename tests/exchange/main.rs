@@ -98,5 +98,6 @@ mod streaming;
 mod tasks;
 mod tls;
 mod tls_handshakes;
+mod tokens;
 mod upstream_limit;
 mod user_oauth;

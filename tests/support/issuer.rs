@@ -301,10 +301,28 @@ impl Token {
         self.claim("exp", now().saturating_add_signed(seconds))
     }
 
+    /// Without this parameter of its header, or this claim.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.header.as_object_mut().unwrap().remove(name);
+        self.claims.remove(name);
+        self
+    }
+
     /// The compact form.
     pub fn sign(self) -> String {
-        let claims = Value::Object(self.claims).to_string();
-        let signed = [self.header.to_string(), claims].map(|part| base64url(part.as_bytes())).join(".");
+        let [header, claims] = self.parts();
+        self.sign_parts(&header, &claims)
+    }
+
+    /// Header and claims, as JSON.
+    pub fn parts(&self) -> [String; 2] {
+        [self.header.to_string(), Value::Object(self.claims.clone()).to_string()]
+    }
+
+    /// The compact form of these very texts, signed by the issuer.
+    pub fn sign_parts(&self, header: &str, claims: &str) -> String {
+        let signed = [header, claims].map(|part| base64url(part.as_bytes())).join(".");
         let signature = self.key.sign(&SystemRandom::new(), signed.as_bytes()).unwrap();
         format!("{signed}.{}", base64url(signature.as_ref()))
     }
