@@ -7,6 +7,7 @@
 //! match, in a `deny` a match.
 
 mod attributes;
+mod decimal;
 mod evaluate;
 mod function;
 mod json;
@@ -140,6 +141,8 @@ pub enum EvaluationError {
     DivisionByZero,
     /// A number or time that its type cannot hold.
     Overflow,
+    /// A number of the message with more digits than a double keeps: the server may read another one.
+    Inexact,
     /// A text that is no number, time, duration or bool.
     Conversion,
     /// A pattern that is no regular expression, or takes too much to compile.
@@ -237,6 +240,7 @@ impl Display for EvaluationError {
             Self::Type => "a value is of the wrong type",
             Self::DivisionByZero => "a division by zero",
             Self::Overflow => "a number or a time is out of range",
+            Self::Inexact => "a number has more digits than can be compared",
             Self::Conversion => "a text is no number, time, duration or bool",
             Self::Pattern => "a pattern is no regular expression, or too large",
             Self::DuplicateKey => "a key stands twice in one map",

@@ -105,7 +105,19 @@ fn abac() {
             assert_eq!(clerk.send(&call).status, 200, "{amount}");
             up.once(&call.token);
         }
-        for amount in ["1001", "1000.5", "1.001e3", "1e400", "\"1\"", "\"1001\"", "null", "[1]", "{}"] {
+        for amount in [
+            "1001",
+            "1000.5",
+            "1.001e3",
+            "1e400",
+            "1000.0000000000000000001",
+            "999.99999999999999999999",
+            "\"1\"",
+            "\"1001\"",
+            "null",
+            "[1]",
+            "{}",
+        ] {
             let call = transfer(&clerk, amount);
             forbidden(&mut clerk, &up, &call, "access.no-big-transfers");
         }

@@ -2,7 +2,8 @@
 //!
 //! Not here: the grammar of JSON (`mcp::grammar`), which also bounds the nesting.
 //!
-//! Numbers are CEL's int where they are written as integers and fit, else doubles: `1e400` is infinite.
+//! Numbers are CEL's int where they are written as integers and fit, else doubles: `1e400` is infinite. One that no double
+//! is worth has no value that could be judged.
 
 use crate::config::limits;
 use crate::mcp::grammar::Broken;
@@ -12,6 +13,7 @@ use crate::mcp::grammar::Slot;
 use crate::mcp::unescape::Unescaped;
 use crate::mcp::unescape::unescape;
 use crate::policy::expression::EvaluationError;
+use crate::policy::expression::decimal;
 use crate::policy::expression::value::Text;
 use crate::policy::expression::value::Value;
 use crate::policy::expression::value::map;
@@ -65,7 +67,10 @@ impl<'b> Reader<'b> {
 
     fn scalar(&self, slot: Slot) -> Result<Value<'b>, EvaluationError> {
         let raw = self.text.get(slot.start..slot.end).unwrap_or("");
-        let double = || raw.parse().map(Value::Double).map_err(|_| EvaluationError::Body);
+        let double = || {
+            let value = raw.parse().map_err(|_| EvaluationError::Body)?;
+            Ok(if decimal::survives(raw, value) { Value::Double(value) } else { Value::Inexact })
+        };
         match slot.shape {
             Shape::Null => Ok(Value::Null),
             Shape::Bool => Ok(Value::Bool(raw == "true")),

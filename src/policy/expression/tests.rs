@@ -265,6 +265,43 @@ fn equal_keys_are_the_same_and_others_are_not() {
     assert_eq!(key_of("args.none", BODY), Err(EvaluationError::Missing));
 }
 
+/// Found in an audit: `1000.0000000000000000001` passed a rule against more than 1000, and went on as it was written.
+#[test]
+fn a_number_that_no_double_is_has_no_worth() {
+    let body = r#"{"params": {"arguments": {"amount": 1000.0000000000000000001, "list": [1, 0.10000000000000001],
+        "id": 18446744073709551615, "nested": {"a": 1000.0000000000000000001}, "small": 5}}}"#;
+    for text in [
+        "args.amount > 1000",
+        "args.amount <= 1000",
+        "args.amount == 1000",
+        "args.amount != 1000",
+        "args.amount == null",
+        "args.amount in [1000]",
+        "0.5 in args.list",
+        "args.nested == {'a': 1000}",
+        "args.id == 18446744073709551615u",
+    ] {
+        assert_eq!(condition_of(text, body), Err(EvaluationError::Inexact), "{text}");
+    }
+    for text in [
+        "args.amount + 1.0 > 0.0",
+        "-args.amount < 0.0",
+        "double(args.amount) > 0.0",
+        "string(args.id) != ''",
+    ] {
+        assert!(condition_of(text, body).is_err(), "{text}");
+    }
+    for key in ["args.amount", "args.list", "[args.id]"] {
+        assert_eq!(key_of(key, body), Err(EvaluationError::Inexact), "{key}");
+    }
+    // What is not asked for hurts nobody.
+    for text in
+        ["args.small == 5", "has(args.amount) && args.small < 6", "size(args.list) == 2", "1 in args.list"]
+    {
+        assert_eq!(condition_of(text, body), Ok(true), "{text}");
+    }
+}
+
 #[test]
 fn steps_are_counted_exactly() {
     let body = |count: usize| {

@@ -22,6 +22,8 @@ pub(super) enum Value<'v> {
     Int(i64),
     Uint(u64),
     Double(f64),
+    /// A number of the message that no double is worth: whoever asks for its worth gets an error.
+    Inexact,
     Text(Text<'v>),
     Timestamp(Timestamp),
     Duration(SignedDuration),
@@ -71,6 +73,7 @@ impl Display for Value<'_> {
             Self::Int(value) => value.fmt(f),
             Self::Uint(value) => write!(f, "{value}u"),
             Self::Double(value) => write!(f, "{value:?}"),
+            Self::Inexact => f.write_str("a number that is too exact"),
             Self::Text(value) => write!(f, "{:?}", &**value),
             Self::Timestamp(value) => value.fmt(f),
             Self::Duration(value) => value.fmt(f),
@@ -144,6 +147,7 @@ impl<'v> Value<'v> {
     /// None: one of them is no number (NaN).
     pub(super) fn order(&self, other: &Self, steps: &mut Steps) -> Result<Option<Ordering>, EvaluationError> {
         Ok(match (self, other) {
+            (Self::Inexact, _) | (_, Self::Inexact) => return Err(EvaluationError::Inexact),
             (Self::Bool(left), Self::Bool(right)) => Some(left.cmp(right)),
             (Self::Text(left), Self::Text(right)) => {
                 steps.charge_text(left.len().min(right.len()))?;
@@ -209,6 +213,7 @@ impl<'v> Value<'v> {
                     element.feed(hasher, steps)?;
                 }
             }
+            Self::Inexact => return Err(EvaluationError::Inexact),
             Self::Map(_) => return Err(EvaluationError::Type),
         }
         Ok(())
