@@ -13,6 +13,7 @@ use crate::support::eventually;
 use crate::support::everywhere;
 use crate::support::gateway::Gateway;
 use crate::support::on_every_driver;
+use crate::support::pace;
 use crate::support::script;
 use crate::support::shelf::LISTS;
 use crate::support::shelf::Shelf;
@@ -58,11 +59,18 @@ impl Lister {
         Self(caller)
     }
 
-    /// The whole answer to a list of that number (`LISTS`).
+    /// The whole answer to a list of that number (`LISTS`). Whoever polls asks more often than the built-in limit of lists
+    /// allows, and waits as long as it is told.
     #[track_caller]
     pub fn ask(&mut self, list: usize) -> Answer {
-        let request = self.0.request(LISTS[list].0);
-        self.0.send(&request)
+        loop {
+            let request = self.0.request(LISTS[list].0);
+            let answer = self.0.send(&request);
+            if answer.status != 429 || answer.json()["error"]["data"]["rule"] != "limits.lists" {
+                return answer;
+            }
+            pace(answer.limited("limits.lists"));
+        }
     }
 
     /// Its result, which must be one.
