@@ -5,6 +5,7 @@
 
 mod admin;
 mod catalogue;
+mod change;
 mod credentials;
 mod decisions;
 mod eras;
@@ -36,6 +37,7 @@ mod writer;
 
 use crate::config::limits;
 use crate::control::catalogue::CatalogueKeeper;
+use crate::control::change::Changes;
 use crate::control::eras::EraKeeper;
 use crate::control::listen::ListenKeeper;
 use crate::control::probe::Prober;
@@ -65,8 +67,6 @@ use tokio::signal::unix::signal;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-/// Changes of files that wait for the side thread; more say nothing new.
-const CHANGES_MAX: usize = 16;
 /// How often replaced parts that nobody holds any more are freed.
 const SWEEP_MS: u64 = 1_000;
 
@@ -155,7 +155,7 @@ pub fn start(shared: Arc<Shared>, options: Options) -> io::Result<Handle> {
         Parts { end: EndSignals::new()?, hangup: signal(SignalKind::hangup())?, admin: listener.transpose()? }
     };
     let state = Arc::new(State::new(shared));
-    let (told, changes) = mpsc::channel(CHANGES_MAX);
+    let (told, changes) = change::flags();
     let watcher = config_path.as_ref().and_then(|_| {
         Watcher::start(told)
             .inspect_err(|error| {
@@ -180,13 +180,7 @@ fn has_descriptors() -> io::Result<()> {
     pairs.map(drop)
 }
 
-fn run(
-    runtime: Runtime,
-    state: &Arc<State>,
-    parts: Parts,
-    reloader: Reloader,
-    changes: mpsc::Receiver<watch::Change>,
-) {
+fn run(runtime: Runtime, state: &Arc<State>, parts: Parts, reloader: Reloader, changes: Changes) {
     let Parts { end, hangup, admin } = parts;
     runtime.block_on(async {
         let mut parts = JoinSet::new();

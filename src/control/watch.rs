@@ -10,6 +10,8 @@
 use crate::base::clock;
 use crate::base::clock::Moment;
 use crate::config::limits;
+use crate::control::change::Change;
+use crate::control::change::Told;
 use crate::control::watch::Message::Event;
 use crate::control::watch::Message::Follow;
 use notify::EventKind;
@@ -26,23 +28,17 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Component;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
-use tokio::sync::mpsc::Sender;
 
 /// Links that are followed for one file, as the kernel does.
 const LINKS_MAX: usize = 40;
-/// Events that wait for the watching thread. Past it one is lost, but then others wait that have the
-/// same effect.
+/// Events that wait for the watching thread. Past it one is lost, and then all files may have changed.
 const EVENTS_MAX: usize = 1024;
-
-/// Which of the watched files may have changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Change {
-    Config,
-    Keys,
-}
 
 /// The files to watch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,16 +59,20 @@ pub(crate) struct Watcher {
 }
 
 impl Watcher {
-    /// Starts the thread. Changes are told through `changes`; a full channel is a change that is known.
+    /// Starts the thread. Changes are told through `changes`.
     ///
     /// # Errors
     /// Where the kernel gives no thread.
-    pub(crate) fn start(changes: Sender<Change>) -> io::Result<Self> {
+    pub(crate) fn start(changes: Told) -> io::Result<Self> {
         let (messages, inbox) = mpsc::sync_channel(EVENTS_MAX);
-        let events = messages.clone();
+        let (events, lost) = (messages.clone(), Arc::new(AtomicBool::new(false)));
+        let loses = Arc::clone(&lost);
         let source = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            if let Ok(event) = event {
-                let _ = events.try_send(Event(event));
+            if let Ok(event) = event
+                && events.try_send(Event(event)).is_err()
+            {
+                // Those that wait may all be about a log beside the files.
+                loses.store(true, Ordering::Release);
             }
         })
         .inspect_err(|error| {
@@ -81,22 +81,15 @@ impl Watcher {
                 "files are not watched but looked at once a second; raise fs.inotify.max_user_instances"
             );
         });
-        Self::over(source.ok(), messages, (inbox, changes))
-    }
-
-    fn over(
-        source: Option<notify::RecommendedWatcher>,
-        messages: mpsc::SyncSender<Message>,
-        (inbox, changes): (mpsc::Receiver<Message>, Sender<Change>),
-    ) -> io::Result<Self> {
-        let watching = Watching::new(source);
+        let watching = Watching { lost, ..Watching::new(source.ok()) };
         std::thread::Builder::new().name("watch".into()).spawn(move || watching.run(&inbox, &changes))?;
         Ok(Self { messages })
     }
 
     /// Watches these files from now on, and no others.
     pub(crate) fn follow(&self, files: Files) {
-        let _ = self.messages.try_send(Follow(files));
+        // The thread waits for nobody, so a full channel is a moment.
+        let _ = self.messages.send(Follow(files));
     }
 }
 
@@ -124,6 +117,8 @@ struct Watching {
     source: Option<notify::RecommendedWatcher>,
     /// Some place has no watch.
     blind: bool,
+    /// An event found no room.
+    lost: Arc<AtomicBool>,
     look_at: Moment,
     /// How each place looked last.
     seen: BTreeMap<PathBuf, Option<Look>>,
@@ -139,6 +134,7 @@ impl Watching {
         Self {
             blind: source.is_none(),
             source,
+            lost: Arc::default(),
             look_at: Moment::ZERO,
             seen: BTreeMap::new(),
             directories: BTreeSet::new(),
@@ -148,7 +144,7 @@ impl Watching {
         }
     }
 
-    fn run(mut self, inbox: &mpsc::Receiver<Message>, changes: &Sender<Change>) {
+    fn run(mut self, inbox: &mpsc::Receiver<Message>, changes: &Told) {
         loop {
             let message = match inbox.recv_timeout(self.pause(clock::now())) {
                 Ok(message) => Some(message),
@@ -166,6 +162,7 @@ impl Watching {
                 Some(Event(event)) => self.event(&event, changes),
                 None => {}
             }
+            self.own_up(changes);
             let now = clock::now();
             if self.blind && now >= self.look_at {
                 self.look(changes);
@@ -180,7 +177,7 @@ impl Watching {
     }
 
     /// Compares every place with how it looked last.
-    fn look(&mut self, changes: &Sender<Change>) {
+    fn look(&mut self, changes: &Told) {
         let seen = &mut self.seen;
         let mut differs = |places: &BTreeSet<PathBuf>| {
             let mut found = false;
@@ -194,7 +191,7 @@ impl Watching {
         self.tell(keys, config, changes);
     }
 
-    fn event(&mut self, event: &notify::Event, changes: &Sender<Change>) {
+    fn event(&mut self, event: &notify::Event, changes: &Told) {
         if !changes_content(event.kind) && !event.need_rescan() {
             return;
         }
@@ -205,12 +202,19 @@ impl Watching {
         self.tell(keys, config, changes);
     }
 
-    fn tell(&mut self, keys: bool, config: bool, changes: &Sender<Change>) {
+    /// Tells of everything where an event was lost.
+    fn own_up(&mut self, changes: &Told) {
+        if self.lost.swap(false, Ordering::Acquire) {
+            self.tell(true, true, changes);
+        }
+    }
+
+    fn tell(&mut self, keys: bool, config: bool, changes: &Told) {
         if keys {
-            let _ = changes.try_send(Change::Keys);
+            changes.tell(Change::Keys);
         }
         if config {
-            let _ = changes.try_send(Change::Config);
+            changes.tell(Change::Config);
         }
         if keys || config {
             // A link may point elsewhere now.
@@ -297,20 +301,20 @@ fn trail(path: &Path) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::change::Changes;
+    use crate::control::change::flags;
     use crate::control::tests::Folder;
     use std::fs;
     use std::os::unix::fs::symlink;
 
-    type Changes = tokio::sync::mpsc::Receiver<Change>;
-
     /// Waits for this change; others may come before it, since one write makes several events.
     async fn told(changes: &mut Changes, expected: Change) {
-        let wait = async { while changes.recv().await.expect("open") != expected {} };
+        let wait = async { while changes.next().await.expect("open") != expected {} };
         tokio::time::timeout(Duration::from_secs(5), wait).await.expect("a change within 5 s");
     }
 
     fn watch(config: &Path, keys: &Path) -> (Watcher, Changes) {
-        let (told, changes) = tokio::sync::mpsc::channel(64);
+        let (told, changes) = flags();
         let watcher = Watcher::start(told).expect("inotify");
         watcher.follow(Files { config: vec![config.to_owned()], keys: Some(keys.to_owned()) });
         (watcher, changes)
@@ -320,7 +324,7 @@ mod tests {
     async fn settled(keys: &Path, changes: &mut Changes) {
         loop {
             fs::write(keys, "first").expect("written");
-            if tokio::time::timeout(Duration::from_millis(20), changes.recv()).await.is_ok() {
+            if tokio::time::timeout(Duration::from_millis(20), changes.next()).await.is_ok() {
                 break;
             }
         }
@@ -373,10 +377,10 @@ mod tests {
         let mut watching = Watching::new(None);
         watching.files = Files { config: vec![folder.path("gw.yaml")], keys: Some(keys.clone()) };
         watching.retrace();
-        let (told, mut changes) = tokio::sync::mpsc::channel(4);
+        let (told, mut changes) = flags();
         let mut noticed = |watching: &mut Watching| {
             watching.look(&told);
-            (changes.try_recv().ok(), changes.try_recv().ok())
+            (changes.now(), changes.now())
         };
         assert_eq!(noticed(&mut watching), (None, None), "nothing changed");
         fs::write(&keys, "keys: []").expect("written");
@@ -412,10 +416,24 @@ mod tests {
             (modified, folder.path("calls.log"), None),
         ];
         for (kind, path, expected) in table {
-            let (told, mut changes) = tokio::sync::mpsc::channel(4);
+            let (told, mut changes) = flags();
             watching.event(&notify::Event::new(kind).add_path(path.clone()), &told);
-            assert_eq!(changes.try_recv().ok(), expected, "{kind:?} {path:?}");
+            assert_eq!(changes.now(), expected, "{kind:?} {path:?}");
         }
+    }
+
+    /// The events that wait may all be about other files: a log in the same directory.
+    #[test]
+    fn a_lost_event_is_a_change_of_everything() {
+        let mut watching = Watching::new(None);
+        let (told, mut changes) = flags();
+        watching.own_up(&told);
+        assert_eq!(changes.now(), None, "none was lost");
+        watching.lost.store(true, Ordering::Release);
+        watching.own_up(&told);
+        assert_eq!((changes.now(), changes.now()), (Some(Change::Keys), Some(Change::Config)));
+        watching.own_up(&told);
+        assert_eq!(changes.now(), None, "told once");
     }
 
     #[test]
