@@ -40,6 +40,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
@@ -264,6 +265,8 @@ pub struct Post {
     pub mailbox: Mailbox,
     pub records: ArrayQueue<Record>,
     pub metrics: WorkerMetrics,
+    /// Set once by the worker: it accepts nobody any more, and whom it has accepted is counted.
+    pub closed: AtomicBool,
 }
 
 impl Post {
@@ -296,6 +299,7 @@ impl Shared {
                 mailbox,
                 records: ArrayQueue::new(limits::RECORD_RING),
                 metrics: WorkerMetrics::new(limits::SERIES_MAX),
+                closed: AtomicBool::new(false),
             });
             ends.push(end);
         }

@@ -8,10 +8,14 @@
 
 pub mod ring;
 
+use rustix::event::PollFd;
+use rustix::event::PollFlags;
 use rustix::event::epoll;
 use rustix::net::RecvFlags;
 use rustix::net::SendFlags;
 use rustix::net::Shutdown;
+use socket2::SockFilter;
+use socket2::SockRef;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
@@ -93,6 +97,38 @@ pub enum Direction {
     Both,
     Read,
     Write,
+}
+
+/// Classic BPF over a TCP segment: of those with SYN and without ACK nothing passes. The last segment of a handshake
+/// and all bytes of connections pass.
+const IGNORE_SYN: [SockFilter; 5] = {
+    const FLAGS_AT: u32 = 13;
+    const SYN: u32 = 0x02;
+    const ACK: u32 = 0x10;
+    [
+        SockFilter::new(0x30, 0, 0, FLAGS_AT),  // load the byte of flags
+        SockFilter::new(0x54, 0, 0, SYN | ACK), // keep two of them
+        SockFilter::new(0x15, 0, 1, SYN),       // SYN alone?
+        SockFilter::new(0x06, 0, 0, 0),         // nothing of it passes
+        SockFilter::new(0x06, 0, 0, u32::MAX),  // all of it passes
+    ]
+};
+
+/// Has a listener ignore attempts to connect. Clients try again after a second.
+///
+/// # Errors
+/// Where the kernel takes no filter.
+pub fn ignore_new_connections(fd: RawFd) -> io::Result<()> {
+    lend(fd, |fd| SockRef::from(&fd).attach_filter(&IGNORE_SYN))
+}
+
+/// Whether there is something to read now, or of a listener to accept. Takes nothing.
+pub fn is_readable(fd: RawFd) -> bool {
+    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    lend(fd, |fd| {
+        let mut asked = [PollFd::new(&fd, PollFlags::IN)];
+        rustix::event::poll(&mut asked, Some(&now)).is_ok() && asked[0].revents().contains(PollFlags::IN)
+    })
 }
 
 /// Whether a connection that was being made is made.
@@ -311,6 +347,22 @@ mod tests {
         set.look(|token| seen.push(token));
         set.look(|token| seen.push(token));
         assert_eq!(seen, [7]);
+    }
+
+    #[test]
+    fn an_ignoring_listener_keeps_whom_it_has_let_in() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (fd, address) = (listener.as_raw_fd(), listener.local_addr().unwrap());
+        assert!(!is_readable(fd));
+        let mut queued = std::net::TcpStream::connect(address).unwrap();
+        ignore_new_connections(fd).unwrap();
+        assert!(is_readable(fd));
+        let late = std::net::TcpStream::connect_timeout(&address, std::time::Duration::from_millis(100));
+        assert_eq!(late.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let (mut accepted, _) = listener.accept().unwrap();
+        assert!(!is_readable(fd), "the late one is not in the queue");
+        queued.write_all(b"x").unwrap();
+        io::Read::read_exact(&mut accepted, &mut [0]).unwrap();
     }
 
     #[test]

@@ -127,6 +127,9 @@ pub const STREAM_COMMENT_MS_DEFAULT: u64 = 15_000;
 pub const TICK_MS: u64 = 10;
 /// The same while no connection is open: an idle gateway sleeps, its heartbeat goes on.
 pub const IDLE_TICK_MS: u64 = 250;
+/// At the begin of a drain: how long whoever was answered by the kernel may take to come through the listener. Longer
+/// than a handshake's way, and with a slow tick before it shorter than the second after which clients knock again.
+pub const DRAIN_ACCEPT_MS: u64 = 250;
 /// Pause of a listener where no descriptor is free: long enough not to spin, short enough that service
 /// resumes soon after one is.
 pub const EXHAUSTED_PAUSE_MS: u64 = 100;

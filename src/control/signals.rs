@@ -13,6 +13,7 @@ use crate::control::state::State;
 use crate::control::systemd;
 use crate::handoff::Phase;
 use std::io;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::signal::unix::Signal;
 use tokio::signal::unix::SignalKind;
@@ -21,8 +22,6 @@ use tokio::time::timeout;
 
 /// How often a drain looks whether the workers are done.
 const LOOK_MS: u64 = 5;
-/// Looks without a turn after which a worker counts as ended: ten of its ticks.
-const STILL_LOOKS: u64 = 10 * limits::TICK_MS / LOOK_MS;
 
 /// The signals that end the process. From its making on they no longer kill it.
 pub(crate) struct EndSignals {
@@ -99,24 +98,10 @@ fn has_no_clients(state: &State) -> bool {
         .all(|post| post.metrics.inflight.read() == 0 && post.metrics.client_connections.read() == 0)
 }
 
-/// No worker has a client left, and none will accept one: each has turned twice since it could see the
-/// phase, or does not turn at all any more, because a drained worker ends.
+/// No worker has a client left, and none will accept one.
 async fn drained(state: &State) {
-    let beats = || state.shared.posts.iter().map(|post| post.metrics.heartbeat.read()).collect::<Vec<_>>();
-    let first = beats();
-    let (mut newest, mut still) = (first.clone(), vec![0; first.len()]);
-    loop {
-        let now = beats();
-        for ((still, newest), now) in still.iter_mut().zip(&newest).zip(&now) {
-            *still = if newest == now { *still + 1 } else { 0 };
-        }
-        let knows = |(first, now): (&u64, &u64)| now.wrapping_sub(*first) >= 2;
-        let turned = first.iter().zip(&now).map(knows);
-        let settled = turned.zip(&still).all(|(turned, still)| turned || *still >= STILL_LOOKS);
-        newest = now;
-        if settled && has_no_clients(state) {
-            return;
-        }
+    let closed = || state.shared.posts.iter().all(|post| post.closed.load(Ordering::Acquire));
+    while !(closed() && has_no_clients(state)) {
         tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
     }
 }

@@ -13,6 +13,7 @@ use socket2::Type;
 use std::io;
 use std::net::SocketAddr;
 use std::net::TcpListener as BoundListener;
+use std::os::fd::RawFd;
 
 /// Binds `count` sockets to `address`; port 0 is chosen by the first and taken by the rest.
 ///
@@ -81,7 +82,20 @@ pub fn adopt(listener: BoundListener) -> io::Result<TcpListener> {
     TcpListener::from_std(listener)
 }
 
+/// Has the kernel ignore who knocks from now on. Who was let in before can still be accepted.
+///
+/// # Errors
+/// Where the kernel takes no filter.
+pub fn turn_away(fd: RawFd) -> io::Result<()> {
+    sys::ignore_new_connections(fd)
+}
+
+/// Whether a connection waits to be accepted.
+pub fn is_waited_at(fd: RawFd) -> bool {
+    sys::is_readable(fd)
+}
+
 /// Ends the waiting accept; connections that the kernel still queues are reset.
-pub fn close(fd: std::os::fd::RawFd) {
+pub fn close(fd: RawFd) {
     sys::shut(fd, sys::Direction::Read);
 }

@@ -21,6 +21,7 @@ pub mod credential;
 pub mod crossing;
 pub mod denial;
 pub mod dispatch;
+pub mod doors;
 pub mod exchange;
 pub mod handshake;
 pub mod hedge;
@@ -278,11 +279,14 @@ impl Worker {
     }
 
     /// Does what a new phase asks for.
-    pub fn follow_phase(&self) {
-        match self.shared.phase() {
+    pub fn follow_phase(&self) -> Phase {
+        let phase = self.shared.phase();
+        match phase {
             Phase::Starting | Phase::Serving => {}
             Phase::Draining => {
                 self.draining.set(true);
+                // A slow tick would hold the drain up.
+                self.ticker.pace(false);
                 self.watch.drain(clock::now());
                 self.streams.wake_all();
             }

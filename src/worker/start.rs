@@ -4,6 +4,7 @@
 //! listener to which the kernel keeps sending connections.
 
 use crate::base::bound::Bound;
+use crate::base::clock;
 use crate::base::sys;
 use crate::config::limits;
 use crate::edge::accept;
@@ -16,6 +17,8 @@ use crate::net::runtime;
 use crate::net::runtime::Driver;
 use crate::worker::Worker;
 use crate::worker::client;
+use crate::worker::doors::Door;
+use crate::worker::doors::Doors;
 use crate::worker::handshake;
 use crate::worker::post;
 use monoio::net::TcpListener;
@@ -27,6 +30,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 
 /// What a worker tells whoever started it: that it is up, later that it ended. Two at most from each.
@@ -58,8 +62,10 @@ pub fn start(seat: Seat, shared: Arc<Shared>) -> io::Result<()> {
     let thread = std::thread::Builder::new().name(format!("worker-{}", seat.index));
     thread.spawn(move || {
         let (worker, reports) = (seat.index, seat.reports.clone());
-        let work = std::panic::AssertUnwindSafe(|| work(seat, shared));
+        let work = std::panic::AssertUnwindSafe(|| work(seat, Arc::clone(&shared)));
         let result = std::panic::catch_unwind(work).unwrap_or_else(|_| end_by_defect());
+        // However it ended: no drain waits for it.
+        shared.posts[worker].closed.store(true, Ordering::Release);
         // Nobody listens where the process ends already.
         let _ = reports.send(Report::Ended { worker, result });
     })?;
@@ -93,12 +99,12 @@ async fn serve(seat: Seat, shared: Arc<Shared>) -> io::Result<()> {
             assert!(ended.is_ok(), "the ring of a worker is broken: {ended:?}");
         }));
     }
-    let mut open = Vec::new();
+    let mut doors = Doors::default();
     for (index, bound) in seat.listeners.into_iter().enumerate() {
-        let listener = Rc::new(listen::adopt(bound)?);
-        open.push(listener.as_raw_fd());
+        let listener = listen::adopt(bound)?;
+        let door = doors.add(listener.as_raw_fd());
         let worker = Rc::clone(&worker);
-        monoio::spawn(guard(move || accept_on(worker, listener, index)));
+        monoio::spawn(guard(move || accept_on(worker, (listener, door), index)));
     }
     let listening = Rc::clone(&worker);
     monoio::spawn(guard(move || post::listen(listening, bell)));
@@ -106,23 +112,21 @@ async fn serve(seat: Seat, shared: Arc<Shared>) -> io::Result<()> {
     loop {
         worker.ticker.tick().await?;
         worker.tick();
-        worker.ticker.pace(worker.watch.is_empty());
-        worker.follow_phase();
-        match worker.shared.phase() {
-            Phase::Starting | Phase::Serving => {}
-            Phase::Draining | Phase::Stopping => {
-                open.drain(..).for_each(listen::close);
-                if worker.watch.is_empty() {
-                    return Ok(());
-                }
+        let phase = worker.follow_phase();
+        let serves = matches!(phase, Phase::Starting | Phase::Serving);
+        worker.ticker.pace(serves && worker.watch.is_empty());
+        if doors.turn(phase, clock::now()) {
+            worker.shared.posts[worker.index].closed.store(true, Ordering::Release);
+            if worker.watch.is_empty() {
+                return Ok(());
             }
         }
     }
 }
 
 /// `index`: which of the plan's listeners it is. A reload keeps their order.
-async fn accept_on(worker: Rc<Worker>, listener: Rc<TcpListener>, index: usize) {
-    let over = || matches!(worker.shared.phase(), Phase::Draining | Phase::Stopping);
+async fn accept_on(worker: Rc<Worker>, (listener, door): (TcpListener, Door), index: usize) {
+    let over = || door.is_closed();
     let tell = |event| match event {
         Event::Connection(stream, ends) => {
             worker.metrics().accepted_connections.add(1);
