@@ -159,6 +159,17 @@ impl Caller {
         }
     }
 
+    /// Whether the key that the caller was made of is among these. For once in a while: it looks at all of them.
+    ///
+    /// # Errors
+    /// `Unauthenticated` where it was revoked since.
+    pub fn is_still_among(&self, keys: &KeyRing) -> Result<(), Fault> {
+        match &self.origin {
+            Origin::Key(own) if keys.by_hash.values().all(|entry| entry.id != own.id) => Err(WRONG),
+            Origin::Key(_) | Origin::Anonymous | Origin::Token { .. } | Origin::Certificate => Ok(()),
+        }
+    }
+
     /// Whether the caller, known from before, may still call, at the endpoint of this name.
     ///
     /// # Errors

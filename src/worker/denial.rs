@@ -77,7 +77,7 @@ pub fn of(refused: &Refused<'_>, endpoint: (&Identity, &str), metrics: &WorkerMe
 /// A call that a kill switch ends under way is told by what, as one that it does not let in.
 pub fn note_kill(worker: &Worker, slot: usize, exchange: &mut Exchange, fault: Fault) {
     if fault.kind == Kind::Killed
-        && let Some(Cause::Killed(kind)) = worker.watch.cause(slot)
+        && let Some(Cause::Killed(Some(kind))) = worker.watch.cause(slot)
     {
         let rule = Refused::Killed(kind).rule();
         exchange.record.reason = fault.wire().reason;

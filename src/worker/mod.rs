@@ -53,6 +53,7 @@ use crate::base::buffer::Buffers;
 use crate::base::buffer::Sizes;
 use crate::base::clock;
 use crate::base::clock::Moment;
+use crate::config::keys::KeyRing;
 use crate::config::limits;
 use crate::config::plan::CallLog;
 use crate::handoff;
@@ -66,6 +67,7 @@ use crate::net::ring;
 use crate::net::ticker::Ticker;
 use crate::policy::decide::Asked;
 use crate::policy::expression::Patterns;
+use crate::policy::identity::Origin;
 use crate::policy::kills;
 use crate::policy::kills::Kills;
 use crate::telemetry::metrics::WorkerMetrics;
@@ -92,6 +94,7 @@ use crate::worker::watch::Watch;
 use ahash::RandomState;
 use std::cell::Cell;
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
@@ -228,6 +231,9 @@ impl Worker {
             if !Arc::ptr_eq(&before.kills, &newest.kills) {
                 self.cut_killed(&newest.kills);
             }
+            if !Arc::ptr_eq(&before.keys, &newest.keys) {
+                self.cut_revoked(&newest.keys);
+            }
             let notes = self.shared.notes.load_full();
             let noted = self.notes.replace(Arc::clone(&notes));
             let same = Arc::ptr_eq(&before.catalogues, &newest.catalogues)
@@ -245,7 +251,7 @@ impl Worker {
         for kill in kills.iter() {
             let name = self.subjects.hash_one(&*kill.name);
             let tool = kill.name.split_once('.').map(|parts| self.subjects.hash_one(parts));
-            self.watch.kill(kill.kind, |subject| match kill.kind {
+            self.watch.kill(Some(kill.kind), |subject| match kill.kind {
                 kills::Kind::All => true,
                 kills::Kind::Tenant => subject.tenant == Some(name),
                 kills::Kind::Principal => subject.principal == name,
@@ -255,6 +261,13 @@ impl Worker {
         }
     }
 
+    /// Ends the calls in flight whose API key is gone.
+    fn cut_revoked(&self, keys: &KeyRing) {
+        let ids: HashSet<u64> =
+            keys.by_hash.values().map(|entry| self.subjects.hash_one(&*entry.id)).collect();
+        self.watch.kill(None, |subject| subject.key.is_some_and(|key| !ids.contains(&key)));
+    }
+
     /// Whom a call concerns.
     pub fn subject(&self, asked: &Asked<'_>) -> Subject {
         Subject {
@@ -262,6 +275,10 @@ impl Worker {
             tenant: (!asked.caller.tenant.is_empty()).then(|| self.subjects.hash_one(&*asked.caller.tenant)),
             server: self.subjects.hash_one(asked.server),
             tool: self.subjects.hash_one((asked.server, asked.target)),
+            key: match &asked.caller.origin {
+                Origin::Key(entry) => Some(self.subjects.hash_one(&*entry.id)),
+                Origin::Anonymous | Origin::Token { .. } | Origin::Certificate => None,
+            },
         }
     }
 
@@ -296,6 +313,7 @@ impl Worker {
                 self.watch.stop();
             }
         }
+        phase
     }
 
     fn exchange(&self) -> Box<Exchange> {

@@ -43,6 +43,8 @@ use crate::worker::inquiry;
 use crate::worker::inquiry::Findings;
 use crate::worker::inquiry::Open;
 use crate::worker::state::Exchange;
+use std::rc::Rc;
+use std::sync::Arc;
 
 const TORN: Fault =
     Fault::new(Kind::InvalidRequest, "The batch cannot be read. Send each message in a body of its own.");
@@ -87,6 +89,15 @@ pub async fn ask(
     Ok(())
 }
 
+/// Kills and revocations are the newest ones: a body may take longer than a switch.
+fn newest(worker: &Worker, adopted: &Adopted, known: &Known) -> Result<Rc<Adopted>, Fault> {
+    let newest = worker.adopt();
+    if !Arc::ptr_eq(&newest.keys, &adopted.keys) {
+        known.caller.is_still_among(&newest.keys)?;
+    }
+    Ok(newest)
+}
+
 /// What has to be found out first, if anything has.
 fn decide(
     worker: &Worker,
@@ -95,8 +106,7 @@ fn decide(
     exchange: &mut Exchange,
     (known, findings): (&Known, &Findings),
 ) -> Result<Option<Open>, Fault> {
-    // Kills are the newest ones: a body may take longer than a switch.
-    let newest = worker.adopt();
+    let newest = newest(worker, adopted, known)?;
     let desk = Desk {
         access: &adopted.plan.access,
         limits: &adopted.plan.limits,

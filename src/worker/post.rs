@@ -185,7 +185,6 @@ mod tests {
     use crate::base::clock;
     use crate::base::clock::Moment;
     use crate::net::runtime::Driver;
-    use crate::policy::kills::Kind;
     use crate::worker::inquiry;
     use crate::worker::stub::on_worker;
     use std::future::Future;
@@ -240,7 +239,7 @@ mod tests {
         let ask = async |worker: &Worker, slot| {
             worker.question(Asked::Catalogue { server: "up".into() }, slot, 0).await.is_none()
         };
-        let killed = |worker: &Worker, slot| worker.watch.end(slot, Cause::Killed(Kind::All));
-        assert_eq!(unanswered(ask, killed), (true, Some(Cause::Killed(Kind::All))));
+        let killed = |worker: &Worker, slot| worker.watch.end(slot, Cause::Killed(None));
+        assert_eq!(unanswered(ask, killed), (true, Some(Cause::Killed(None))));
     }
 }

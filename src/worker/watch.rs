@@ -66,15 +66,15 @@ pub enum Cause {
     TotalTimeout,
     ClientStalled,
     ClientLeft,
-    /// A kill switch of this kind names the call.
-    Killed(Kind),
+    /// A kill switch of this kind names the call; none: its key was revoked.
+    Killed(Option<Kind>),
     /// The drain limit has passed.
     Stopping,
 }
 
 const NONE: RawFd = -1;
 
-/// Whom a call concerns, as hashes: what a kill switch finds it by. Zero names nobody.
+/// Whom a call concerns, as hashes: what a kill switch or a revocation finds it by. Zero names nobody.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Subject {
     pub principal: u64,
@@ -83,6 +83,8 @@ pub struct Subject {
     pub server: u64,
     /// Of `server.tool`.
     pub tool: u64,
+    /// The id of the API key that it was let in by. None: by something else.
+    pub key: Option<u64>,
 }
 
 struct Slot {
@@ -193,8 +195,8 @@ impl Watch {
         self.with(key, |slot| slot.end(cause, Direction::Both));
     }
 
-    /// Ends every call whose subject is killed by a switch of that kind.
-    pub fn kill(&self, kind: Kind, is_killed: impl Fn(&Subject) -> bool) {
+    /// Ends every call whose subject is killed, by a switch of that kind or else with its key.
+    pub fn kill(&self, kind: Option<Kind>, is_killed: impl Fn(&Subject) -> bool) {
         for (_, slot) in self.slots.borrow_mut().iter_mut() {
             if slot.cause.is_none() && slot.subject.as_ref().is_some_and(&is_killed) {
                 slot.end(Cause::Killed(kind), Direction::Both);

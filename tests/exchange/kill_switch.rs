@@ -2,6 +2,7 @@
 //!
 //! Not here: limits, and the command's words (tests/cli.rs).
 
+use crate::secrets::key_command;
 use crate::support::Era;
 use crate::support::Gate;
 use crate::support::Run;
@@ -193,6 +194,51 @@ fn kill_switch_cuts_streams() {
             assert!(other.event().unwrap().unwrap().1.contains("result"), "{words:?}");
             assert_eq!(other.event(), Ok(None));
         }
+    });
+}
+
+/// A revoked key's streams went on for as long as their servers liked. Those of the same agent by another key go on.
+#[test]
+fn a_revocation_cuts_streams() {
+    everywhere(|run| {
+        let gate = Gate::default();
+        let (db, files) = (streams(&gate), streams(&gate));
+        let gw = bench(run, &db, &files).run();
+        let keys = gw.builder.folder.path().join("keys.yaml");
+        let mut silent: Vec<Client> = (0..8).map(|_| open(&gw, "agent-7", "db", "silent")).collect();
+        silent.iter_mut().for_each(|client| assert!(client.event().unwrap().is_some()));
+        let mut other = open(&gw, "agent-8", "db", "gated");
+        key_command(&keys, &["revoke", "--principal", "agent-7"]);
+        let revoked = Instant::now();
+        for client in &mut silent {
+            let took = cut(client).duration_since(revoked);
+            assert!(took < CUTS, "cut after {took:?}");
+        }
+        eventually("the upstream calls are ended", || db.open() <= 1);
+        gate.open();
+        assert!(other.event().unwrap().unwrap().1.contains("result"));
+        assert_eq!(other.event(), Ok(None));
+    });
+}
+
+/// A call whose key was revoked while its body came is none: nothing would cut its stream later.
+#[test]
+fn a_key_that_is_revoked_within_a_call_is_refused() {
+    on_every_driver(|run| {
+        let (db, files) = (database(), database());
+        let gw = bench(run, &db, &files).run();
+        let keys = gw.builder.folder.path().join("keys.yaml");
+        let call = gw.keyed("agent-7", gw.modern("db", "list"));
+        let bytes = call.raw().bytes();
+        let (most, rest) = bytes.split_at(bytes.len() - 10);
+        let mut client = gw.client();
+        client.send(most);
+        key_command(&keys, &["revoke", "--principal", "agent-7"]);
+        let refused = || gw.keyed("agent-7", gw.modern("db", "list")).send().status == 401;
+        eventually("the key is refused", refused);
+        client.send(rest);
+        client.answer().refused(401, "unauthenticated");
+        assert_eq!(db.mentions(&call.token), 0, "reached the upstream");
     });
 }
 
