@@ -178,7 +178,7 @@ impl Gateway {
             "listen: 127.0.0.1:0\nworkers: 1\nmcpServers: {{up: {{url: \"http://{upstream}/mcp\", era: modern}}}}\n"
         );
         let plan = config::load_text(&text, "test.yaml", Path::new("")).unwrap().plan;
-        let listeners = listen::bind(plan.listeners[0].address, 1, 64).unwrap();
+        let listeners = listen::bind(plan.listeners[0].address, (1, 64), "listen").unwrap();
         let address = listeners[0].local_addr().unwrap();
         let (shared, mut bells) =
             Shared::new(Arc::new(plan), KeyRing::default(), Addresses::default(), Keys { seeds: [1, 2] })

@@ -61,7 +61,7 @@ fn check_says_everything_and_exits_1() {
     assert_eq!(
         err,
         "none.yaml: cannot read the config: there is no such file. Name a file that this user can read: \
-         `ringgate run -c FILE`.\n"
+         `-c FILE`.\n"
     );
 }
 

@@ -11,6 +11,8 @@ mod hubs;
 mod identity;
 #[path = "config/limits.rs"]
 mod limits;
+#[path = "config/mistakes.rs"]
+mod mistakes;
 #[path = "config/tls.rs"]
 mod tls;
 #[path = "config/traffic.rs"]

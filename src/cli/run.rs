@@ -94,7 +94,8 @@ pub fn serve(args: &Args, ready: impl FnOnce(&Bound)) -> Result<(), String> {
     };
     let kept = control::store::open(&plan)?;
     let (per_worker, bound) = bind(&plan)?;
-    let admin = plan.admin.map(|address| listen::bind(address, 1, limits::LISTEN_BACKLOG)).transpose()?;
+    let of_admin = |address| listen::bind(address, (1, limits::LISTEN_BACKLOG), "admin.address");
+    let admin = plan.admin.map(of_admin).transpose()?;
     let admin = admin.and_then(|mut sockets| sockets.pop());
     let bound = Bound { listeners: bound, admin: admin.as_ref().and_then(|socket| socket.local_addr().ok()) };
     let (shared, bells) = Shared::new(Arc::new(plan), ring, Addresses::default(), kept.keys())
@@ -125,7 +126,7 @@ fn bind(plan: &Plan) -> Result<Sockets, String> {
     let mut per_worker: Vec<Vec<TcpListener>> = (0..plan.workers).map(|_| Vec::new()).collect();
     let mut addresses = Vec::new();
     for listener in &plan.listeners {
-        let sockets = listen::bind(listener.address, plan.workers, limits::LISTEN_BACKLOG)?;
+        let sockets = listen::bind(listener.address, (plan.workers, limits::LISTEN_BACKLOG), "listen")?;
         addresses.extend(sockets.first().and_then(|socket| socket.local_addr().ok()));
         for (worker, socket) in per_worker.iter_mut().zip(sockets) {
             worker.push(socket);

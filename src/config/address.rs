@@ -40,23 +40,48 @@ pub type Flaw = &'static str;
 /// # Errors
 /// What is wrong, never quoting the text: it may hold a secret.
 pub fn url(text: &str) -> Result<Url, Flaw> {
+    url_or_flaws(text).map_err(|flaws| flaws.first().copied().unwrap_or(NO_SCHEME))
+}
+
+/// The same, with all that is wrong with its parts.
+///
+/// # Errors
+/// At least one.
+pub fn url_or_flaws(text: &str) -> Result<Url, Vec<Flaw>> {
     if let Some(rest) = text.strip_prefix("unix:") {
-        return unix(rest);
+        return unix(rest).map_err(|flaw| vec![flaw]);
     }
-    let Some((scheme, rest)) = text.split_once("://") else {
-        return Err("does not start with `http://`, `https://` or `unix:/`");
-    };
+    let Some((scheme, rest)) = text.split_once("://") else { return Err(vec![NO_SCHEME]) };
     let tls = match scheme.to_ascii_lowercase().as_str() {
         "http" => false,
         "https" => true,
-        _ => return Err("does not start with `http://`, `https://` or `unix:/`"),
+        _ => return Err(vec![NO_SCHEME]),
     };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (rest, fragment) = match rest.split_once('#') {
+        Some((before, _)) => (before, Some(FRAGMENT)),
+        None => (rest, None),
+    };
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, target) = rest.split_at(end);
-    let target = target_of(target)?;
-    if authority.contains('@') {
-        return Err("has a user name in it; credentials belong under `headers`");
+    let (user, authority) = match authority.rsplit_once('@') {
+        Some((_, host)) => (Some("has a user name in it; credentials belong under `headers`"), host),
+        None => (None, authority),
+    };
+    let (target, place) = (target_of(target), place_of(authority, tls));
+    match (target, place, fragment.or(user)) {
+        (Ok(target), Ok(place), None) => Ok(Url { target: target.into(), ..place }),
+        (target, place, _) => {
+            let flaws = [target.err(), fragment, user, place.err()];
+            Err(flaws.into_iter().flatten().collect())
+        }
     }
+}
+
+const NO_SCHEME: Flaw = "does not start with `http://`, `https://` or `unix:/`";
+const FRAGMENT: Flaw = "has a fragment (`#…`), which never leaves a browser";
+
+/// A URL without its target.
+fn place_of(authority: &str, tls: bool) -> Result<Url, Flaw> {
     let (host, written_port) = split_port(authority)?;
     let own_port = if tls { 443 } else { 80 };
     let port = written_port.unwrap_or(own_port);
@@ -79,7 +104,7 @@ pub fn url(text: &str) -> Result<Url, Flaw> {
         tls,
         transport,
         host: host.into(),
-        target: target.into(),
+        target: "".into(),
         authority: authority.into(),
         label: label.into(),
     })
@@ -120,7 +145,7 @@ fn target_of(text: &str) -> Result<String, Flaw> {
                     return Err("has a `%` that two hexadecimal digits do not follow");
                 }
             }
-            b'#' => return Err("has a fragment (`#…`), which never leaves a browser"),
+            b'#' => return Err(FRAGMENT),
             b'/' | b'?' | b':' | b'@' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b','
             | b';' | b'=' | b'-' | b'.' | b'_' | b'~' => {}
             _ if byte.is_ascii_alphanumeric() => {}
@@ -321,6 +346,15 @@ mod tests {
         ] {
             assert!(url(text).is_err(), "{text:?}");
         }
+    }
+
+    #[test]
+    fn all_that_is_wrong_with_a_url_is_told() {
+        let count = |text: &str| url_or_flaws(text).expect_err(text).len();
+        assert_eq!(count("http://user:pw@a:0/b c#x"), 4);
+        assert_eq!(count("http://user@a/#x"), 2);
+        assert_eq!(count("http://a#x"), 1);
+        assert_eq!(count("ftp://user@a/#x"), 1);
     }
 
     #[test]

@@ -29,6 +29,7 @@ use crate::config::reader::Reader;
 use ahash::HashMap;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 /// Where clients find the gateway if the config does not say.
 const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
@@ -37,7 +38,7 @@ const ADMIN_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr:
 /// The plan, meaningful only if the reader has no problems afterwards. Its digest is still empty.
 pub fn plan(reader: &mut Reader<'_>, mut file: File) -> Plan {
     let (listeners, exposed) = listeners(reader, &file.listen);
-    let admin = admin(reader, file.admin.as_ref(), &listeners);
+    let admin = admin(reader, &file, &listeners);
     let servers = compile_server::servers(reader, &file.mcp_servers);
     let vault = compile_auth::vault(reader, &file);
     let by_name: HashMap<_, _> =
@@ -122,9 +123,12 @@ fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     a.port() == b.port() && a.port() > 0 && (a.ip() == b.ip() || (any && a.is_ipv4() == b.is_ipv4()))
 }
 
-fn admin(reader: &mut Reader<'_>, admin: Option<&Admin>, listeners: &[Listener]) -> Option<SocketAddr> {
-    let text = match admin {
-        None => return Some(ADMIN_DEFAULT),
+fn admin(reader: &mut Reader<'_>, file: &File, listeners: &[Listener]) -> Option<SocketAddr> {
+    let text = match &file.admin {
+        None => {
+            check_default_admin(reader, &file.listen);
+            return Some(ADMIN_DEFAULT);
+        }
         Some(Admin::Off) => return None,
         Some(Admin::At(text)) => text,
     };
@@ -145,6 +149,18 @@ fn admin(reader: &mut Reader<'_>, admin: Option<&Admin>, listeners: &[Listener])
         reader.problem(text.place, "`admin` and `listen` overlap", "Give each its own port.");
     }
     Some(address)
+}
+
+/// Two sockets of ours that collide look like another process that listens there.
+fn check_default_admin(reader: &mut Reader<'_>, listen: &[file_tls::Listener]) {
+    let takes = |listener: &&file_tls::Listener| {
+        address::listener(&listener.address.value).is_some_and(|address| overlap(address, ADMIN_DEFAULT))
+    };
+    if let Some(file_tls::Listener { address: text, .. }) = listen.iter().find(takes) {
+        let what = format!("`listen` takes {ADMIN_DEFAULT}, where the admin listener is if nothing is said");
+        let cure = "Change it, or write `admin: {address: \"127.0.0.1:9091\"}` or `admin: off`.";
+        reader.problem(text.place, what, cure);
+    }
 }
 
 fn http(reader: &mut Reader<'_>, http: &file::Http) -> Http {
@@ -250,8 +266,26 @@ fn call_log(reader: &mut Reader<'_>, call_log: Option<file::CallLog>) -> CallLog
         Some(file::CallLog::Stdout) => CallLog::Stdout,
         Some(file::CallLog::Stderr) => CallLog::Stderr,
         Some(file::CallLog::File(path)) => {
-            let path = reader.path(&path.value);
+            let path = log_path(reader, &path);
             CallLog::File(path)
         }
     }
+}
+
+/// What can never become a file is told now: the writer would try again for ever.
+fn log_path(reader: &mut Reader<'_>, written: &Located<String>) -> PathBuf {
+    let path = reader.path(&written.value);
+    let what = if written.value.is_empty() {
+        "`file` of `callLog` is empty".to_owned()
+    } else if path.is_dir() {
+        format!("{} is a directory", written.shown())
+    } else {
+        return path;
+    };
+    reader.problem(
+        written.place,
+        what,
+        "Name the file itself: `callLog: {file: /var/log/ringgate/calls.log}`.",
+    );
+    path
 }

@@ -35,7 +35,13 @@ fn one(reader: &mut Reader<'_>, written: file_access::AccessRule, servers: &[&st
     for name in &written.principals {
         compile::is_name(reader, name, "a principal");
     }
-    let (patterns, effect) = effect(reader, &written)?;
+    let Some((patterns, effect)) = effect(reader, &written) else {
+        // What is wrong inside of it is told as well.
+        for written in [&written.allow, &written.deny, &written.tools] {
+            compile_limit::tools(reader, written, servers);
+        }
+        return None;
+    };
     let everything = patterns.is_empty() && matches!(effect, Effect::External(_));
     let patterns = if everything {
         EVERYTHING.into_iter().filter_map(ToolPattern::new).collect()

@@ -197,10 +197,12 @@ fn check(reader: &mut Reader<'_>, pool: &Written<'_>, balance: Balance) {
 }
 
 fn url(reader: &mut Reader<'_>, text: &Located<String>, server: &file::Server) -> Option<Url> {
-    let url = match address::url(&text.value) {
+    let url = match address::url_or_flaws(&text.value) {
         Ok(url) => url,
-        Err(flaw) => {
-            reader.problem(text.place, format!("the url {flaw}"), "Write `http://HOST:PORT/mcp`.");
+        Err(flaws) => {
+            for flaw in flaws {
+                reader.problem(text.place, format!("the url {flaw}"), "Write `http://HOST:PORT/mcp`.");
+            }
             return None;
         }
     };

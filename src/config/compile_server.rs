@@ -146,7 +146,12 @@ fn one(
             stream_idle_ms: timeout.idle.unwrap_or(limits::NEVER_MS),
             stream_total_ms: timeout.total.unwrap_or(limits::NEVER_MS),
         },
-        tls: if secure { client(reader, name, server.tls.as_ref(), shared_tls) } else { None },
+        // Where no url can be read its files are looked at even so: one run tells all that is wrong.
+        tls: if secure || (urls.is_empty() && server.tls.is_some()) {
+            client(reader, name, server.tls.as_ref(), shared_tls)
+        } else {
+            None
+        },
         era: server.era.unwrap_or(EraChoice::Auto),
         routing: compile_routing::routing(reader, name, server, &pools),
         traffic: compile_traffic::traffic(reader, server, pools),
@@ -218,9 +223,7 @@ fn headers(reader: &mut Reader<'_>, written: &[(Located<String>, Located<String>
     for (name, value) in written {
         let lowered = name.value.to_ascii_lowercase();
         let before = reader.problems.len();
-        if let Some((what, cure)) = name_flaw(&lowered) {
-            reader.problem(name.place, format!("the header name {} {what}", quoted(&name.value)), cure);
-        }
+        check_header_name(reader, name);
         if headers.iter().any(|other| *other.name == *lowered.as_bytes()) {
             reader.problem(
                 name.place,
@@ -229,12 +232,12 @@ fn headers(reader: &mut Reader<'_>, written: &[(Located<String>, Located<String>
             );
         }
         let trimmed = value.value.trim_matches([' ', '\t']);
-        if let Some(what) = value_flaw(trimmed) {
+        if let Some((what, cure)) = value_flaw(trimmed) {
             // Never the value itself: it may be a secret.
             reader.problem(
                 value.place,
                 format!("the value of the header {} {what}", quoted(&name.value)),
-                "",
+                cure,
             );
         }
         if reader.problems.len() > before {
@@ -256,6 +259,13 @@ fn headers(reader: &mut Reader<'_>, written: &[(Located<String>, Located<String>
     headers
 }
 
+/// For a header whose value cannot be read as well: one run tells all that is wrong.
+pub fn check_header_name(reader: &mut Reader<'_>, name: &Located<String>) {
+    if let Some((what, cure)) = name_flaw(&name.value.to_ascii_lowercase()) {
+        reader.problem(name.place, format!("the header name {} {what}", quoted(&name.value)), cure);
+    }
+}
+
 /// What is wrong with the name of a field that the gateway sets, and what to do.
 pub fn name_flaw(lowered: &str) -> Option<(&'static str, &'static str)> {
     let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
@@ -268,14 +278,14 @@ pub fn name_flaw(lowered: &str) -> Option<(&'static str, &'static str)> {
     None
 }
 
-fn value_flaw(value: &str) -> Option<&'static str> {
+fn value_flaw(value: &str) -> Option<(&'static str, &'static str)> {
     if value.is_empty() {
-        return Some("is empty");
+        return Some(("is empty", "Write one, or remove the header."));
     }
     let control = |byte: u8| (byte < 0x20 && byte != b'\t') || byte == 0x7f;
     if value.bytes().any(control) {
-        Some("has a line break or another control character in it")
-    } else {
-        None
+        let what = "has a line break or another control character in it";
+        return Some((what, "Write it on one line; look at the file or variable that it is from."));
     }
+    None
 }

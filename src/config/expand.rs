@@ -28,9 +28,9 @@ const NESTING_MAX: usize = 2;
 /// `text` with every `${…}` replaced; `$${` stands for `${` itself.
 ///
 /// # Errors
-/// A variable that is not set and has no default, a file that cannot be read, or `${` that is none of
+/// Each variable that is not set and has no default, each file that cannot be read, and `${` that is none of
 /// the three forms.
-pub fn expand(text: &str, source: &mut dyn Source) -> Result<String, Unexpanded> {
+pub fn expand(text: &str, source: &mut dyn Source) -> Result<String, Vec<Unexpanded>> {
     expand_level(text, source, 1)
 }
 
@@ -43,20 +43,36 @@ pub fn names_vault(text: &str) -> bool {
 ///
 /// # Errors
 /// As [`expand`], and where a reference is no `PATH#FIELD`.
-pub fn pieces(text: &str, source: &mut dyn Source) -> Result<Vec<Piece>, Unexpanded> {
-    let mut pieces = Vec::new();
+pub fn pieces(text: &str, source: &mut dyn Source) -> Result<Vec<Piece>, Vec<Unexpanded>> {
+    let (mut pieces, mut flaws) = (Vec::new(), Vec::new());
+    let mut text_piece = |text: &str, flaws: &mut Vec<Unexpanded>| match expand(text, source) {
+        Ok(text) => Some(Piece::Text(text.into())),
+        Err(more) => {
+            flaws.extend(more);
+            None
+        }
+    };
     let mut rest = text;
     while let Some(at) = vault_at(rest) {
         let (before, from) = rest.split_at(at);
-        let inner = inside(from)?;
-        pieces.push(Piece::Text(expand(before, source)?.into()));
-        pieces.push(Piece::Vault(reference(inner)?));
+        pieces.extend(text_piece(before, &mut flaws));
+        let inner = match inside(from) {
+            Ok(inner) => inner,
+            Err(flaw) => {
+                flaws.push(flaw);
+                return Err(flaws);
+            }
+        };
+        match reference(inner) {
+            Ok(reference) => pieces.push(Piece::Vault(reference)),
+            Err(flaw) => flaws.push(flaw),
+        }
         // `${`, what is inside, and `}`.
         rest = from.get(inner.len() + 3..).unwrap_or("");
     }
-    pieces.push(Piece::Text(expand(rest, source)?.into()));
+    pieces.extend(text_piece(rest, &mut flaws));
     pieces.retain(|piece| !matches!(piece, Piece::Text(text) if text.is_empty()));
-    Ok(pieces)
+    if flaws.is_empty() { Ok(pieces) } else { Err(flaws) }
 }
 
 /// Where the first `${vault:` begins that is not written `$${vault:`.
@@ -80,8 +96,8 @@ fn reference(inner: &str) -> Result<VaultReference, Unexpanded> {
     }
 }
 
-fn expand_level(text: &str, source: &mut dyn Source, level: usize) -> Result<String, Unexpanded> {
-    let mut out = String::new();
+fn expand_level(text: &str, source: &mut dyn Source, level: usize) -> Result<String, Vec<Unexpanded>> {
+    let (mut out, mut flaws) = (String::new(), Vec::new());
     let mut rest = text;
     while let Some(at) = rest.find("${") {
         let (before, from) = rest.split_at(at);
@@ -93,15 +109,26 @@ fn expand_level(text: &str, source: &mut dyn Source, level: usize) -> Result<Str
         }
         out.push_str(before);
         if level > NESTING_MAX {
-            return Err(unexpanded("`${…}` nested deeper than once", "Set a variable to the inner value."));
+            flaws.push(unexpanded("`${…}` nested deeper than once", "Set a variable to the inner value."));
+            return Err(flaws);
         }
-        let inner = inside(from)?;
-        out.push_str(&replace(inner, source, level)?);
+        let inner = match inside(from) {
+            Ok(inner) => inner,
+            // Where it would end nobody knows.
+            Err(flaw) => {
+                flaws.push(flaw);
+                return Err(flaws);
+            }
+        };
+        match replace(inner, source, level) {
+            Ok(text) => out.push_str(&text),
+            Err(more) => flaws.extend(more),
+        }
         // `${`, what is inside, and `}`.
         rest = from.get(inner.len() + 3..).unwrap_or("");
     }
     out.push_str(rest);
-    Ok(out)
+    if flaws.is_empty() { Ok(out) } else { Err(flaws) }
 }
 
 /// What stands between `${` at the start of `text` and its `}`.
@@ -119,13 +146,14 @@ fn inside(text: &str) -> Result<&str, Unexpanded> {
     Err(unexpanded("`${` has no `}`", "Write `$${` where `${` itself is meant."))
 }
 
-fn replace(inner: &str, source: &mut dyn Source, level: usize) -> Result<String, Unexpanded> {
+fn replace(inner: &str, source: &mut dyn Source, level: usize) -> Result<String, Vec<Unexpanded>> {
     if let Some(path) = inner.strip_prefix("file:") {
         let full = expand_level(path, source, level + 1)?;
-        return source.file(&full).map_err(|reason| Unexpanded {
-            what: format!("cannot read `${{file:{path}}}`: {reason}"),
-            cure: "The path is relative to the config file, and the gateway's user must be able to read it."
-                .into(),
+        return source.file(&full).map_err(|reason| {
+            let what = format!("cannot read `${{file:{path}}}`: {reason}");
+            let cure =
+                "The path is relative to the config file, and the gateway's user must be able to read it.";
+            vec![unexpanded(&what, cure)]
         });
     }
     let (name, default) = match inner.split_once(":-") {
@@ -133,17 +161,17 @@ fn replace(inner: &str, source: &mut dyn Source, level: usize) -> Result<String,
         None => (inner, None),
     };
     if !is_variable_name(name) {
-        return Err(not_a_form(inner));
+        return Err(vec![not_a_form(inner)]);
     }
     match (source.variable(name), default) {
         (Some(value), None) => Ok(value),
         // As in a shell: `:-` also replaces an empty value.
         (Some(value), Some(_)) if !value.is_empty() => Ok(value),
         (_, Some(default)) => expand_level(default, source, level + 1),
-        (None, None) => Err(Unexpanded {
+        (None, None) => Err(vec![Unexpanded {
             what: format!("the environment variable `{name}` is not set"),
             cure: format!("Set it, or write `${{{name}:-default}}`."),
-        }),
+        }]),
     }
 }
 
@@ -206,7 +234,9 @@ mod tests {
         let got = expand(text, &mut Fixed);
         match (&got, expected) {
             (Ok(got), Ok(expected)) => assert_eq!(got, expected, "{text}"),
-            (Err(got), Err(expected)) => assert!(got.what.contains(expected), "{text}: {got:?}"),
+            (Err(got), Err(expected)) => {
+                assert!(got.len() == 1 && got[0].what.contains(expected), "{text}: {got:?}");
+            }
             _ => panic!("{text}: {got:?}, expected {expected:?}"),
         }
     }
@@ -235,6 +265,15 @@ mod tests {
         check("${vault:a#b}", Err("`headers` of a server only"));
     }
 
+    /// Only the first of them was told.
+    #[test]
+    fn all_that_is_wrong_is_told() {
+        let count = |text: &str| expand(text, &mut Fixed).expect_err(text).len();
+        assert_eq!(count("${NO} ${TOKEN} ${ALSO} ${file:/gone}"), 3);
+        assert_eq!(count("${NO} ${a-b} ${TOKEN"), 3);
+        assert_eq!(pieces("${NO} ${vault:a} ${ALSO}", &mut Fixed).expect_err("three").len(), 3);
+    }
+
     #[test]
     fn what_a_vault_knows_stays_a_reference() {
         let shown = |text: &str| match pieces(text, &mut Fixed) {
@@ -246,7 +285,7 @@ mod tests {
                 })
                 .collect::<Vec<_>>()
                 .join("|"),
-            Err(unexpanded) => unexpanded.what,
+            Err(flaws) => flaws[0].what.clone(),
         };
         assert_eq!(shown("Bearer ${vault:secret/data/x#token}"), "Bearer |<secret/data/x token>");
         assert_eq!(shown("${TOKEN}${vault:/a/b#c}${EMPTY}"), "s3cret: #x|<a/b c>");

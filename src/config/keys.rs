@@ -128,9 +128,9 @@ pub fn read_written(path: &Path) -> Result<Vec<WrittenKey>, Problems> {
     let name = path.display().to_string();
     let cure = "Make one: `ringgate key add --file FILE --principal NAME`.";
     let bytes = reader::read_bounded(path, limits::KEY_FILE_BYTES_MAX)
-        .map_err(|reason| Problems::of_file(&name, format!("cannot read `{name}`: {reason}"), cure))?;
+        .map_err(|reason| Problems::of_file(&name, format!("cannot read the key file: {reason}"), cure))?;
     let text = String::from_utf8(bytes)
-        .map_err(|_| Problems::of_file(&name, format!("`{name}` is not UTF-8 text"), ""))?;
+        .map_err(|_| Problems::of_file(&name, "the key file is not UTF-8 text", "Restore it from a copy."))?;
     let base = path.parent().unwrap_or(Path::new(""));
     let mut reader = Reader::new(&name, base, &|_| None);
     let keys = match tree::parse(&text) {

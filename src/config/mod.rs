@@ -84,7 +84,7 @@ pub struct Loaded {
 /// Everything that is wrong with it, all at once.
 pub fn load(path: &Path) -> Result<Loaded, Problems> {
     let name = path.display().to_string();
-    let cure = "Name a file that this user can read: `ringgate run -c FILE`.";
+    let cure = "Name a file that this user can read: `-c FILE`.";
     let bytes = reader::read_up_to(path, limits::CONFIG_BYTES_MAX as u64)
         .map_err(|reason| Problems::of_file(&name, format!("cannot read the config: {reason}"), cure))?;
     let text = String::from_utf8(bytes)

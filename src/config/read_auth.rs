@@ -2,6 +2,7 @@
 //!
 //! Not here: what the values mean together (`compile_auth`).
 
+use crate::config::compile_server;
 use crate::config::credentials::Piece;
 use crate::config::expand;
 use crate::config::file_auth::Auth;
@@ -56,13 +57,17 @@ pub fn fields(reader: &mut Reader<'_>, node: &Node) -> Fields {
                     }
                     fields.vaulted.push((name(entry), pieces));
                 }
-                Err(unexpanded) => reader.problem(entry.value.place, unexpanded.what, unexpanded.cure),
-            },
-            _ => {
-                if let Some(value) = reader.text(&entry.value) {
-                    fields.known.push((name(entry), value));
+                Err(flaws) => {
+                    for flaw in flaws {
+                        reader.problem(entry.value.place, flaw.what, flaw.cure);
+                    }
+                    compile_server::check_header_name(reader, &name(entry));
                 }
-            }
+            },
+            _ => match reader.text(&entry.value) {
+                Some(value) => fields.known.push((name(entry), value)),
+                None => compile_server::check_header_name(reader, &name(entry)),
+            },
         }
     }
     fields

@@ -135,7 +135,8 @@ impl<'a> Reader<'a> {
     /// Any scalar as text, expanded.
     pub fn text(&mut self, node: &Node) -> Option<Located<String>> {
         let Value::Scalar { text, .. } = &node.value else {
-            self.problem(node.place, format!("expected text, found {}", kind(node)), "");
+            let cure = "Write one value, without `-`, `[` or keys of its own.";
+            self.problem(node.place, format!("expected text, found {}", kind(node)), cure);
             return None;
         };
         if node.is_null() {
@@ -150,8 +151,10 @@ impl<'a> Reader<'a> {
                 self.digest.update(value.as_bytes());
                 Some(Located { value, place: node.place, hidden: true })
             }
-            Err(unexpanded) => {
-                self.problem(node.place, unexpanded.what, unexpanded.cure);
+            Err(flaws) => {
+                for flaw in flaws {
+                    self.problem(node.place, flaw.what, flaw.cure);
+                }
                 None
             }
         }
@@ -247,7 +250,8 @@ impl<'a> Reader<'a> {
         match &node.value {
             Value::List(items) => Some(items),
             _ => {
-                self.problem(node.place, format!("expected a list, found {}", kind(node)), "");
+                let cure = "Write a list: `[one, two]`, or a line `- one` for each.";
+                self.problem(node.place, format!("expected a list, found {}", kind(node)), cure);
                 None
             }
         }

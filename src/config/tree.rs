@@ -128,7 +128,7 @@ fn syntax(error: &ScanError, text: &str) -> Broken {
     } else if line.trim_start().starts_with("//") || line.trim_start().starts_with("/*") {
         "Comments start with `#`."
     } else {
-        ""
+        "Look here and a little before: a bracket, a quote, a `:` or the indentation."
     };
     let what = error.info();
     Broken { place: place(*marker), what: format!("this is not YAML: {}", what.trim_end_matches('.')), cure }

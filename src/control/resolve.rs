@@ -5,6 +5,7 @@
 //! a few at a time: a silent DNS server holds those threads and nothing else.
 
 use crate::config::limits;
+use crate::config::plan::Endpoint;
 use crate::config::plan::Transport;
 use crate::control::state::State;
 use crate::handoff::Addresses;
@@ -172,7 +173,12 @@ impl Resolver {
                 let why = answer.err().map_or_else(|| "no addresses".into(), |error| error.to_string());
                 let kept = old.map_or(0, |old| old.len());
                 if self.failing.insert(key.clone()) {
-                    tracing::warn!(name = %key, why, kept, "the name does not resolve; what was known stays");
+                    let servers = self.servers_at(&key);
+                    tracing::warn!(
+                        name = %key, servers, why, kept,
+                        "the name does not resolve, what was known stays; check `url` of the server, and the names \
+                         that this machine knows (`getent hosts NAME`)"
+                    );
                 }
             }
         }
@@ -180,6 +186,14 @@ impl Resolver {
         for (worker, ticket) in waiting {
             self.answer(worker, ticket, answered);
         }
+    }
+
+    /// Whose `url` has this name, for an operator.
+    fn servers_at(&self, key: &str) -> String {
+        let plan = self.state.plan();
+        let is_at = |endpoint: &Endpoint| matches!(&endpoint.transport, Transport::Name { key: own, .. } if **own == *key);
+        let servers = plan.servers.iter().filter(|server| server.instances.iter().any(is_at));
+        servers.map(|server| &*server.name).collect::<Vec<_>>().join(", ")
     }
 
     fn publish(&self, by_name: HashMap<Box<str>, Arc<[SocketAddr]>>) {

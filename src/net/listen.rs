@@ -15,21 +15,26 @@ use std::net::SocketAddr;
 use std::net::TcpListener as BoundListener;
 use std::os::fd::RawFd;
 
-/// Binds `count` sockets to `address`; port 0 is chosen by the first and taken by the rest.
+/// Binds `count` sockets to `address`; port 0 is chosen by the first and taken by the rest. `key`: where the address is
+/// written.
 ///
 /// # Errors
 /// A sentence that names cause and cure.
-pub fn bind(address: SocketAddr, count: usize, backlog: i32) -> Result<Vec<BoundListener>, String> {
+pub fn bind(
+    address: SocketAddr,
+    (count, backlog): (usize, i32),
+    key: &str,
+) -> Result<Vec<BoundListener>, String> {
     let mut address = address;
     let mut bound = Vec::with_capacity(count);
     // A first bind without SO_REUSEPORT finds another process that listens there with it: two gateways
     // on one port would share the connections by chance, and nobody would notice.
     if address.port() != 0 {
-        probe(address).map_err(|error| sentence(address, &error))?;
+        probe(address).map_err(|error| sentence(address, key, &error))?;
     }
     for _ in 0..count {
-        let listener = one(address, backlog).map_err(|error| sentence(address, &error))?;
-        address = listener.local_addr().map_err(|error| sentence(address, &error))?;
+        let listener = one(address, backlog).map_err(|error| sentence(address, key, &error))?;
+        address = listener.local_addr().map_err(|error| sentence(address, key, &error))?;
         bound.push(listener);
     }
     Ok(bound)
@@ -56,18 +61,18 @@ fn one(address: SocketAddr, backlog: i32) -> io::Result<BoundListener> {
     Ok(socket.into())
 }
 
-fn sentence(address: SocketAddr, error: &io::Error) -> String {
+fn sentence(address: SocketAddr, key: &str, error: &io::Error) -> String {
     let cure = match error.kind() {
         io::ErrorKind::AddrInUse => {
-            format!("another process listens there; stop it (`ss -ltnp 'sport = :{}'` names it) or change `listen`", address.port())
+            format!("another process listens there; stop it (`ss -ltnp 'sport = :{}'` names it) or change `{key}`", address.port())
         }
         io::ErrorKind::AddrNotAvailable => {
-            "this machine has no such address (`ip addr` lists those it has); change `listen`".to_owned()
+            format!("this machine has no such address (`ip addr` lists those it has); change `{key}`")
         }
         io::ErrorKind::PermissionDenied => {
             "ports below 1024 need CAP_NET_BIND_SERVICE (the shipped systemd unit grants it); use a port above 1023 or grant it".to_owned()
         }
-        _ => "check `listen` and the limits of open descriptors".to_owned(),
+        _ => format!("check `{key}` and the limits of open descriptors"),
     };
     format!("cannot listen on {address}: {error}: {cure}")
 }

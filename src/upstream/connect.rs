@@ -78,6 +78,17 @@ async fn finish(stream: &Stream, began: &impl Fn(RawFd)) -> io::Result<()> {
     sys::set_blocking(stream.fd(), runtime::current() == runtime::Driver::Uring)
 }
 
+/// What an operator can do about it.
+pub fn cure(error: &io::Error) -> &'static str {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match tls {
+        Some(rustls::Error::InvalidMessage(_)) => {
+            "the server does not speak TLS there: write `http://` in `url`, or the port at which it does"
+        }
+        _ => "check that the server runs there and that `url` is right",
+    }
+}
+
 async fn secure(
     stream: Stream,
     endpoint: &Endpoint,
@@ -91,4 +102,21 @@ async fn secure(
         session.set_buffer_limit(Some(limits::TLS_BUFFER_BYTES));
     };
     Ok(Stream::Tls(Tls::new(connector.connect_with(name.clone(), FairSocket::from(plain), bounded).await?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::InvalidMessage;
+
+    #[test]
+    fn a_server_without_tls_is_told_apart() {
+        let plain = rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType);
+        let broken = io::Error::new(io::ErrorKind::InvalidData, plain);
+        assert!(cure(&broken).contains("write `http://`"));
+        for other in [io::ErrorKind::ConnectionRefused.into(), io::Error::other(rustls::Error::DecryptError)]
+        {
+            assert!(cure(&other).contains("runs there"), "{other}");
+        }
+    }
 }

@@ -74,6 +74,7 @@ use crate::telemetry::metrics::WorkerMetrics;
 use crate::telemetry::record::Outcome;
 use crate::telemetry::record::Record;
 use crate::telemetry::tally::Tally;
+use crate::upstream::connect;
 use crate::upstream::pool::Instance;
 use crate::worker::adopted::Adopted;
 use crate::worker::adopted::ServerState;
@@ -432,7 +433,8 @@ impl Worker {
         tracing::warn!(
             server = &*server.config().name,
             instance = &*instance.endpoint.label,
-            "cannot connect: {error}; check that the server runs there and that `url` is right"
+            "cannot connect: {error}; {}",
+            connect::cure(error)
         );
     }
 

@@ -45,14 +45,18 @@ fn a_taken_port_is_named() {
         let taken = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = taken.local_addr().unwrap().to_string();
         let up = upstream().run();
-        for builder in [
-            run.gateway().listen(&address).to("up", &up),
-            run.gateway().top(format!("admin: {{address: \"{address}\"}}")).to("up", &up),
+        for (builder, key) in [
+            (run.gateway().listen(&address).to("up", &up), "`listen`"),
+            (
+                run.gateway().top(format!("admin: {{address: \"{address}\"}}")).to("up", &up),
+                "`admin.address`",
+            ),
         ] {
             let command = builder.command();
             let Err((code, stderr)) = builder.start(command) else { panic!("it started on a taken port") };
             assert_eq!(code, Some(1), "{stderr}");
             assert!(stderr.contains(&address) && stderr.to_lowercase().contains("in use"), "{stderr}");
+            assert!(stderr.contains(&format!("or change {key}")), "{stderr}");
         }
     });
 }
