@@ -541,3 +541,47 @@ fn a_full_stdout_is_told() {
     assert!(String::from_utf8(output.stderr).unwrap().starts_with("cannot write to stdout: "));
     drop(scratch);
 }
+
+/// A key that nobody saw stayed valid, and nobody knew its id.
+#[test]
+fn a_key_that_cannot_be_shown_can_be_taken_back() {
+    let scratch = Scratch::new("unseen");
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringgate"));
+    command
+        .current_dir(&scratch.0)
+        .args(["key", "add", "--file", "keys.yaml", "--principal", "a"])
+        .stdout(full);
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let told = String::from_utf8(output.stderr).unwrap();
+    let cure = told.split_once("`ringgate ").and_then(|(_, rest)| rest.split_once('`')).expect(&told).0;
+    let (code, out, err) = scratch.run(cure);
+    assert!(code == Some(0) && out.starts_with("revoked "), "{cure}: {out}{err}");
+}
+
+/// Feature: which key to revoke can be said in two ways, and the usage tells both.
+#[test]
+fn revoke_without_a_key_tells_both_ways_to_name_one() {
+    let (code, _, err) = Scratch::new("which").run("key revoke --file k");
+    assert!(code == Some(2) && err.contains("ID") && err.contains("--principal"), "{err}");
+}
+
+/// Where it listens was lost in silence.
+#[test]
+fn where_a_gateway_listens_is_told_on_stderr_if_stdout_is_full() {
+    let scratch = Scratch::new("unheard");
+    scratch.write(
+        "gw.yaml",
+        "listen: 127.0.0.1:0\nadmin: off\nmcpServers: {a: {url: \"http://localhost:1/mcp\"}}\n",
+    );
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringgate"));
+    command.current_dir(&scratch.0).args(["run", "--driver", "epoll", "-c", "gw.yaml"]);
+    let mut gateway = command.stdout(full).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(gateway.stderr.take().unwrap()).lines();
+    let told = lines.find(|line| line.as_ref().is_ok_and(|line| line.contains("listening on 127.0.0.1:")));
+    gateway.kill().unwrap();
+    gateway.wait().unwrap();
+    assert!(told.is_some(), "it ended without saying where it listens");
+}

@@ -48,15 +48,15 @@ pub struct List {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(group(clap::ArgGroup::new("which").required(true).args(["id", "principal"])))]
 pub struct Revoke {
     /// Key file
     #[arg(long, value_name = "FILE")]
     file: PathBuf,
     /// Id of the key, as `key list` shows it
-    #[arg(required_unless_present = "principal")]
     id: Option<String>,
     /// All keys of this principal
-    #[arg(long, value_name = "NAME", conflicts_with = "id")]
+    #[arg(long, value_name = "NAME")]
     principal: Option<String>,
 }
 
@@ -92,10 +92,15 @@ fn add(args: &Add, now_unix: u64) -> ExitCode {
     };
     let new = NewKey { principal: &args.principal, roles: &args.roles, expires_unix, now_unix };
     match key_file::add(&args.file, &new) {
-        Ok(added) => cli::print(format_args!(
-            "key {} for {}; it is shown this once, keep it safe:\n{}",
-            added.id, args.principal, added.key
-        )),
+        Ok(added) => {
+            let text = format!(
+                "key {} for {}; it is shown this once, keep it safe:\n{}",
+                added.id, args.principal, added.key
+            );
+            let file = args.file.display();
+            let otherwise = format!("Take the key back: `ringgate key revoke --file {file} {}`.", added.id);
+            cli::print_or(text, otherwise)
+        }
         Err(problems) => cli::fail(problems),
     }
 }

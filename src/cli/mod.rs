@@ -73,10 +73,18 @@ pub fn main() -> ExitCode {
 
 /// One text and a line end on stdout; a closed pipe or a full disk is a failure, not a panic.
 pub fn print(text: impl Display) -> ExitCode {
+    print_or(text, "")
+}
+
+/// The same; `otherwise` is what is said as well where nobody can read the text.
+pub fn print_or(text: impl Display, otherwise: impl Display) -> ExitCode {
     let mut out = std::io::stdout().lock();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(format_args!("cannot write to stdout: {error}.")),
+        Err(error) => {
+            let told = format!("cannot write to stdout: {error}. {otherwise}");
+            fail(told.trim_end())
+        }
     }
 }
 

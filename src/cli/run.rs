@@ -22,7 +22,6 @@ use crate::worker::start;
 use crate::worker::start::Report;
 use crate::worker::start::Seat;
 use std::io;
-use std::io::Write;
 use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
@@ -55,15 +54,11 @@ pub struct Bound {
 
 pub fn run(args: &Args) -> ExitCode {
     let printed = |bound: &Bound| {
-        let mut out = io::stdout().lock();
-        for address in &bound.listeners {
-            // A closed stdout is no reason to end: the gateway serves all the same.
-            let _ = writeln!(out, "listening on {address}");
-        }
-        if let Some(address) = bound.admin {
-            let _ = writeln!(out, "admin on {address}");
-        }
-        let _ = out.flush();
+        let admin = bound.admin.map(|address| format!("admin on {address}"));
+        let lines = bound.listeners.iter().map(|address| format!("listening on {address}")).chain(admin);
+        let lines = lines.collect::<Vec<_>>().join("\n");
+        // A closed stdout is no reason to end: the gateway serves all the same, and says where on stderr.
+        let _ = cli::print_or(&lines, &lines);
     };
     match serve(args, printed) {
         Ok(()) => ExitCode::SUCCESS,
