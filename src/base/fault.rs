@@ -6,6 +6,8 @@
 //! A fault never carries bytes that a peer sent: its `detail` is a sentence of ours, so that no
 //! upstream text and no secret can reach a client through it.
 
+#![deny(clippy::wildcard_enum_match_arm, reason = "a new kind must say how it looks")]
+
 use crate::base::bound::Bound;
 
 /// What went wrong. Order: the stage at which it is found.

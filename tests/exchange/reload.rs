@@ -102,6 +102,29 @@ fn agentgateway_1774_info_names_the_plan_in_use() {
     });
 }
 
+/// Feature: one call sees one config from start to end. Its injected header is of the plan that it began with, however
+/// long its body takes.
+#[test]
+fn a_call_sees_one_config_from_start_to_end() {
+    on_every_driver(|run| {
+        let up = upstream().tool("echo").run();
+        let gw = run.gateway().with("up", &up, &["headers: {X-Plan: one}"]).run();
+        let call = gw.modern("up", "echo");
+        let bytes = call.raw().bytes();
+        let (most, rest) = bytes.split_at(bytes.len() - 10);
+        let mut client = gw.client();
+        client.send(most);
+        eventually("the call has begun", || gw.metric("ringgate_inflight", &[]) == 1.0);
+        gw.rewrite(&with_plan(&gw, "two"));
+        eventually("the reload is counted", || gw.reloads("ok") == 1.0);
+        assert_eq!(plan_seen(&gw, &up, &mut gw.client()), "two");
+        client.send(rest);
+        assert_eq!(client.answer().status, 200);
+        assert_eq!(up.once(&call.token).head.field("x-plan"), Some("one"));
+        assert_eq!(plan_seen(&gw, &up, &mut client), "two");
+    });
+}
+
 /// The kernel gives no watches (a limit, a sandbox): a changed config and a revoked key act even so.
 #[test]
 fn changes_are_noticed_without_inotify() {
