@@ -10,7 +10,6 @@
 //! Not here: a lock, an unbounded queue, a runtime. It does not know what the receiver does.
 
 use crate::base::bound::Bound;
-use crate::base::clock::Moment;
 use crate::config::identity::Secret;
 use crate::config::keys::KeyRing;
 use crate::config::limits;
@@ -21,6 +20,7 @@ use crate::mcp::catalogue::Catalogue;
 use crate::mcp::envelope::Era;
 use crate::mcp::sealed::SealKeys;
 use crate::policy::claims::Claims;
+use crate::policy::credential::Cause;
 use crate::policy::credential::Credential;
 use crate::policy::credential::Needed;
 use crate::policy::credential::Trouble;
@@ -58,8 +58,9 @@ pub struct Catalogues {
     pub by_server: HashMap<Arc<str>, Arc<Catalogue>>,
     /// The eras that servers have shown.
     pub eras: HashMap<Arc<str>, Eras>,
-    /// Servers that could not be listed the last time, and since when: what is known of them may be old.
-    pub failing: HashMap<Arc<str>, Moment>,
+    /// Servers that could not be listed the last time: what is known of them may be old. With the cause, where they do not
+    /// take what they are shown.
+    pub failing: HashMap<Arc<str>, Option<Cause>>,
 }
 
 /// Which eras a server speaks: none where nobody has asked.
@@ -422,6 +423,8 @@ pub enum Asked {
     /// What each of these offers: answered once every one was listed or could not be, within two seconds. From now on
     /// they are kept listed.
     Catalogues { servers: Box<[Arc<str>]> },
+    /// What a server offers a caller that it is shown a credential of: answered within two seconds.
+    OwnCatalogue(Box<OwnAsked>),
     /// Whether a server speaks the era of a client; where it does not, whether it speaks the other. `doubted`: what is
     /// known of it has just failed.
     Era { server: Arc<str>, client: Era, doubted: bool },
@@ -436,6 +439,16 @@ pub enum Asked {
     Credential(Box<Needed>),
     /// Somebody comes back from a token service with this query: it holds a code.
     Consent { query: Secret },
+}
+
+/// A caller that a server is to be listed for.
+#[derive(Debug)]
+pub struct OwnAsked {
+    pub needed: Needed,
+    /// What the server is shown; None: control obtains it.
+    pub shown: Option<Arc<Credential>>,
+    /// A list that is fresh is asked for again, at most once a second.
+    pub anew: bool,
 }
 
 /// A call that an external decision point is asked about.
@@ -459,6 +472,8 @@ pub enum Answer {
     /// None: the token is not active, or nobody could be asked.
     Introspected(Option<Box<Claims>>),
     Credential(Result<Arc<Credential>, Box<Trouble>>),
+    /// An error is why the server is not listed for this caller; None: it cannot be, or not in time.
+    OwnCatalogue(Result<Arc<Catalogue>, Option<Box<Trouble>>>),
     /// An error is what to tell whoever came.
     Consent(Result<(), &'static str>),
     /// None: nobody has answered in time.

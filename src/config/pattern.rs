@@ -88,6 +88,16 @@ impl ToolPattern {
         self.named == named && self.server.matches(server) && self.name.matches(name)
     }
 
+    /// Whether it matches everything of that kind that the server has.
+    pub fn covers(&self, named: Named, server: &str) -> bool {
+        self.named == named && self.server.matches(server) && self.name.as_str() == "*"
+    }
+
+    /// Whether it may match something of that kind that the server has.
+    pub fn touches(&self, named: Named, server: &str) -> bool {
+        self.named == named && self.server.matches(server)
+    }
+
     pub const fn named(&self) -> Named {
         self.named
     }

@@ -5,6 +5,7 @@
 
 mod desk;
 mod list;
+pub(crate) mod own;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,7 @@ use crate::config::plan::EraChoice;
 use crate::config::plan::Plan;
 use crate::config::plan::Server;
 use crate::control::catalogue::desk::Desk;
+use crate::control::catalogue::list::Failure;
 use crate::control::state::State;
 use crate::handoff::Answer;
 use crate::handoff::Phase;
@@ -53,7 +55,7 @@ pub(crate) enum Wish {
 /// A listing that is over.
 struct Listing {
     server: Arc<str>,
-    result: Result<(EraChoice, Catalogue), String>,
+    result: Result<(EraChoice, Catalogue), Failure>,
 }
 
 /// A worker that waits for the first listing of several servers.
@@ -104,6 +106,7 @@ impl CatalogueKeeper {
     /// Lists every server of the plan that matters, and forgets the others. One that was asked for matters until it
     /// leaves the plan.
     fn follow_plan(&mut self, now: Moment) {
+        self.state.own_catalogues.forget();
         let plan = self.state.plan();
         let needed = |name: &str| server(&plan, name).is_some_and(|server| needs_catalogue(&plan, server));
         self.desks.retain(|name, desk| needed(name) || desk.is_wanted() && server(&plan, name).is_some());
@@ -226,16 +229,17 @@ impl CatalogueKeeper {
                     catalogues.by_server.insert(server, Arc::new(catalogue));
                 });
             }
-            Err(why) => {
+            Err(Failure { why, refused }) => {
                 // What failed in a learned era is asked in both the next time.
                 desk.era = configured.era;
                 let failures = desk.failed(configured.traffic.health.as_ref(), now);
                 if failures == TOLD_AT {
                     tracing::warn!(server = &*server, why, "it cannot be listed; what was known of it stays");
                 }
-                if failures == 1 {
+                let said = self.state.shared.catalogues.load().failing.get(&server).copied();
+                if said != Some(refused) {
                     self.state.edit_catalogues(|catalogues| {
-                        catalogues.failing.insert(server, now);
+                        catalogues.failing.insert(server, refused);
                     });
                 }
             }

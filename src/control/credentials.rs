@@ -44,6 +44,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 /// Who is asked for credentials.
+#[derive(Clone, Copy)]
 pub(crate) struct Services<'a> {
     pub(crate) fetcher: &'a Fetcher,
     pub(crate) vault: Option<&'a Vault>,
@@ -58,7 +59,7 @@ pub(crate) struct Now {
 }
 
 impl Now {
-    fn read() -> Self {
+    pub(crate) fn read() -> Self {
         Self { moment: clock::now(), unix: clock::unix_millis() / 1_000 }
     }
 }
@@ -281,6 +282,11 @@ impl Answering {
             let vault = state.plan().vault.clone();
             let services = Services { fetcher: &state.fetcher, vault: vault.as_ref() };
             let found = state.credentials.obtain(&services, &needed, Now::read()).await;
+            let version = found.as_ref().ok().map(|credential| credential.version);
+            let is_late = found.as_ref().is_err_and(|trouble| trouble.cause == Cause::ServiceDown);
+            if !is_late {
+                state.own_catalogues.follow(&needed.server, &needed.whom, version);
+            }
             state.reply(worker, ticket, Answer::Credential(found.map_err(Box::new)));
         });
     }

@@ -4,6 +4,7 @@
 
 use crate::config::limits;
 use crate::control::catalogue::Wish;
+use crate::control::catalogue::own;
 use crate::control::credentials::Answering;
 use crate::control::decisions;
 use crate::control::eras::EraAsked;
@@ -33,6 +34,7 @@ struct Desk {
     doors: Doors,
     introspector: Introspector,
     credentials: Answering,
+    own_catalogues: own::Answering,
     decisions: JoinSet<()>,
 }
 
@@ -42,6 +44,7 @@ pub(crate) async fn serve(state: Arc<State>, doors: Doors) {
     let mut desk = Desk {
         introspector: Introspector::new(Arc::clone(&state)),
         credentials: Answering::new(Arc::clone(&state)),
+        own_catalogues: own::Answering::default(),
         decisions: JoinSet::new(),
         state,
         doors,
@@ -51,6 +54,7 @@ pub(crate) async fn serve(state: Arc<State>, doors: Doors) {
             Some(question) = questions.recv(), if desk.decisions.len() < limits::ANSWERS_MAX => desk.hand_on(question),
             Some(()) = desk.introspector.settle_next() => {}
             Some(()) = desk.credentials.settle_next() => {}
+            Some(()) = desk.own_catalogues.settle_next() => {}
             Some(_) = desk.decisions.join_next() => {}
             else => return,
         }
@@ -95,6 +99,9 @@ impl Desk {
             }
             Asked::Catalogues { servers } => {
                 self.doors.catalogues.try_send(Wish::All { worker, ticket, servers }).is_err()
+            }
+            Asked::OwnCatalogue(asked) => {
+                return self.own_catalogues.ask(&self.state, worker, ticket, asked);
             }
             Asked::Era { server, client, doubted } => {
                 self.doors.eras.try_send(EraAsked { worker, ticket, server, client, doubted }).is_err()

@@ -9,6 +9,7 @@ use crate::base::clock;
 use crate::base::counter::Counter;
 use crate::config::limits;
 use crate::config::plan::Plan;
+use crate::control::catalogue::own::OwnCatalogues;
 use crate::control::credentials::Credentials;
 use crate::control::decisions::Decisions;
 use crate::control::fetch::Fetcher;
@@ -78,6 +79,8 @@ pub(crate) struct State {
     /// What servers are shown of callers.
     pub(crate) credentials: Credentials,
     pub(crate) decisions: Decisions,
+    /// What servers offer single callers.
+    pub(crate) own_catalogues: OwnCatalogues,
     keeper: Mutex<Keeper>,
     /// Questions that take time, from whoever hears the bell to whoever answers.
     asked: mpsc::Sender<Question>,
@@ -101,6 +104,7 @@ impl State {
             fetcher: Fetcher::new(resolve::system),
             credentials: Credentials::new(shared.plan.load().state_dir.as_deref()),
             decisions: Decisions::default(),
+            own_catalogues: OwnCatalogues::default(),
             keeper: Mutex::new(Keeper::new(&shared.plan.load())),
             shared,
             started_unix_ms: clock::unix_millis(),

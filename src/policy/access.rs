@@ -70,6 +70,31 @@ impl Standing {
         let needs_allow = access.rules.iter().any(|rule| matches!(rule.effect, Effect::Allow));
         Self { stances, needs_allow }
     }
+
+    /// Whether the rules may hide anything of this kind that a server has, whatever it is.
+    pub fn may_hide(&self, access: &Access, named: Named, server: &str) -> bool {
+        if self.stances.len() != access.rules.len() {
+            // Of another plan: it says nothing about these rules.
+            return true;
+        }
+        let mut hides = self.needs_allow;
+        for (rule, stance) in access.rules.iter().zip(&self.stances).filter(|(_, stance)| stance.concerns) {
+            let matching = Match::new(&rule.effect, stance.possible);
+            // What only arguments decide is listed.
+            let by_arguments = matching == Match::Perhaps && !stance.by_target;
+            match rule.effect {
+                Effect::Deny if matching == Match::No || by_arguments => {}
+                Effect::Deny if rule.patterns.iter().any(|pattern| pattern.touches(named, server)) => {
+                    return true;
+                }
+                Effect::Allow if matching == Match::Yes || by_arguments => {
+                    hides &= !rule.patterns.iter().any(|pattern| pattern.covers(named, server));
+                }
+                Effect::Deny | Effect::Allow | Effect::Scopes(_) | Effect::External(_) => {}
+            }
+        }
+        hides
+    }
 }
 
 impl Stance {

@@ -13,6 +13,7 @@ use crate::config::limit::Limit;
 use crate::config::limit::Limits;
 use crate::config::limit::OnFull;
 use crate::config::limits;
+use crate::config::pattern::Named;
 use crate::mcp::catalogue::Catalogue;
 use crate::mcp::envelope::Method;
 use crate::mcp::target::Target;
@@ -124,6 +125,9 @@ pub enum Refused<'a> {
     Killed(kills::Kind),
     /// The server has nothing of that name, as far as its catalogue knows: answered as what is hidden.
     Absent,
+    /// Rules hide something of what the server has, and nobody knows what it has: what is hidden could be told from what
+    /// does not exist.
+    Unlisted,
     /// By an access rule, or because none allows it; whatever its arguments are: nothing may tell it from what does
     /// not exist.
     Hidden(Option<&'a AccessRule>),
@@ -156,6 +160,7 @@ impl Refused<'_> {
         match self {
             Self::Killed(_) => Kind::Killed,
             Self::Absent | Self::Hidden(_) => Kind::Unknown,
+            Self::Unlisted => Kind::UpstreamUnavailable,
             Self::Forbidden(_) | Self::Barred { .. } | Self::Undecided { .. } => Kind::Forbidden,
             Self::MissingScopes { .. } => Kind::InsufficientScope,
             Self::Limited(_, Verdict::Full) | Self::TooManyLimits => Kind::Overloaded,
@@ -167,7 +172,7 @@ impl Refused<'_> {
     pub fn rule(&self) -> String {
         match self {
             Self::Killed(kind) => format!("kill.{}", kind.as_str()),
-            Self::Absent => "catalogue".into(),
+            Self::Absent | Self::Unlisted => "catalogue".into(),
             Self::Hidden(None) | Self::Forbidden(None) => "access".into(),
             Self::Hidden(Some(rule))
             | Self::Forbidden(Some(rule))
@@ -268,6 +273,14 @@ fn access<'a>(
     // Without rules nothing is hidden, and servers say for themselves what they do not have.
     let catalogue = asked.catalogue.filter(|_| !desk.access.rules.is_empty());
     for (number, target) in asked.targets.iter().enumerate() {
+        let Target { named, .. } = *target;
+        // Resources that a server does not list may be there all the same: no list would help.
+        if asked.catalogue.is_none()
+            && named != Named::Resource
+            && asked.standing.may_hide(desk.access, named, asked.server)
+        {
+            return Err(Refused::Unlisted);
+        }
         match view.may(desk.access, (target, asked.method_text), scope, trail) {
             Finding::Hidden(rule) => return Err(Refused::Hidden(rule)),
             _ if catalogue.is_some_and(|catalogue| !catalogue.may_have(target)) => {

@@ -41,10 +41,12 @@ pub enum Family {
     TlsHandshakes,
     /// `layer`
     CacheHits,
+    /// `outcome`
+    OwnCatalogues,
 }
 
 impl Family {
-    pub const ALL: [Self; Self::CacheHits as usize + 1] = [
+    pub const ALL: [Self; Self::OwnCatalogues as usize + 1] = [
         Self::Denied,
         Self::Limited,
         Self::LimitTableFull,
@@ -61,6 +63,7 @@ impl Family {
         Self::ExternalDecisions,
         Self::TlsHandshakes,
         Self::CacheHits,
+        Self::OwnCatalogues,
     ];
 }
 

@@ -48,6 +48,12 @@ const INJECTED_FAULTS: Words = counter(
     "Faults that the operator asked for and that met a call: `delay`, `status` or `cut`.",
 );
 
+const OWN_CATALOGUES: Words = counter(
+    "ringgate_own_catalogues_total",
+    &["outcome"],
+    "Lists of servers for single callers: `listed`, `refused`, `failed`, or `forgotten` for want of room.",
+);
+
 impl Family {
     pub(crate) const fn words(self) -> Words {
         match self {
@@ -100,6 +106,7 @@ impl Family {
                 &["layer"],
                 "Answers that came from what the gateway knew: list.",
             ),
+            Self::OwnCatalogues => OWN_CATALOGUES,
             Self::ExternalDecisions => counter(
                 "ringgate_external_decisions_total",
                 &["rule", "outcome"],

@@ -188,7 +188,8 @@ async fn member<'a>(
     let named = if call.method == Method::Complete { read } else { named };
     let shown = shown.into_owned();
     let sought = (named, &*shown);
-    let (id, own) = hub::find(worker, adopted, client.slot, (door, known), sought).await.ok_or(unknown)?;
+    let visitor = (client.slot, door, &**known);
+    let (id, own) = hub::find(worker, adopted, exchange, visitor, sought).await.ok_or(unknown)?;
     let server = adopted.server(id).ok_or(unknown)?;
     exchange.record.server.set(&server.config().name);
     exchange.record.target.set(&own);

@@ -10,6 +10,7 @@ use crate::policy::access::Standing;
 use crate::policy::identity::Caller;
 use crate::policy::identity::Offered;
 use crate::worker::credential::Credentials;
+use crate::worker::own::Own;
 use ahash::RandomState;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -26,12 +27,15 @@ pub struct Known {
     pub token: Option<Secret>,
     /// What servers are shown of it.
     pub credentials: Credentials,
+    /// What servers offer it alone.
+    pub own: Own,
 }
 
 impl Known {
     pub fn new(caller: Caller, standing: Standing) -> Self {
         let owner = sealed::owner(&caller.tenant, &caller.name);
-        Self { caller, standing, owner, token: None, credentials: Credentials::default() }
+        let (credentials, own) = (Credentials::default(), Own::default());
+        Self { caller, standing, owner, token: None, credentials, own }
     }
 }
 

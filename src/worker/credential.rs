@@ -100,7 +100,7 @@ pub async fn renew(
     fault: Fault,
 ) -> Result<(), Fault> {
     let refused = |exchange: &mut Exchange| {
-        told.tell(exchange, REFUSED);
+        told.tell(exchange, exchange.record.server.as_str(), REFUSED);
         exchange.waited_ns += clock::now().nanos_since(exchange.upstream_began);
         Err(fault)
     };
@@ -154,7 +154,8 @@ pub fn refused(exchange: &mut Exchange, status: u16, head: &[u8]) -> Option<Faul
         (_, None) if exchange.shown.is_none() && !exchange.injects => Cause::NoCredential,
         (_, None) => Cause::Revoked,
     };
-    deny(exchange, &Trouble::new(cause, REFUSED));
+    let server = exchange.record.server;
+    deny(exchange, server.as_str(), &Trouble::new(cause, REFUSED));
     Some(cause.fault())
 }
 
@@ -165,6 +166,17 @@ enum Wanting {
     Ended(Fault),
 }
 
+/// What is to be obtained for a caller.
+pub fn needed(server: &Arc<str>, auth: &Arc<Auth>, known: &Known, refused: Option<u64>) -> Needed {
+    Needed {
+        server: Arc::clone(server),
+        auth: Arc::clone(auth),
+        whom: Whom::of(auth, &known.caller),
+        token: if auth.exchanges() { known.token.clone() } else { None },
+        refused,
+    }
+}
+
 /// Asks control; what comes is kept for the caller's next calls.
 async fn ask(
     worker: &Worker,
@@ -172,13 +184,8 @@ async fn ask(
     exchange: &Exchange,
     (auth, known, refused): (&Arc<Auth>, &Rc<Known>, Option<u64>),
 ) -> Result<Arc<Credential>, Wanting> {
-    let needed = Needed {
-        server: exchange.record.server.as_str().into(),
-        auth: Arc::clone(auth),
-        whom: Whom::of(auth, &known.caller),
-        token: if auth.exchanges() { known.token.clone() } else { None },
-        refused,
-    };
+    let server = exchange.record.server.as_str();
+    let needed = needed(&server.into(), auth, known, refused);
     // However long a token service takes, a caller waits no longer for it than twice control's own deadline.
     let answer = worker.question(Asked::Credential(Box::new(needed)), slot, limits::QUESTION_MS).await;
     match (answer, worker.watch.cause(slot)) {
@@ -196,15 +203,20 @@ fn refuse(exchange: &mut Exchange, told: &Told, wanting: Wanting) -> Fault {
     match wanting {
         Wanting::Ended(fault) => fault,
         Wanting::Trouble(trouble) => {
-            deny(exchange, &trouble);
-            told.tell(exchange, &trouble.detail);
-            trouble.fault()
+            let server = exchange.record.server;
+            refuse_at(exchange, (server.as_str(), told), &trouble)
         }
     }
 }
 
-fn deny(exchange: &mut Exchange, trouble: &Trouble) {
-    let server = exchange.record.server.as_str();
+/// A call is refused because of a trouble with this server, whatever endpoint it came to.
+pub fn refuse_at(exchange: &mut Exchange, (server, told): (&str, &Told), trouble: &Trouble) -> Fault {
+    deny(exchange, server, trouble);
+    told.tell(exchange, server, &trouble.detail);
+    trouble.fault()
+}
+
+fn deny(exchange: &mut Exchange, server: &str, trouble: &Trouble) {
     let rule = format!("mcpServers.{server}.auth");
     let mut denial = Denial { rule, cause: trouble.cause.word(), ..Denial::default() };
     if !trouble.consent_url.is_empty() {
@@ -220,7 +232,7 @@ fn deny(exchange: &mut Exchange, trouble: &Trouble) {
 
 impl Told {
     /// Tells the operator why a call was refused, as its denial says; at most once in a while for the same cause.
-    fn tell(&self, exchange: &Exchange, detail: &str) {
+    fn tell(&self, exchange: &Exchange, server: &str, detail: &str) {
         let cause = exchange.denial.as_ref().map_or("", |denial| denial.cause);
         let now = clock::now();
         if let Some((at, before)) = self.0.get()
@@ -230,7 +242,6 @@ impl Told {
             return;
         }
         self.0.set(Some((now, cause)));
-        let server = exchange.record.server.as_str();
         if cause == Cause::NoConsent.word() {
             tracing::info!(server, cause, "a caller is asked for consent: {detail}");
         } else {

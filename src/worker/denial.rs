@@ -26,6 +26,11 @@ pub const UNKNOWN: Fault = Fault::new(
 );
 /// The same in the words of the older revisions, where it is a resource.
 const UNKNOWN_RESOURCE: Fault = Fault::new(Kind::UnknownResource, UNKNOWN.detail);
+/// Of every name of a server that nobody can list, where rules hide some.
+const UNLISTED: Fault = Fault::new(
+    Kind::UpstreamUnavailable,
+    "The server behind this endpoint does not say now what it has; retry later or tell the operator to check that it runs.",
+);
 const FORBIDDEN: Fault = Fault::new(Kind::Forbidden, "An access rule forbids this call; ask the operator.");
 const NO_SCOPE: Fault =
     Fault::new(Kind::InsufficientScope, "The access token lacks a scope; get one that has it and repeat.");
@@ -50,6 +55,7 @@ pub fn of(refused: &Refused<'_>, endpoint: (&Identity, &str), metrics: &WorkerMe
     match refused {
         Refused::Killed(_) => (KILLED, Denial { rule, ..Denial::default() }),
         Refused::Absent
+        | Refused::Unlisted
         | Refused::Hidden(_)
         | Refused::Forbidden(_)
         | Refused::MissingScopes { .. }
@@ -110,6 +116,8 @@ fn barred(refused: &Refused<'_>, rule: String, (identity, endpoint): (&Identity,
             (FORBIDDEN, Denial { message, rule, ..Denial::default() })
         }
         Refused::Undecided { .. } => (FORBIDDEN, Denial { rule, ..Denial::default() }),
+        // Nothing of a rule: the same of all names.
+        Refused::Unlisted => (UNLISTED, Denial::default()),
         _ => (UNKNOWN, Denial { rule, ..Denial::default() }),
     }
 }

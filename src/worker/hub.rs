@@ -6,13 +6,14 @@ pub mod list;
 pub mod session;
 pub mod stream;
 
+use crate::base::clock;
 use crate::base::fault::Fault;
 use crate::base::fault::Kind;
 use crate::config::limits;
 use crate::config::pattern::Named;
+use crate::config::plan::Server;
 use crate::config::plan::ServerId;
 use crate::handoff::Asked;
-use crate::handoff::Catalogues;
 use crate::http::request::Method as HttpMethod;
 use crate::mcp::catalogue::Catalogue;
 use crate::mcp::envelope::CallKind;
@@ -30,6 +31,9 @@ use crate::worker::adopted::Adopted;
 use crate::worker::callers::Known;
 use crate::worker::client::After;
 use crate::worker::client::Client;
+use crate::worker::own;
+use crate::worker::own::Learned;
+use crate::worker::own::Shelf;
 use crate::worker::permit;
 use crate::worker::reply;
 use crate::worker::state::Exchange;
@@ -46,7 +50,7 @@ const ALL_DOWN: Fault = Fault::new(
 /// A scene of what is known now, for a caller of this tenant.
 pub fn scene<T>(
     adopted: &Adopted,
-    catalogues: &Catalogues,
+    shelf: &Shelf,
     (door, tenant): (&Door, &str),
     then: impl FnOnce(&Scene<'_>) -> T,
 ) -> T {
@@ -58,7 +62,7 @@ pub fn scene<T>(
     let members: Vec<ServerId> = hub.members.iter().filter(is_for_tenant).copied().collect();
     let catalogue = |id: ServerId| -> Option<&Catalogue> {
         let server = plan.servers.get(usize::from(id))?;
-        catalogues.by_server.get(&server.name).map(|known| &**known)
+        shelf.find(&server.name)
     };
     then(&Scene { hub, servers: &plan.servers, catalogue: &catalogue, members })
 }
@@ -66,11 +70,11 @@ pub fn scene<T>(
 /// The same, without servers of which the caller may use nothing: what a hub says about itself names no others.
 pub fn visible_scene<T>(
     worker: &Worker,
-    (adopted, catalogues): (&Adopted, &Catalogues),
+    (adopted, shelf): (&Adopted, &Shelf),
     (door, known, source): (&Door, &Known, IpAddr),
     then: impl FnOnce(&Scene<'_>) -> T,
 ) -> T {
-    scene(adopted, catalogues, (door, &known.caller.tenant), |scene| {
+    scene(adopted, shelf, (door, &known.caller.tenant), |scene| {
         if adopted.plan.access.rules.is_empty() {
             return then(scene);
         }
@@ -104,12 +108,13 @@ pub async fn answer(
     }
     match call.method {
         Method::Discover => {
-            learn(worker, adopted, client.slot, &door.hub(adopted).members).await;
-            let catalogues = Arc::clone(&worker.adopt().catalogues);
-            let freshness = list::freshness(worker, adopted, &catalogues, (door, known));
+            let _learned =
+                learn(worker, adopted, exchange, (client.slot, known), &door.hub(adopted).members).await;
+            let shelf = Shelf::of(worker, known);
+            let freshness = list::freshness(worker, adopted, &shelf, (door, known));
             let told = (door, &**known, client.ends.peer);
             let say = |scene: &Scene<'_>| about::discovered(scene, &freshness);
-            let text = visible_scene(worker, (adopted, &catalogues), told, say);
+            let text = visible_scene(worker, (adopted, &shelf), told, say);
             Ok(reply::result(worker, client, exchange, &text).await)
         }
         Method::Initialize => session::begin(worker, adopted, client, exchange, (door, known)).await,
@@ -136,17 +141,19 @@ pub async fn answer(
 pub async fn find(
     worker: &Worker,
     adopted: &Adopted,
-    slot: usize,
-    (door, known): (&Door, &Known),
+    exchange: &mut Exchange,
+    (slot, door, known): (usize, &Door, &Known),
     (named, shown): (Named, &str),
 ) -> Option<(ServerId, String)> {
     let hub = door.hub(adopted);
-    if !hub.is_prefixed() && hub.members.len() > 1 {
-        // Whose it is can only be told by lists.
-        learn(worker, adopted, slot, &hub.members).await;
-    }
+    let visitor = (slot, known);
+    let mixes = !hub.is_prefixed() && hub.members.len() > 1;
+    // Whose it is can only be told by lists.
+    let members: &[ServerId] = if mixes { &hub.members } else { &[] };
+    let _learned = learn(worker, adopted, exchange, visitor, members).await;
     let look = || {
-        scene(adopted, &worker.adopt().catalogues, (door, &known.caller.tenant), |scene| {
+        let shelf = Shelf::of(worker, known);
+        scene(adopted, &shelf, (door, &known.caller.tenant), |scene| {
             let found = names::find(scene, named, shown)?;
             let has = (scene.catalogue)(found.server).map(|catalogue| {
                 let target = Target { named, name: Cow::Borrowed(&*found.name) };
@@ -160,29 +167,67 @@ pub async fn find(
     if !server.is_for_tenant(&known.caller.tenant) {
         return None;
     }
-    match has {
+    let _learned = match has {
         Some(true) => return Some((id, own)),
-        None => learn(worker, adopted, slot, &[id]).await,
-        Some(false) => {
-            // It may be new. Control lists a server no more than once a second.
-            let what = Asked::Catalogue { server: Arc::clone(&server.name) };
-            worker.question(what, slot, limits::QUESTION_MS).await;
-        }
-    }
+        None => learn(worker, adopted, exchange, visitor, &[id]).await,
+        Some(false) => learn_anew(worker, exchange, visitor, server).await,
+    };
     // Of a server that cannot be listed nobody can say what it has.
     look().filter(|(_, _, has)| *has != Some(false)).map(|(id, own, _)| (id, own))
 }
 
-/// Has servers listed that are not, and those again whose lists are old. Waits only for the first list of a server.
-pub async fn learn(worker: &Worker, adopted: &Adopted, slot: usize, members: &[ServerId]) {
+/// Has a server listed again, because a caller names what it is not known to have: it may be new. Control lists it no
+/// more than once a second.
+pub async fn learn_anew(
+    worker: &Worker,
+    exchange: &mut Exchange,
+    (slot, known): (usize, &Known),
+    server: &Server,
+) -> Learned {
+    let mut learned = Learned::default();
+    let own =
+        known.own.find(&server.name, worker.coarse_now()).and_then(|_| own::question(known, server, true));
+    let is_own = own.is_some();
+    let what = own.unwrap_or_else(|| Asked::Catalogue { server: Arc::clone(&server.name) });
+    let began = clock::now();
+    let answer = worker.question(what, slot, limits::QUESTION_MS).await;
+    exchange.waited_ns += clock::now().nanos_since(began);
+    if is_own {
+        learned.note(worker, known, server, answer);
+    }
+    learned
+}
+
+/// Has servers listed that are not, and those again whose lists are old. Waits only for the first list of a server, and
+/// for lists of the caller's own.
+pub async fn learn(
+    worker: &Worker,
+    adopted: &Adopted,
+    exchange: &mut Exchange,
+    (slot, known): (usize, &Known),
+    members: &[ServerId],
+) -> Learned {
     let newest = worker.adopt();
     let now = worker.coarse_now();
     let (mut unknown, mut old) = (Vec::new(), Vec::new());
+    let mut learned = Learned::default();
+    // Of a caller's own, and whose they are.
+    let (mut whats, mut whose) = (Vec::new(), Vec::new());
     for server in members.iter().filter_map(|id| adopted.server(*id)) {
         let server = server.config();
+        let is_own = own::is_shown_callers(server) && server.is_for_tenant(&known.caller.tenant);
+        if is_own {
+            match own::fresh(worker, known, server) {
+                Some(own) => learned.hold(own),
+                None => {
+                    whats.extend(own::question(known, server, false));
+                    whose.resize(whats.len(), server);
+                }
+            }
+        }
         match newest.catalogues.by_server.get(&server.name) {
             // It was asked: nobody waits for it again, but control hears that somebody would like to know.
-            None if newest.catalogues.failing.contains_key(&server.name) => {
+            None if is_own || newest.catalogues.failing.contains_key(&server.name) => {
                 old.push(Arc::clone(&server.name))
             }
             None => unknown.push(Arc::clone(&server.name)),
@@ -190,11 +235,20 @@ pub async fn learn(worker: &Worker, adopted: &Adopted, slot: usize, members: &[S
             Some(_) => {}
         }
     }
-    if !unknown.is_empty() {
-        let what = Asked::Catalogues { servers: unknown.into() };
-        worker.question(what, slot, limits::QUESTION_MS).await;
-    }
     if !old.is_empty() && worker.may_remind(now) {
         worker.tell(Asked::Catalogues { servers: old.into() });
     }
+    if !unknown.is_empty() {
+        whats.push(Asked::Catalogues { servers: unknown.into() });
+    }
+    if whats.is_empty() {
+        return learned;
+    }
+    let began = clock::now();
+    let answers = worker.questions(whats, slot, limits::QUESTION_MS).await;
+    exchange.waited_ns += clock::now().nanos_since(began);
+    for (whose, answer) in whose.into_iter().zip(answers) {
+        learned.note(worker, known, whose, answer);
+    }
+    learned
 }

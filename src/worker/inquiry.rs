@@ -3,32 +3,49 @@
 //!
 //! Not here: which calls those are, and what follows from an answer (`policy::decide`).
 
+use crate::base::clock;
 use crate::config::access::AccessRule;
 use crate::config::access::External;
-use crate::config::limits;
 use crate::handoff::Answer;
 use crate::handoff::Asked;
 use crate::handoff::Inquiry;
+use crate::policy::credential::Trouble;
 use crate::policy::external::Answered;
 use crate::policy::external::Question;
 use crate::policy::external::Ruling;
 use crate::worker::Worker;
+use crate::worker::adopted::Adopted;
+use crate::worker::adopted::ServerState;
+use crate::worker::callers::Known;
+use crate::worker::hub;
+use crate::worker::own::Learned;
+use crate::worker::own::Shelf;
+use crate::worker::state::Exchange;
 use std::sync::Arc;
 
 /// What was found out for one call.
 #[derive(Default)]
 pub struct Findings {
     pub answers: Vec<Answered>,
+    /// Its server was listed, if it could be.
+    pub is_listed: bool,
     /// Its server was listed anew, if it could be.
     pub is_relisted: bool,
+    /// Why the server is not listed for this caller.
+    pub trouble: Option<Box<Trouble>>,
+    /// What was found out stays until the call is decided on.
+    learned: Learned,
 }
 
 /// What is still to be found out.
 pub enum Open {
     /// None: nobody may answer it.
     Ruling(Option<Box<Inquiry>>, Answered),
-    /// The call names something that this server is not known to have. Control lists it no more than once a second.
-    Catalogue(Arc<str>),
+    /// What the server of the call offers is not known, and whether something is hidden depends on it.
+    First,
+    /// The call names something that its server is not known to have, or that is hidden: nobody can tell which by how long
+    /// it takes. Control lists a server no more than once a second.
+    Again,
 }
 
 impl Open {
@@ -44,23 +61,40 @@ impl Open {
 }
 
 /// Finds it out, or that it cannot be found out in time.
-pub async fn pursue(worker: &Worker, slot: usize, open: Open, findings: &mut Findings) {
+pub async fn pursue(
+    worker: &Worker,
+    adopted: &Adopted,
+    exchange: &mut Exchange,
+    (slot, known): (usize, &Known),
+    (open, findings): (Open, &mut Findings),
+) {
+    let server = adopted.find(exchange.record.server.as_str()).map(ServerState::config);
     match open {
         Open::Ruling(None, answer) => {
             let no = Ruling { allow: false, reason: "its arguments name a key twice".into() };
             findings.answers.push(Answered { ruling: Some(no), ..answer });
         }
         Open::Ruling(Some(inquiry), answer) => {
-            let patience = inquiry.timeout_ms;
+            let (patience, began) = (inquiry.timeout_ms, clock::now());
             let ruling = match worker.question(Asked::Decide(inquiry), slot, patience).await {
                 Some(Answer::Decided(ruling)) => ruling,
                 _ => None,
             };
+            exchange.waited_ns += clock::now().nanos_since(began);
             findings.answers.push(Answered { ruling, ..answer });
         }
-        Open::Catalogue(server) => {
-            worker.question(Asked::Catalogue { server }, slot, limits::QUESTION_MS).await;
+        Open::First => {
+            findings.is_listed = true;
+            let Some(server) = server else { return };
+            let Some(id) = adopted.plan.by_name.get(&*server.name) else { return };
+            findings.learned = hub::learn(worker, adopted, exchange, (slot, known), &[*id]).await;
+            let shared = || Shelf::of(worker, known).trouble(server);
+            findings.trouble = findings.learned.trouble(&server.name).or_else(shared);
+        }
+        Open::Again => {
             findings.is_relisted = true;
+            let Some(server) = server else { return };
+            findings.learned = hub::learn_anew(worker, exchange, (slot, known), server).await;
         }
     }
 }

@@ -31,6 +31,7 @@ pub mod inquiry;
 pub mod obstacle;
 pub mod outlet;
 pub mod outlook;
+mod own;
 pub mod pages;
 pub mod parked;
 pub mod passage;

@@ -10,6 +10,7 @@ use crate::base::fault::Kind;
 use crate::base::text::Text;
 use crate::config::access::Access;
 use crate::config::access::AccessRule;
+use crate::config::hub::Form;
 use crate::config::limit::Count;
 use crate::config::limit::Limit;
 use crate::config::limit::RateLimitHeaders;
@@ -19,6 +20,7 @@ use crate::mcp::envelope::Method;
 use crate::mcp::target;
 use crate::mcp::target::Targets;
 use crate::policy::access::Told;
+use crate::policy::credential::Trouble;
 use crate::policy::decide;
 use crate::policy::decide::Admission;
 use crate::policy::decide::Asked;
@@ -38,6 +40,7 @@ use crate::worker::adopted::Adopted;
 use crate::worker::aim;
 use crate::worker::callers::Known;
 use crate::worker::client::Client;
+use crate::worker::credential;
 use crate::worker::denial;
 use crate::worker::inquiry;
 use crate::worker::inquiry::Findings;
@@ -84,7 +87,8 @@ pub async fn ask(
     // Ends: each round finds out one thing more, of those that the rules name.
     while let Some(open) = decide(worker, adopted, client, exchange, (known, &findings))? {
         // Boxed: few calls wait for anything.
-        Box::pin(inquiry::pursue(worker, client.slot, open, &mut findings)).await;
+        let visitor = (client.slot, known);
+        Box::pin(inquiry::pursue(worker, adopted, exchange, visitor, (open, &mut findings))).await;
     }
     Ok(())
 }
@@ -117,6 +121,7 @@ fn decide(
     };
     let when = When { moment: exchange.begun, unix_ns: worker.wall_millis(exchange.begun) * 1_000_000 };
     let server = exchange.record.server.as_str();
+    let own = known.own.find(server, worker.coarse_now());
     let body = client.input.get(exchange.body.clone()).unwrap_or_default();
     let (method, beginning) =
         exchange.call.as_ref().map_or((Method::None, &Text::EMPTY), |call| (call.method, &call.target));
@@ -132,7 +137,7 @@ fn decide(
         server,
         labels: adopted.plan.labels_of(server),
         // What is new on the server is in the newest one.
-        catalogue: newest.catalogues.by_server.get(server).map(|known| &**known),
+        catalogue: own.as_ref().or_else(|| newest.catalogues.by_server.get(server)).map(|known| &**known),
         method,
         method_text: exchange.record.method.as_str(),
         target: name(&targets, beginning),
@@ -166,17 +171,52 @@ fn decide(
         Err(Refused::Undecided { rule, external, question }) => {
             Ok(Some(Open::ruling(rule, external, question)))
         }
-        Err(Refused::Absent) if !findings.is_relisted => Ok(Some(Open::Catalogue(asked.server.into()))),
+        Err(Refused::Unlisted) if !findings.is_listed => Ok(Some(Open::First)),
+        Err(Refused::Absent) if !findings.is_relisted => Ok(Some(Open::Again)),
+        Err(Refused::Hidden(_)) if !findings.is_relisted && is_asked_for(adopted, exchange) => {
+            Ok(Some(Open::Again))
+        }
         Err(refused) => {
-            let hub = adopted.plan.hubs.get(usize::from(exchange.hub));
-            let endpoint = (&adopted.plan.identity, hub.map_or(asked.server, |hub| &*hub.name));
-            let (fault, denial) = denial::of(&refused, endpoint, metrics);
-            if let Refused::Limited(limit, verdict) = refused {
-                fields::write(&mut exchange.own_lines, style, limit, verdict);
-            }
-            exchange.deny(denial);
+            let fault = refuse(adopted, exchange, findings, metrics, &refused);
             Err(denial::in_words_of(exchange.era(), method, fault))
         }
+    }
+}
+
+/// Writes down what a refusal says.
+fn refuse(
+    adopted: &Adopted,
+    exchange: &mut Exchange,
+    findings: &Findings,
+    metrics: &WorkerMetrics,
+    refused: &Refused<'_>,
+) -> Fault {
+    if let (Refused::Unlisted, Some(trouble)) = (refused, &findings.trouble) {
+        return in_vain(adopted, exchange, trouble);
+    }
+    let server = exchange.record.server;
+    let hub = adopted.plan.hubs.get(usize::from(exchange.hub));
+    let endpoint = (&adopted.plan.identity, hub.map_or(server.as_str(), |hub| &*hub.name));
+    let (fault, denial) = denial::of(refused, endpoint, metrics);
+    if let Refused::Limited(limit, verdict) = refused {
+        fields::write(&mut exchange.own_lines, adopted.plan.limits.headers, limit, *verdict);
+    }
+    exchange.deny(denial);
+    fault
+}
+
+/// Whether a name that is not known is asked for where the call came to: what is hidden takes as long as that.
+fn is_asked_for(adopted: &Adopted, exchange: &Exchange) -> bool {
+    let hub = adopted.plan.hubs.get(usize::from(exchange.hub));
+    hub.is_none_or(|hub| hub.form != Form::Virtual)
+}
+
+/// The server does not take what it is shown: the same of all names, as of a call that reaches it.
+fn in_vain(adopted: &Adopted, exchange: &mut Exchange, trouble: &Trouble) -> Fault {
+    let server = exchange.record.server;
+    match adopted.find(server.as_str()) {
+        Some(state) => credential::refuse_at(exchange, (server.as_str(), &state.way.told), trouble),
+        None => trouble.fault(),
     }
 }
 

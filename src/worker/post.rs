@@ -185,7 +185,11 @@ mod tests {
     use crate::base::clock;
     use crate::base::clock::Moment;
     use crate::net::runtime::Driver;
+    use crate::policy::access::Standing;
+    use crate::policy::identity::Caller;
+    use crate::worker::callers::Known;
     use crate::worker::inquiry;
+    use crate::worker::state::Exchange;
     use crate::worker::stub::on_worker;
     use std::future::Future;
     use std::pin::pin;
@@ -227,8 +231,13 @@ mod tests {
         assert_eq!(cause, None);
         let ask = async |worker: &Worker, slot| {
             let mut findings = inquiry::Findings::default();
-            let open = inquiry::Open::Catalogue("up".into());
-            inquiry::pursue(worker, slot, open, &mut findings).await;
+            let (adopted, mut exchange) = (worker.adopt(), Exchange::default());
+            exchange.record.server.set("up");
+            let caller = Caller::of_certificate("a");
+            let standing = Standing::new(&adopted.plan.access, &caller, &worker.patterns);
+            let visitor = (slot, &Known::new(caller, standing));
+            let told = (inquiry::Open::Again, &mut findings);
+            inquiry::pursue(worker, &adopted, &mut exchange, visitor, told).await;
             findings.is_relisted
         };
         assert_eq!(unanswered(ask, out_of_time), (true, None));

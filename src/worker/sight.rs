@@ -67,7 +67,8 @@ impl Sight {
     pub fn look<T>(&mut self, worker: &Worker, at: impl FnOnce(&mut Screen<'_>) -> T) -> T {
         let adopted = worker.adopt();
         let access = &adopted.plan.access;
-        let catalogue = adopted.catalogues.by_server.get(&self.server);
+        let own = self.known.own.find(&self.server, worker.coarse_now());
+        let catalogue = own.as_ref().or_else(|| adopted.catalogues.by_server.get(&self.server));
         let caller = &self.known.caller;
         let renewed = self.renewed.take().filter(|(generation, _)| *generation == adopted.generation);
         if adopted.generation != self.generation {

@@ -40,7 +40,7 @@ pub const SAMPLE: (&str, &str) = (
 const ROOTS: (&str, &str) = ("roots/list", "{}");
 /// A client that can be asked everything.
 pub const ABLE: &str = r#"{"elicitation":{"form":{},"url":{}},"sampling":{},"roots":{}}"#;
-const SEALS: &str = "state: {sealKeys: [\"0123456789abcdef0123456789abcdef\"]}";
+pub const SEALS: &str = "state: {sealKeys: [\"0123456789abcdef0123456789abcdef\"]}";
 
 pub fn of_era(era: Era, test: impl Fn(Run)) {
     drivers().into_iter().for_each(|driver| test(Run { driver, era }));

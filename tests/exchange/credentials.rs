@@ -11,16 +11,17 @@ use crate::support::everywhere;
 use crate::support::gateway::Builder;
 use crate::support::gateway::Gateway;
 use crate::support::on_every_driver;
+use crate::support::reserved::Reserved;
 use crate::support::script;
 use crate::support::script::Script;
 use crate::support::script::plain;
 use crate::support::script::script;
 use crate::support::script::send;
 use crate::support::upstream::Received;
-use crate::support::upstream::Reserved;
 use crate::support::upstream::Upstream;
 use crate::support::upstream::upstream;
 use crate::support::within;
+use crate::user_oauth;
 use serde_json::Value;
 use serde_json::json;
 use std::sync::Arc;
@@ -57,7 +58,7 @@ impl Provider {
             };
             send(connection, &plain(status, &body.to_string()))
         });
-        Self { up: upstream().every(answer).run(), tell }
+        Self { up: upstream().every(answer).hears_tokens().run(), tell }
     }
 
     pub fn turn(&self, tell: impl Fn(&str) -> (u16, Value) + Send + Sync + 'static) {
@@ -74,7 +75,7 @@ impl Provider {
     }
 
     /// `auth` of a server with this provider.
-    fn auth(&self, kind: &str) -> String {
+    pub fn auth(&self, kind: &str) -> String {
         let endpoint = self.url("/token");
         format!(
             "auth: {{kind: {kind}, endpoint: \"{endpoint}\", clientId: gw, secret: {SECRET}, audience: crm, scopes: [crm.read]}}"
@@ -106,7 +107,7 @@ fn known(form: &str) -> Value {
 }
 
 /// A token for an hour.
-fn token(text: &str) -> (u16, Value) {
+pub fn token(text: &str) -> (u16, Value) {
     (200, json!({"access_token": text, "token_type": "Bearer", "expires_in": 3600}))
 }
 
@@ -142,7 +143,7 @@ pub fn by(caller: &str, call: Call) -> Call {
 
 /// The typed error of a credential that does not work.
 #[track_caller]
-fn unauthorized(answer: &Answer, cause: &str) {
+pub fn unauthorized(answer: &Answer, cause: &str) {
     answer.refused(502, "upstream_unauthorized");
     let data = &answer.json()["error"]["data"];
     assert_eq!((&data["cause"], &data["rule"]), (&cause.into(), &"mcpServers.up.auth".into()), "{answer:?}");
@@ -358,6 +359,12 @@ fn litellm_38208_wrong_credential_is_no_empty_list() {
         unauthorized(&answer, "revoked");
         assert!(!answer.text().contains("\"tools\""));
         assert_eq!(up.count("tools/list"), 1, "there is no other credential to try");
+        // Among others it is missing.
+        let other = upstream().tool("open").run();
+        let wrong = ["headers: {Authorization: Bearer wrong}"];
+        let gw = run.gateway().with("up", &up, &wrong).to("other", &other).run();
+        let answer = gw.request("", "tools/list").send();
+        assert_eq!(crate::own_lists::missing(&answer), (1, json!(["up"])), "{answer:?}");
     });
 }
 
@@ -376,6 +383,13 @@ fn litellm_31011_auth_failure_is_no_cancel() {
             .run();
         unauthorized(&by(ALICE, gw.call("up", "echo")).try_send().unwrap(), "revoked");
         assert_eq!(up.bytes(), 0, "a refused call reached the upstream");
+        // Where a consent would help, with the place to give it.
+        let consents = user_oauth::provider();
+        let asking = user_oauth::builder(run, &consents, &up).run();
+        let answer = by(ALICE, asking.call("up", "echo")).try_send().unwrap();
+        let url = user_oauth::asks(&answer);
+        let data = &answer.json()["error"]["data"];
+        assert_eq!((&data["cause"], &data["url"]), (&"no_consent".into(), &url.into()));
         let lines = || std::fs::read_to_string(&log).unwrap_or_default();
         assert!(within(Duration::from_secs(5), || lines().contains("upstream_unauthorized")), "{}", lines());
         assert!(!lines().contains("cancelled"), "{}", lines());

@@ -20,8 +20,11 @@ use crate::support::upstream::upstream;
 use serde_json::json;
 use std::sync::Arc;
 
+/// Status, fields and text.
+pub type Whole = (u16, Vec<(String, String)>, String);
+
 /// All of an answer but the times and the trace: what a caller could tell two answers apart by.
-fn whole(answer: &Answer) -> (u16, Vec<(String, String)>, String) {
+pub fn whole(answer: &Answer) -> Whole {
     let (status, text) = crate::federation::bytes_of(answer);
     let fields = answer
         .head

@@ -6,6 +6,7 @@ use crate::secrets::key_command;
 use crate::support::Era;
 use crate::support::call::Call;
 use crate::support::client::Answer;
+use crate::support::client::Client;
 use crate::support::eventually;
 use crate::support::everywhere;
 use crate::support::gateway::Gateway;
@@ -332,4 +333,23 @@ fn tenants_are_killed_alone() {
         eventually("killed", || status("acme") == 403);
         assert_eq!(status("other"), 200);
     });
+}
+
+/// Every scripted server of this suite fails a test in which a caller's token or key comes to it, wherever it stands.
+#[test]
+fn a_callers_token_at_a_server_fails_the_test() {
+    let noticed = |place: &str, body: &str| {
+        let up = upstream().tool("echo").run();
+        // What a caller has shown anywhere, past the gateway.
+        let mut client = Client::connect(up.address);
+        let head = format!("POST /mcp HTTP/1.1\r\nHost: x\r\n{place}\r\n");
+        client.send(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes());
+        client.answer();
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(up))).is_err()
+    };
+    assert!(noticed("Authorization: Bearer straight-to-the-server", ""));
+    assert!(noticed("X-API-Key: key-straight-to-the-server", ""));
+    assert!(noticed("X-Mine: straight-to-the-server", ""));
+    assert!(noticed("X-Mine: 1", r#"{"id":1,"x":"straight-to-the-server"}"#));
+    assert!(!noticed("X-Mine: straight-to-another-server", ""));
 }

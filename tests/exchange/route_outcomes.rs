@@ -166,6 +166,9 @@ fn breaker_counts_no_client_that_leaves() {
     });
 }
 
+/// One that stays open for as long as a test looks at it.
+const LASTING: &str = "breaker: {window: 10, failureRatio: 0.5, minCalls: 4, open: 1m}";
+
 /// What is a failure, and what is none, is the same at `/mcp` and across the eras.
 #[test]
 fn breaker_counts_the_same_in_other_words() {
@@ -183,7 +186,7 @@ fn breaker_counts_the_same_in_other_words() {
                 ("error -32602", false),
             ] {
                 let up = place.upstream().on("x", obedient(&Gate::default())).run();
-                let gw = run.gateway().with("up", &up, &[BRIEF, place.era()]).run();
+                let gw = run.gateway().with("up", &up, &[LASTING, place.era()]).run();
                 let like = place.call(&gw, "x");
                 for _ in 0..4 {
                     assert_eq!(state(&gw, &up), 0.0, "{place:?} {wish}");

@@ -26,11 +26,11 @@ use serde_json::json;
 use std::time::Duration;
 use std::time::Instant;
 
-const ACCESS: &str = "canary-access";
+pub const ACCESS: &str = "canary-access";
 const REFRESH: &str = "canary-refresh";
 
 /// A service that gives tokens for the code `code`, the first with the number 1.
-fn provider() -> Provider {
+pub fn provider() -> Provider {
     let next = std::sync::Mutex::new(0);
     Provider::new(move |form| {
         let known = form.contains("code=the-code&") || form.contains(&format!("refresh_token={REFRESH}"));
@@ -47,20 +47,25 @@ fn provider() -> Provider {
     })
 }
 
-fn builder(run: Run, provider: &Provider, up: &Upstream) -> Builder {
+/// `auth` of a server that callers of this provider consent to.
+pub fn auth(provider: &Provider) -> String {
     let (endpoint, issuer) = (provider.url("/token"), provider.url(""));
-    let auth = format!(
+    format!(
         "auth: {{kind: userOAuth, endpoint: \"{endpoint}\", authorize: \"https://idp.test/authorize?tenant=1\", callback: \
          \"https://gw.test/oauth/callback\", issuer: \"{issuer}\", clientId: gw, scopes: [mail.read]}}"
-    );
+    )
+}
+
+pub fn builder(run: Run, provider: &Provider, up: &Upstream) -> Builder {
     let builder = run.gateway().pinned();
     let state = builder.folder.path().join("state");
-    provider.callers(builder.top(format!("state: {{dir: \"{}\"}}", state.display()))).with("up", up, &[&auth])
+    let builder = builder.top(format!("state: {{dir: \"{}\"}}", state.display()));
+    provider.callers(builder).with("up", up, &[&auth(provider)])
 }
 
 /// The link of a refusal that asks for consent.
 #[track_caller]
-fn asks(answer: &Answer) -> String {
+pub fn asks(answer: &Answer) -> String {
     answer.refused(403, "consent_required");
     let error = &answer.json()["error"];
     let url = error["data"]["url"].as_str().unwrap().to_owned();
@@ -92,7 +97,7 @@ fn back(gw: &Gateway, query: &str) -> Answer {
 
 /// Consents, and gives back the link's `state`.
 #[track_caller]
-fn consent(gw: &Gateway, provider: &Provider, url: &str) -> String {
+pub fn consent(gw: &Gateway, provider: &Provider, url: &str) -> String {
     let state = field(url, "state");
     let issuer = provider.url("").replace(':', "%3A").replace('/', "%2F");
     let answer = back(gw, &format!("code=the-code&state={state}&iss={issuer}"));

@@ -186,6 +186,7 @@ impl Client {
     pub fn send(&mut self, bytes: &[u8]) -> bool {
         let method = bytes.trim_ascii_start().split(|&b| b == b' ').next().unwrap_or_default();
         self.methods.push(String::from_utf8_lossy(method).into_owned());
+        super::shown::request(bytes);
         self.link.write_all(bytes).is_ok()
     }
 
@@ -202,6 +203,7 @@ impl Client {
             return self.try_answer();
         };
         self.methods.push("POST".into());
+        super::shown::request(bytes);
         let mut writer = stream.try_clone().unwrap();
         std::thread::scope(|scope| {
             scope.spawn(move || writer.write_all(bytes));

@@ -221,6 +221,7 @@ impl Http2 {
     pub fn head(&mut self, flags: u8, fields: &[(Vec<u8>, Vec<u8>)]) -> u32 {
         let fields: Vec<(&[u8], &[u8])> =
             fields.iter().map(|(name, value)| (name.as_slice(), value.as_slice())).collect();
+        fields.iter().for_each(|(name, value)| super::shown::field(name, value));
         let stream = self.number();
         let block = block(&fields);
         let pieces = block.chunks(16 * 1024);

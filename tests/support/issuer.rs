@@ -62,7 +62,7 @@ pub fn issuer() -> Issuer {
     let answering = Arc::clone(&desk);
     let up =
         upstream().every(script::script(move |connection, request| answering.answer(connection, request)));
-    let up = up.run();
+    let up = up.hears_tokens().run();
     desk.url.set(up.url.strip_suffix("/mcp").unwrap().to_owned()).unwrap();
     let issuer = Issuer { up, desk };
     issuer.rotate("key-1");

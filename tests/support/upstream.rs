@@ -132,6 +132,7 @@ pub fn upstream() -> Builder {
         tls: None,
         pages: 1,
         sessions: true,
+        hears_tokens: false,
     }
 }
 
@@ -152,6 +153,8 @@ pub struct Builder {
     tls: Option<Arc<ServerConfig>>,
     pages: usize,
     sessions: bool,
+    /// It gets callers' tokens: it is no server, but a service of whoever gives them out.
+    hears_tokens: bool,
 }
 
 impl Builder {
@@ -239,6 +242,13 @@ impl Builder {
         self
     }
 
+    /// A service that callers' tokens are for. To any other a token or key of theirs fails the test.
+    #[must_use]
+    pub fn hears_tokens(mut self) -> Self {
+        self.hears_tokens = true;
+        self
+    }
+
     pub fn run(self) -> Upstream {
         self.run_on(TcpListener::bind("127.0.0.1:0").unwrap())
     }
@@ -256,32 +266,6 @@ impl Builder {
             }
         });
         Upstream { address, url: format!("{scheme}://{address}/mcp"), seen, listener: handle }
-    }
-}
-
-/// An address at which nobody listens yet, and which nobody else gets: it refuses connections.
-pub struct Reserved(socket2::Socket);
-
-impl Reserved {
-    pub fn new() -> Self {
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-        Self(socket)
-    }
-
-    pub fn address(&self) -> SocketAddr {
-        self.0.local_addr().unwrap().as_socket().unwrap()
-    }
-
-    /// Of the server that may come.
-    pub fn url(&self) -> String {
-        format!("url: \"http://{}/mcp\"", self.address())
-    }
-
-    /// From now on it takes connections.
-    pub fn listen(self) -> TcpListener {
-        self.0.listen(128).unwrap();
-        self.0.into()
     }
 }
 
@@ -395,7 +379,7 @@ impl Drop for Upstream {
         self.stop();
         let violations = self.seen.change(|record| std::mem::take(&mut record.violations));
         if !std::thread::panicking() {
-            assert!(violations.is_empty(), "the gateway wrote what is not strict HTTP/1.1: {violations:?}");
+            assert!(violations.is_empty(), "the gateway wrote what it must not: {violations:?}");
         }
     }
 }
@@ -536,7 +520,11 @@ fn serve(server: &Builder, seen: &Arc<Seen>, tcp: TcpStream) {
         let next = match connection.request(server) {
             Ok(None) => break,
             Ok(Some((received, early))) => {
-                seen.change(|record| record.requests.push(received.clone()));
+                let stray = if server.hears_tokens { None } else { super::shown::stray(&received) };
+                seen.change(|record| {
+                    record.requests.push(received.clone());
+                    record.violations.extend(stray.filter(|stray| !record.violations.contains(stray)));
+                });
                 early.unwrap_or_else(|| answer(server, &mut connection, &received))
             }
             Err(violation) => {

@@ -40,6 +40,11 @@ pub const CATALOGUE_FRESH_MS_MAX: u64 = 24 * 3_600_000;
 /// recovery is seen within two probes of health.
 pub const CATALOGUE_WANTED_RETRY_MS: u64 = 2_000;
 pub const CATALOGUE_WANTED_MS: u64 = 60_000;
+/// Catalogues of single callers, and the bytes of their entries: past either those that nobody waits for are forgotten,
+/// and listed anew for whoever asks. One that nobody has used for the third goes.
+pub const OWN_CATALOGUES_MAX: usize = 1024;
+pub const OWN_CATALOGUES_BYTES_MAX: usize = 64 * 1024 * 1024;
+pub const OWN_CATALOGUE_KEPT_MS: u64 = 600_000;
 /// Time to find out a server's era, over all instances; after a failure the same answer stands for the second.
 pub const ERA_MS: u64 = 1_500;
 pub const ERA_RETRY_MS: u64 = 1_000;

@@ -1,6 +1,6 @@
 //! One listing of one server.
 //!
-//! Not here: what is said (`probe::dialogue`), and when (`desk`).
+//! Not here: what is said (`probe::dialogue`), and when (`desk`, `own`).
 
 use crate::config::limits;
 use crate::config::plan::EraChoice;
@@ -12,20 +12,48 @@ use crate::control::probe::link::Target;
 use crate::control::state::State;
 use crate::handoff::Phase;
 use crate::mcp::catalogue::Catalogue;
+use crate::policy::credential::Cause;
+use crate::policy::credential::Credential;
 use std::time::Duration;
 
-/// Lists a server at the first of its instances that answers, those in rotation first.
+/// Why there is no list.
+pub(super) struct Failure {
+    /// A sentence's end.
+    pub(super) why: String,
+    /// The server does not take what it was shown.
+    pub(super) refused: Option<Cause>,
+}
+
+impl From<&str> for Failure {
+    fn from(why: &str) -> Self {
+        Self { why: why.into(), refused: None }
+    }
+}
+
+/// Lists a server as the gateway itself.
 pub(super) async fn list(
     state: &State,
     name: &str,
     era: EraChoice,
-) -> Result<(EraChoice, Catalogue), String> {
+) -> Result<(EraChoice, Catalogue), Failure> {
+    let plan = state.plan();
+    let server = server(&plan, name).ok_or("the plan has it no more")?;
+    let credential = credentials::of_gateway(state, server).await;
+    list_as(state, name, era, credential.as_deref()).await
+}
+
+/// Lists a server at the first of its instances that answers, those in rotation first, and shows it this.
+pub(super) async fn list_as(
+    state: &State,
+    name: &str,
+    era: EraChoice,
+    credential: Option<&Credential>,
+) -> Result<(EraChoice, Catalogue), Failure> {
     let plan = state.plan();
     let server = server(&plan, name).ok_or("the plan has it no more")?;
     let patience = Duration::from_millis(limits::CATALOGUE_MS);
-    let credential = credentials::of_gateway(state, server).await;
-    let shown = credential.as_ref().map_or(&[][..], |credential| &credential.fields);
-    let mut trouble = String::from("it has no instance");
+    let shown = credential.map_or(&[][..], |credential| &credential.fields);
+    let mut failure = Failure::from("it has no instance");
     for endpoint in probe::in_order(state, server).into_iter().take(limits::CATALOGUE_INSTANCES_MAX) {
         // With it a drain waits until the session is closed.
         let _permit = state.listings.acquire().await;
@@ -35,14 +63,18 @@ pub(super) async fn list(
         let addresses = probe::addresses(state, endpoint);
         let mut dialogue = Dialogue::new(Target { server, endpoint, addresses: &addresses, shown });
         let listed = tokio::time::timeout(patience, dialogue.list(era)).await;
+        let refused = dialogue.refused;
         dialogue.close(Duration::from_millis(limits::QUESTION_MS)).await;
         match listed {
             Ok(Ok((era, found))) => return Ok((era, numbered(found).await)),
-            Ok(Err(why)) => trouble = why,
-            Err(_) => trouble = format!("no whole list within {} ms", limits::CATALOGUE_MS),
+            Ok(Err(why)) => failure = Failure { why, refused },
+            Err(_) => {
+                let why = format!("no whole list within {} ms", limits::CATALOGUE_MS);
+                failure = Failure { why, refused: None };
+            }
         }
     }
-    Err(trouble)
+    Err(failure)
 }
 
 /// With what tells it from other lists.

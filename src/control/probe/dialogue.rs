@@ -15,6 +15,7 @@ use crate::handoff::Eras;
 use crate::mcp::catalogue::about::About;
 use crate::mcp::crossing::Abilities;
 use crate::mcp::envelope::Era;
+use crate::policy::credential::Cause;
 use crate::route::load;
 use bytes::Bytes;
 use http_body_util::Full;
@@ -53,6 +54,8 @@ pub(in crate::control) struct Dialogue<'a> {
     about: Option<About>,
     /// Whether anything was answered.
     is_answered: bool,
+    /// Why it does not take what it is shown, as its last answer says; None: it takes it.
+    pub(in crate::control) refused: Option<Cause>,
     /// Utilisation in thousandths, if any answer reported it.
     pub(in crate::control) load: Option<u16>,
 }
@@ -67,7 +70,16 @@ enum Shown {
 impl<'a> Dialogue<'a> {
     pub(in crate::control) const fn new(target: Target<'a>) -> Self {
         let link = Link::new(target);
-        Self { target, link, session: None, version: LEGACY, about: None, is_answered: false, load: None }
+        Self {
+            target,
+            link,
+            session: None,
+            version: LEGACY,
+            about: None,
+            is_answered: false,
+            refused: None,
+            load: None,
+        }
     }
 
     /// One that can only be closed: in a session that was opened before. None: it was none of a name.
@@ -239,6 +251,17 @@ impl<'a> Dialogue<'a> {
         if self.session.is_none() {
             self.session = fields.get(SESSION).cloned();
         }
+        let challenge =
+            fields.get(header::WWW_AUTHENTICATE).and_then(|value| Cause::of_challenge(value.as_bytes()));
+        let has_shown = !(self.target.server.headers.is_empty() && self.target.shown.is_empty());
+        self.refused = match (begun.head.status.as_u16(), challenge) {
+            (401, None) if !has_shown => Some(Cause::NoCredential),
+            (401, None) => Some(Cause::Revoked),
+            (401, cause) => cause,
+            // What it thinks of whoever asks is no matter of the credential.
+            (403, cause) => cause.filter(|cause| *cause == Cause::MissingScope),
+            _ => None,
+        };
         self.load = fields.get(LOAD).and_then(|value| load::parse(value.as_bytes())).or(self.load);
     }
 

@@ -348,3 +348,31 @@ fn a_standing_of_other_rules_opens_nothing() {
     assert_eq!(case.tool("bank", "x", "{}"), "hidden default");
     assert!(!case.sees(Named::Tool, "bank", "x"));
 }
+
+#[test]
+fn rules_that_may_hide_something_are_known_without_its_name() {
+    for (rules, server, named, expected) in [
+        ("", "crm", Named::Tool, false),
+        ("{name: a, deny: [crm.x]}", "crm", Named::Tool, true),
+        ("{name: a, deny: [crm.x]}", "bank", Named::Tool, false),
+        ("{name: a, deny: [crm.x]}", "crm", Named::Prompt, false),
+        ("{name: a, deny: [\"prompt:c*.x\"]}", "crm", Named::Prompt, true),
+        ("{name: a, principals: [else], deny: [crm.x]}", "crm", Named::Tool, false),
+        ("{name: a, deny: [crm.x], when: args.a > 1}", "crm", Named::Tool, false),
+        ("{name: a, deny: [crm.x], when: principal == \"else\"}", "crm", Named::Tool, false),
+        ("{name: a, deny: [crm.x], when: '!annotations.readOnlyHint'}", "crm", Named::Tool, true),
+        ("{name: a, allow: [crm.x]}", "crm", Named::Tool, true),
+        ("{name: a, allow: [\"crm.*\"]}", "crm", Named::Tool, false),
+        ("{name: a, allow: [\"*\"]}", "crm", Named::Tool, false),
+        ("{name: a, allow: [\"crm.*\"]}", "crm", Named::Prompt, true),
+        ("{name: a, principals: [else], allow: [\"*\"]}", "crm", Named::Tool, true),
+        ("{name: a, allow: [\"*\"], when: args.a > 1}", "crm", Named::Tool, false),
+        ("{name: a, allow: [\"*\"], when: tool == \"x\"}", "crm", Named::Tool, true),
+        ("{name: a, tools: [crm.x], scopes: [s]}", "crm", Named::Tool, false),
+    ] {
+        let access = access(rules);
+        let caller = Caller::of_certificate("ann");
+        let standing = Standing::new(&access, &caller, &RefCell::default());
+        assert_eq!(standing.may_hide(&access, named, server), expected, "{rules} {server} {named:?}");
+    }
+}

@@ -7,7 +7,6 @@ use crate::base::fault::Kind;
 use crate::config::hub::HubId;
 use crate::config::limits;
 use crate::config::plan::Server;
-use crate::handoff::Catalogues;
 use crate::mcp::crossing::path;
 use crate::mcp::envelope::Era;
 use crate::mcp::hub::Scene;
@@ -25,7 +24,10 @@ use crate::worker::adopted::Adopted;
 use crate::worker::callers::Known;
 use crate::worker::client::After;
 use crate::worker::client::Client;
+use crate::worker::credential;
 use crate::worker::hub;
+use crate::worker::own::Learned;
+use crate::worker::own::Shelf;
 use crate::worker::reply;
 use crate::worker::sight;
 use crate::worker::state::Exchange;
@@ -35,7 +37,6 @@ use std::cell::RefCell;
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 
 const NO_CURSOR: Fault = Fault::new(
     Kind::InvalidCursor,
@@ -79,17 +80,17 @@ pub async fn answer(
     exchange: &mut Exchange,
     ((door, known, intent), kind): (Visit<'_>, ListKind),
 ) -> Result<After, Fault> {
-    hub::learn(worker, adopted, client.slot, &door.hub(adopted).members).await;
-    let catalogues = Arc::clone(&worker.adopt().catalogues);
+    let visitor = (client.slot, &**known);
+    let learned = hub::learn(worker, adopted, exchange, visitor, &door.hub(adopted).members).await;
+    let shelf = Shelf::of(worker, known);
     let members: Vec<&Server> = members(adopted, door, known).collect();
-    let missing = names(&members, |server| !catalogues.by_server.contains_key(&server.name));
+    let missing = names(&members, |server| shelf.find(&server.name).is_none());
     if !members.is_empty() && missing.len() == members.len() {
-        return Err(hub::ALL_DOWN);
+        return Err(nothing(adopted, exchange, &members, (&shelf, learned)));
     }
-    let stale = names(&members, |server| {
-        catalogues.by_server.contains_key(&server.name) && catalogues.failing.contains_key(&server.name)
-    });
-    let made = pages(worker, adopted, &catalogues, (door, known, client.ends.peer), kind);
+    let stale =
+        names(&members, |server| shelf.find(&server.name).is_some() && shelf.is_failing(server, worker));
+    let made = pages(worker, adopted, &shelf, (door, known, client.ends.peer), kind);
     let place = Place { hub: adopted.hub_names[usize::from(door.hub)], owner: known.owner, kind };
     let number = wanted(worker, client, exchange, &place, made.content)?;
     let page = made.pages.get(number).ok_or(NO_CURSOR)?;
@@ -106,12 +107,29 @@ pub async fn answer(
     let (modern, tenant) = (intent.era == Era::Modern, &*known.caller.tenant);
     if modern {
         text.push(',');
-        text.push_str(&freshness(worker, adopted, &catalogues, (door, known)));
+        text.push_str(&freshness(worker, adopted, &shelf, (door, known)));
     }
-    text.push_str(&meta(modern.then(|| info(adopted, &catalogues, (door, tenant))), &missing, &stale));
+    text.push_str(&meta(modern.then(|| info(adopted, &shelf, (door, tenant))), &missing, &stale));
     text.push('}');
     worker.metrics().count(Family::CacheHits, &["list"], 1);
     Ok(reply::result(worker, client, exchange, &text).await)
+}
+
+/// Why a list has nothing: the caller or the operator can mend that a server does not take what it is shown.
+fn nothing(
+    adopted: &Adopted,
+    exchange: &mut Exchange,
+    members: &[&Server],
+    (shelf, mut learned): (&Shelf, Learned),
+) -> Fault {
+    for server in members {
+        let Some(trouble) = learned.trouble(&server.name).or_else(|| shelf.trouble(server)) else {
+            continue;
+        };
+        let Some(state) = adopted.find(&server.name) else { continue };
+        return credential::refuse_at(exchange, (&server.name, &state.way.told), &trouble);
+    }
+    hub::ALL_DOWN
 }
 
 /// The servers of a hub that a caller may know of.
@@ -126,8 +144,8 @@ fn names(members: &[&Server], of: impl Fn(&Server) -> bool) -> Vec<String> {
     members.iter().filter(|server| of(server)).map(|server| lists::quoted(&server.name)).collect()
 }
 
-fn info(adopted: &Adopted, catalogues: &Catalogues, (door, tenant): (&Door, &str)) -> String {
-    hub::scene(adopted, catalogues, (door, tenant), crate::mcp::hub::about::info)
+fn info(adopted: &Adopted, shelf: &Shelf, (door, tenant): (&Door, &str)) -> String {
+    hub::scene(adopted, shelf, (door, tenant), crate::mcp::hub::about::info)
 }
 
 /// `_meta` with its comma before it, or nothing.
@@ -147,23 +165,24 @@ fn meta(info: Option<String>, missing: &[String], stale: &[String]) -> String {
 pub fn freshness(
     worker: &Worker,
     adopted: &Adopted,
-    catalogues: &Catalogues,
+    shelf: &Shelf,
     (door, known): (&Door, &Known),
 ) -> String {
     let now = worker.coarse_now();
     let mut ttl_ms = u64::MAX;
     let mut public = adopted.plan.access.rules.is_empty();
     for server in members(adopted, door, known) {
-        let Some(known) = catalogues.by_server.get(&server.name) else {
+        let Some(known) = shelf.find(&server.name) else {
             ttl_ms = ttl_ms.min(limits::CATALOGUE_FRESH_MS_MIN);
             continue;
         };
         // The clock of a worker may be a moment behind that of control.
         let left_ms = known.fresh_until(server.list_cache).nanos_since(now.max(known.listed)) / 1_000_000;
-        let failing = catalogues.failing.contains_key(&server.name);
+        let failing = shelf.is_failing(server, worker);
         // It may be back at any time.
         ttl_ms = ttl_ms.min(if failing { limits::CATALOGUE_FRESH_MS_MIN } else { left_ms });
         public &= known.about.era == Era::Modern && !known.is_private && server.tenants.is_empty();
+        public &= !shelf.is_own(&server.name);
     }
     let ttl_ms = if ttl_ms == u64::MAX { 0 } else { ttl_ms };
     format!("\"ttlMs\":{ttl_ms},\"cacheScope\":\"{}\"", if public { "public" } else { "private" })
@@ -173,15 +192,15 @@ pub fn freshness(
 fn pages(
     worker: &Worker,
     adopted: &Adopted,
-    catalogues: &Catalogues,
+    shelf: &Shelf,
     (door, known, source): (&Door, &Rc<Known>, IpAddr),
     kind: ListKind,
 ) -> Pages {
     let access = &adopted.plan.access;
-    let same_for_all = access.rules.is_empty() && known.caller.tenant.is_empty();
+    let same_for_all = access.rules.is_empty() && known.caller.tenant.is_empty() && !shelf.has_own();
     let caller = if same_for_all { 0 } else { Rc::as_ptr(known).addr() };
     let key = Key { hub: door.hub, kind, caller };
-    let made_of = fingerprint(adopted, catalogues, door);
+    let made_of = fingerprint(adopted, shelf, door);
     let lasting = !sight::reads_moment(access);
     if lasting
         && let Some(kept) = worker.rendered.kept.borrow().get(&key)
@@ -189,7 +208,7 @@ fn pages(
     {
         return kept.clone();
     }
-    let pages = hub::scene(adopted, catalogues, (door, &known.caller.tenant), |scene: &Scene<'_>| {
+    let pages = hub::scene(adopted, shelf, (door, &known.caller.tenant), |scene: &Scene<'_>| {
         let sees = sees(worker, adopted, (known, source));
         lists::pages(scene, kind, &mut |entry| access.rules.is_empty() || sees(entry))
     });
@@ -233,10 +252,10 @@ fn content(pages: &[String]) -> [u8; 16] {
 }
 
 /// Of what a hub's lists are made: other catalogues, or another plan, make other lists.
-fn fingerprint(adopted: &Adopted, catalogues: &Catalogues, door: &Door) -> u64 {
+fn fingerprint(adopted: &Adopted, shelf: &Shelf, door: &Door) -> u64 {
     let known = door.hub(adopted).members.iter().map(|id| {
         let server = adopted.plan.servers.get(usize::from(*id))?;
-        Some((&*server.name, catalogues.by_server.get(&server.name)?.revision))
+        Some((&*server.name, shelf.find(&server.name)?.revision))
     });
     let known: Vec<Option<(&str, u64)>> = known.collect();
     ahash::RandomState::with_seeds(1, 2, 3, 4).hash_one((&adopted.plan.digest, known))

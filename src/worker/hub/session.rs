@@ -41,6 +41,7 @@ use crate::worker::client::Client;
 use crate::worker::crossing;
 use crate::worker::crossing::held;
 use crate::worker::hub;
+use crate::worker::own::Shelf;
 use crate::worker::replies;
 use crate::worker::reply;
 use crate::worker::state::Exchange;
@@ -96,7 +97,8 @@ pub async fn begin(
     exchange: &mut Exchange,
     (door, known): (&Door, &Rc<Known>),
 ) -> Result<After, Fault> {
-    hub::learn(worker, adopted, client.slot, &door.hub(adopted).members).await;
+    let visitor = (client.slot, &**known);
+    let _learned = hub::learn(worker, adopted, exchange, visitor, &door.hub(adopted).members).await;
     let body = client.input.get(exchange.body.clone()).unwrap_or_default();
     let text = std::str::from_utf8(body).unwrap_or_default();
     let capabilities = path::find(text, &["params", "capabilities"]).and_then(|at| text.get(at));
@@ -121,10 +123,10 @@ pub async fn begin(
     lines.extend_from_slice(b"Mcp-Session-Id: ");
     worker.shared.seal_keys.load().seal_as(TokenKind::Own, session.to_bytes(), nonce, lines);
     lines.extend_from_slice(b"\r\n");
-    let catalogues = Arc::clone(&worker.adopt().catalogues);
+    let shelf = Shelf::of(worker, known);
     let told = (door, &**known, client.ends.peer);
     let say = |scene: &Scene<'_>| about::initialized(scene, revision);
-    let text = hub::visible_scene(worker, (adopted, &catalogues), told, say);
+    let text = hub::visible_scene(worker, (adopted, &shelf), told, say);
     Ok(reply::result(worker, client, exchange, &text).await)
 }
 

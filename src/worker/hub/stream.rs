@@ -31,6 +31,7 @@ use crate::worker::client::Client;
 use crate::worker::dispatch;
 use crate::worker::hub;
 use crate::worker::outlet;
+use crate::worker::own::Shelf;
 use crate::worker::reply;
 use crate::worker::state::Exchange;
 use crate::worker::watch::Phase;
@@ -193,9 +194,10 @@ pub async fn serve(
     exchange: &mut Exchange,
     visit: Visit<'_>,
 ) -> Result<After, Fault> {
-    let (door, _, intent) = visit;
+    let (door, known, intent) = visit;
     let stream = Stream::open(worker)?;
-    hub::learn(worker, adopted, client.slot, &door.hub(adopted).members).await;
+    let visitor = (client.slot, &**known);
+    let _learned = hub::learn(worker, adopted, exchange, visitor, &door.hub(adopted).members).await;
     let modern = intent.era == Era::Modern;
     let wanted = if modern {
         asked_for(worker, adopted, client, exchange, visit).await?
@@ -382,7 +384,7 @@ async fn asked_for(
     worker: &Rc<Worker>,
     adopted: &Rc<Adopted>,
     client: &Client,
-    exchange: &Exchange,
+    exchange: &mut Exchange,
     (door, known, _): Visit<'_>,
 ) -> Result<Wanted, Fault> {
     let body = client.input.get(exchange.body.clone()).unwrap_or_default();
@@ -391,19 +393,20 @@ async fn asked_for(
         let at = path::find(text, &["params", "notifications", key]);
         at.and_then(|at| text.get(at)) == Some("true")
     };
-    let catalogues = Arc::clone(&worker.adopt().catalogues);
-    let has = hub::scene(adopted, &catalogues, (door, &known.caller.tenant), about::capabilities);
+    let shelf = Shelf::of(worker, known);
+    let has = hub::scene(adopted, &shelf, (door, &known.caller.tenant), about::capabilities);
     let kinds = [
         asks("toolsListChanged") && has.tools,
         asks("promptsListChanged") && has.prompts,
         asks("resourcesListChanged") && has.resources,
     ];
-    let Some(call) = &exchange.call else { return Ok(Wanted::default()) };
+    let Some(call) = exchange.call else { return Ok(Wanted::default()) };
     let (mut resources, mut shown) = (Vec::new(), Vec::new());
     if let Targets::Many(targets) = target::read(call.method, &call.target, body)? {
         for target in targets {
             let sought = (Named::Resource, &*target.name);
-            let found = hub::find(worker, adopted, client.slot, (door, known), sought).await;
+            let visitor = (client.slot, door, &**known);
+            let found = hub::find(worker, adopted, exchange, visitor, sought).await;
             let Some((id, uri)) = found else { continue };
             let Some(server) = adopted.server(id) else { continue };
             if sees(worker, adopted, client, known, (server.config(), &uri)) {
@@ -427,12 +430,12 @@ fn sees(
     if access.rules.is_empty() {
         return true;
     }
-    let newest = worker.adopt();
+    let shelf = Shelf::of(worker, known);
     let view = View {
         caller: &known.caller,
         standing: &known.standing,
         server: &server.name,
-        catalogue: newest.catalogues.by_server.get(&server.name).map(|known| &**known),
+        catalogue: shelf.find(&server.name),
         labels: &server.labels,
         source: client.ends.peer,
         now: i64::try_from(worker.wall_millis(worker.coarse_now())).unwrap_or(i64::MAX),
