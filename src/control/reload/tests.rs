@@ -279,11 +279,14 @@ async fn a_signal_takes_no_change_of_the_keys_away() {
     let reloader = with_two_keys(&folder).await;
     let state = Arc::clone(&reloader.state);
     let signals = signal(SignalKind::user_defined2()).expect("a handler");
+    let mut heard = signal(SignalKind::user_defined2()).expect("a handler");
     let (told, changes) = flags();
     fs::write(folder.path("gw.yaml"), "{").expect("written");
     fs::write(folder.path("keys.yaml"), key_file(&[])).expect("written");
     told.tell(Change::Keys);
     send(rustix::process::Signal::USR2);
+    // From here on the signal waits beside the change.
+    heard.recv().await.expect("delivered");
     let running = tokio::spawn(reloader.run(signals, changes));
     let rejected = async {
         while state.reloads_rejected.read() == 0 {
