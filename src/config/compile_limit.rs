@@ -30,7 +30,7 @@ const HANDSHAKES_RATE: Rate = Rate { count: 25, per_ms: 10_000, burst: 25 };
 /// The other built-in limit: lists are free of limits of calls, and each is rendered for its caller. More than any client
 /// of good will asks for; the suite of the specification lists some hundred times a minute.
 const LISTS: &str = "lists";
-const LISTS_RATE: Rate = Rate { count: 1_000, per_ms: 10_000, burst: 1_000 };
+const LISTS_RATE: Rate = Rate { count: 10_000, per_ms: 10_000, burst: 10_000 };
 const LIST_METHODS: [&str; 4] = ["prompts/list", "resources/list", "resources/templates/list", "tools/list"];
 /// What limits are about where nothing is said.
 const METHOD_DEFAULT: &str = "tools/call";

@@ -100,7 +100,7 @@ fn handshakes_and_lists_are_limited_where_nothing_is_said() {
     let methods: Vec<_> = lists.methods.iter().map(|method| method.as_str()).collect();
     assert_eq!((&*lists.name, &*shown(&lists.key)), ("lists", "a"));
     assert_eq!(methods, ["prompts/list", "resources/list", "resources/templates/list", "tools/list"]);
-    assert_eq!(lists.rate, Some(Rate { count: 1_000, per_ms: 10_000, burst: 1_000 }));
+    assert_eq!(lists.rate, Some(Rate { count: 10_000, per_ms: 10_000, burst: 10_000 }));
     let known = "identity: {apiKeys: {file: examples/keys.yaml}}";
     let guests = "identity: {apiKeys: {file: examples/keys.yaml}, anonymous: guest}";
     for (identity, key) in [(known, "p"), (guests, "a")] {

@@ -39,6 +39,15 @@ impl Times {
     }
 }
 
+/// Ends the load, also where the test fails: it would go on for ever.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
+
 /// Calls the others in turn until all windows are over. None of the calls may fail.
 fn load(gw: &Gateway, window: &AtomicUsize, over: &AtomicBool) -> Times {
     let mut times = Times(vec![Vec::new(); 2 * PAIRS]);
@@ -104,6 +113,7 @@ fn isolation_under_load() {
         caller.passes("dead__echo");
         let times = std::thread::scope(|scope| {
             let loads = [(); 2].map(|()| scope.spawn(|| load(&gw, &window, &over)));
+            let _end = End(&over);
             for pair in 0..PAIRS {
                 window.store(2 * pair, SeqCst);
                 work(&gw, &mut caller, true);
