@@ -3,6 +3,7 @@
 //! Not here: a quota by the minute, which limits_rates has beside the rates.
 
 use crate::support::Run;
+use crate::support::eventually;
 use crate::support::everywhere;
 use crate::support::gateway::Builder;
 use crate::support::gateway::Gateway;
@@ -170,6 +171,6 @@ fn limit_quota_without_state() {
         let limit = "name: daily, key: principal, quota: 3/day, tz: UTC";
         let gw = run.gateway().agents(&["a"]).limit(limit).to("up", &up).run();
         gw.agent("a", "up").exhaust(&up, "echo", "limits.daily");
-        assert!(gw.stderr().contains("restart"), "no word of it: {}", gw.stderr());
+        eventually("it is told", || gw.stderr().contains("restart"));
     });
 }

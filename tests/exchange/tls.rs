@@ -199,7 +199,7 @@ fn tls_renewed_files() {
         let rejected = gw.reloads("rejected");
         std::fs::write(gw.builder.folder.path().join("gw.key"), own.names(&[GATEWAY]).key).unwrap();
         eventually("the pair is refused", || gw.reloads("rejected") > rejected);
-        assert!(gw.stderr().contains("it is not the key of the certificate"), "{}", gw.stderr());
+        eventually("it is told why", || gw.stderr().contains("it is not the key of the certificate"));
         assert_eq!(shown(), renewed.certificate());
         calls(&mut old);
     });
