@@ -30,6 +30,11 @@ impl<'a> Scene<'a> {
         self.members.contains(&id).then(|| self.servers.get(usize::from(id)))?
     }
 
+    /// The members of which something is known, in the order of the file.
+    fn known_members(&self) -> impl Iterator<Item = (&'a Server, &'a Catalogue)> {
+        self.members.iter().filter_map(|id| self.known(*id))
+    }
+
     /// What is known of a server.
     fn known(&self, id: ServerId) -> Option<(&'a Server, &'a Catalogue)> {
         Some((self.server(id)?, (self.catalogue)(id)?))

@@ -47,6 +47,17 @@ const ALL_DOWN: Fault = Fault::new(
     "None of the servers behind this endpoint can be listed; retry later or tell the operator to check that they run.",
 );
 
+/// The servers of a hub that a caller of this tenant may know of.
+pub fn members<'a>(
+    adopted: &'a Adopted,
+    door: &Door,
+    tenant: &'a str,
+) -> impl Iterator<Item = (ServerId, &'a Server)> {
+    let ids = door.hub(adopted).members.iter().copied();
+    ids.filter_map(|id| Some((id, adopted.plan.servers.get(usize::from(id))?)))
+        .filter(move |(_, server)| server.is_for_tenant(tenant))
+}
+
 /// A scene of what is known now, for a caller of this tenant.
 pub fn scene<T>(
     adopted: &Adopted,
@@ -56,10 +67,7 @@ pub fn scene<T>(
 ) -> T {
     let plan = &adopted.plan;
     let hub = door.hub(adopted);
-    let is_for_tenant = |id: &&ServerId| {
-        plan.servers.get(usize::from(**id)).is_some_and(|server| server.is_for_tenant(tenant))
-    };
-    let members: Vec<ServerId> = hub.members.iter().filter(is_for_tenant).copied().collect();
+    let members = members(adopted, door, tenant).map(|(id, _)| id).collect();
     let catalogue = |id: ServerId| -> Option<&Catalogue> {
         let server = plan.servers.get(usize::from(id))?;
         shelf.find(&server.name)

@@ -15,7 +15,7 @@ use std::fmt::Write;
 /// What its servers offer together. A hub of several says itself when something of its lists changes.
 pub fn capabilities(scene: &Scene<'_>) -> Capabilities {
     let mut all = Capabilities::default();
-    for (_, known) in scene.members.iter().filter_map(|id| scene.known(*id)) {
+    for (_, known) in scene.known_members() {
         let has = known.about.has;
         all.tools |= has.tools || !known.tools.is_empty();
         all.prompts |= has.prompts || !known.prompts.is_empty();
@@ -72,7 +72,7 @@ pub fn info(scene: &Scene<'_>) -> String {
 /// they get too long for a model's context.
 fn instructions(scene: &Scene<'_>) -> String {
     let mut all = String::new();
-    for (server, known) in scene.members.iter().filter_map(|id| scene.known(*id)) {
+    for (server, known) in scene.known_members() {
         let text = &*known.about.instructions;
         if text.is_empty() {
             continue;

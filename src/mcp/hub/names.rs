@@ -95,12 +95,7 @@ fn member(scene: &Scene<'_>, is_it: impl Fn(&str) -> bool) -> Option<ServerId> {
 }
 
 /// The server's own name of what is shown under this one.
-pub(super) fn original<'n>(
-    hub: &Hub,
-    server: ServerId,
-    named: Named,
-    name: Cow<'n, str>,
-) -> Option<Cow<'n, str>> {
+fn original<'n>(hub: &Hub, server: ServerId, named: Named, name: Cow<'n, str>) -> Option<Cow<'n, str>> {
     if named != Named::Tool || hub.overrides.is_empty() {
         return Some(name);
     }

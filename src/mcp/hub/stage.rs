@@ -17,7 +17,16 @@ pub(super) struct Stage {
 impl Stage {
     /// A config, and for each server the result of each list that it gives; null: nothing is known of it.
     pub(super) fn new(yaml: &str, lists: &[Value]) -> Self {
-        let plan = config::load_text(yaml, "test.yaml", Path::new("")).expect("a good config").plan;
+        Self::of(yaml, lists).expect("a good config")
+    }
+
+    /// The same; none where the config is refused.
+    pub(super) fn of(yaml: &str, lists: &[Value]) -> Option<Self> {
+        let plan = config::load_text(yaml, "test.yaml", Path::new("")).ok()?.plan;
+        Some(Self { plan, catalogues: Self::catalogues(lists) })
+    }
+
+    fn catalogues(lists: &[Value]) -> Vec<Option<Catalogue>> {
         let catalogues = lists.iter().map(|results| {
             let mut catalogue = Catalogue::default();
             for result in results.as_array()? {
@@ -26,8 +35,12 @@ impl Stage {
             }
             Some(catalogue)
         });
-        let catalogues = catalogues.collect();
-        Self { plan, catalogues }
+        catalogues.collect()
+    }
+
+    /// Other lists of the same servers.
+    pub(super) fn list(&mut self, lists: &[Value]) {
+        self.catalogues = Self::catalogues(lists);
     }
 
     pub(super) fn with<T>(&self, hub: &str, then: impl FnOnce(&Scene<'_>) -> T) -> T {

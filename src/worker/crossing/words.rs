@@ -228,7 +228,6 @@ fn progress_token(message: &[u8]) -> Option<std::ops::Range<usize>> {
     message.get(at.clone()).map(|_| at)
 }
 
-/// Whether a client of 2026-07-28 asks for log messages.
 /// From which level on a client of the newest revision wants log messages with this call; None: it wants none.
 fn wanted_level(message: &[u8]) -> Option<u8> {
     let text = std::str::from_utf8(message).unwrap_or_default();

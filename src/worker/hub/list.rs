@@ -133,11 +133,8 @@ fn nothing(
 }
 
 /// The servers of a hub that a caller may know of.
-fn members<'a>(adopted: &'a Adopted, door: &Door, known: &'a Known) -> impl Iterator<Item = &'a Server> {
-    let ids = door.hub(adopted).members.clone();
-    ids.into_iter()
-        .filter_map(|id| adopted.plan.servers.get(usize::from(id)))
-        .filter(|server| server.is_for_tenant(&known.caller.tenant))
+fn members<'a>(adopted: &'a Adopted, door: &'a Door, known: &'a Known) -> impl Iterator<Item = &'a Server> {
+    hub::members(adopted, door, &known.caller.tenant).map(|(_, server)| server)
 }
 
 fn names(members: &[&Server], of: impl Fn(&Server) -> bool) -> Vec<String> {
