@@ -163,13 +163,11 @@ fn hot_registration_tells_listeners() {
         assert_eq!(lister.tools(), ["one__a"]);
         let mut ear = listen(&call, &json!({"toolsListChanged": true}));
         let yaml = std::fs::read_to_string(&gw.config).unwrap();
-        for (count, text, expected) in [
-            (1.0, format!("{yaml}  two:\n    url: \"{}\"\n", two.url), &["one__a", "two__b"][..]),
-            (2.0, yaml.clone(), &["one__a"]),
+        for (text, expected) in [
+            (format!("{yaml}  two:\n    url: \"{}\"\n", two.url), &["one__a", "two__b"][..]),
+            (yaml.clone(), &["one__a"]),
         ] {
-            gw.rewrite(&text);
-            gw.hang_up();
-            eventually("the reload is counted", || gw.reloads("ok") == count);
+            gw.reload(&text);
             let reloaded = Instant::now();
             ear.hears(TOOLS);
             assert!(reloaded.elapsed() < Duration::from_secs(1), "{:?}", reloaded.elapsed());

@@ -206,8 +206,7 @@ fn hidden_is_unknown_on_retry() {
         let told = |name: &str| seen(&up, questions::again(&by(name), &responses, &state)).1;
         let hidden = told("up__three");
         assert_eq!((&hidden, hidden.0), (&told("up__never"), 200));
-        gw.rewrite(&gw.builder.yaml().replace("\"up.one\"", "\"up.two\""));
-        eventually("reloaded", || gw.reloads("ok") == 1.0);
+        gw.reload(&gw.builder.yaml().replace("\"up.one\"", "\"up.two\""));
         let own = told("up__one");
         assert_eq!(own, told("up__never"));
         assert!(own.2.contains("-32602"), "{own:?}");

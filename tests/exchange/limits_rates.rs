@@ -282,9 +282,7 @@ fn limit_per_agent_outlives_a_reload() {
         let mut agent = gw.agent("a", "up");
         (0..3).for_each(|_| drop(agent.passes("echo")));
         let yaml = std::fs::read_to_string(&gw.config).unwrap();
-        gw.rewrite(&yaml.replace("name: gone", "name: new"));
-        gw.hang_up();
-        crate::support::eventually("the reload is counted", || gw.reloads("ok") == 1.0);
+        gw.reload(&yaml.replace("name: gone", "name: new"));
         agent.exhaust(&up, "echo", "limits.kept").is(2, 720 * SECOND);
     });
 }

@@ -51,12 +51,14 @@ fn agentgateway_1774_reload_reaches_data_plane() {
         for client in &mut old {
             assert_eq!(plan_seen(&gw, &up, client), "one");
         }
-        for (count, plan, signal) in [(1.0, "two", true), (2.0, "three", false)] {
+        // The signal last: one that is sent late is a reload of its own.
+        for (plan, signal) in [("two", false), ("three", true)] {
+            let before = gw.reloads("ok");
             gw.rewrite(&with_plan(&gw, plan));
             if signal {
                 gw.hang_up();
             }
-            eventually("the reload is counted", || gw.reloads("ok") == count);
+            eventually("the reload is counted", || gw.reloads("ok") > before);
             for client in &mut old {
                 assert_eq!(plan_seen(&gw, &up, client), plan);
             }
@@ -115,8 +117,7 @@ fn a_call_sees_one_config_from_start_to_end() {
         let mut client = gw.client();
         client.send(most);
         eventually("the call has begun", || gw.metric("ringgate_inflight", &[]) == 1.0);
-        gw.rewrite(&with_plan(&gw, "two"));
-        eventually("the reload is counted", || gw.reloads("ok") == 1.0);
+        gw.reload(&with_plan(&gw, "two"));
         assert_eq!(plan_seen(&gw, &up, &mut gw.client()), "two");
         client.send(rest);
         assert_eq!(client.answer().status, 200);
@@ -146,8 +147,7 @@ fn changes_are_noticed_without_inotify() {
         let command = builder.command_of(&tracer);
         let gw = builder.run_as(command);
         assert_eq!(plan_seen(&gw, &up, &mut gw.client()), "one");
-        gw.rewrite(&with_plan(&gw, "two"));
-        eventually("the config is noticed", || gw.reloads("ok") == 1.0);
+        gw.reload(&with_plan(&gw, "two"));
         assert_eq!(plan_seen(&gw, &up, &mut gw.client()), "two");
         let key = key_command(&keys, &["add", "--principal", "agent-7"]);
         let status = || gw.modern("up", "echo").field(format!("X-API-Key: {key}")).send().status;
@@ -168,7 +168,6 @@ fn a_bad_file_keeps_the_old_plan() {
             [(1.0, good.replace("workers:", "wrokers:")), (2.0, "{".into()), (3.0, String::new())]
         {
             gw.rewrite(&bad);
-            gw.hang_up();
             eventually("the rejection is counted", || gw.reloads("rejected") == count);
             assert_eq!(gw.admin("/readyz").status, 200);
             assert_eq!(gw.call("up", "echo").send().status, 200);
@@ -187,9 +186,7 @@ fn servers_come_and_go() {
         let gw = run.gateway().to("first", &first).run();
         assert_eq!(gw.modern("second", "echo").send().status, 404);
         let yaml = std::fs::read_to_string(&gw.config).unwrap();
-        gw.rewrite(&yaml.replace("  first:", "  second:").replace(&first.url, &second.url));
-        gw.hang_up();
-        eventually("the reload is counted", || gw.reloads("ok") == 1.0);
+        gw.reload(&yaml.replace("  first:", "  second:").replace(&first.url, &second.url));
         assert_eq!(gw.call("second", "echo").send().status, 200);
         assert_eq!(gw.modern("first", "echo").send().status, 404);
     });

@@ -228,7 +228,6 @@ fn faults_need_to_be_allowed() {
         let gw = run.gateway().with("up", &up, &["headers: {X-Plan: one}"]).run();
         let yaml = std::fs::read_to_string(&gw.config).unwrap();
         gw.rewrite(&yaml.replace("headers: {X-Plan: one}", LINE));
-        gw.hang_up();
         eventually("the reload is rejected", || gw.reloads("rejected") == 1.0);
         assert_eq!(gw.line("up", "get_x").call("1").status, 200);
         eventually("it is told why", || gw.stderr().contains("--allow-faults"));

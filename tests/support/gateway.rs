@@ -9,6 +9,7 @@ use super::Run;
 use super::call::Call;
 use super::client::Answer;
 use super::client::Client;
+use super::eventually;
 use super::line::Line;
 use super::process;
 use super::tls::Secure;
@@ -395,6 +396,13 @@ impl Gateway {
     pub fn rewrite(&self, yaml: &str) {
         let next = self.builder.folder.file("next.yaml", yaml);
         std::fs::rename(next, &self.config).unwrap();
+    }
+
+    /// Another configuration, and no signal: one reload, whose end this waits for.
+    pub fn reload(&self, yaml: &str) {
+        let before = self.reloads("ok");
+        self.rewrite(yaml);
+        eventually("the reload is counted", || self.reloads("ok") > before);
     }
 
     /// How many reloads ended so: `ok` or `rejected`.
