@@ -141,6 +141,9 @@ pub struct UpstreamSession {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SessionKey {
     pub server: Arc<str>,
+    /// Which instances it has by the plan of the call (`Server::place`): one that began before a reload and one that began
+    /// after it cannot use each other's.
+    pub place: u64,
     /// Whose it is (`mcp::sealed::owner`).
     pub owner: [u8; 16],
     /// Of the client's own session; all zero for a client of the newest revision, which has none.
@@ -428,8 +431,8 @@ pub enum Asked {
     /// Whether a server speaks the era of a client; where it does not, whether it speaks the other. `doubted`: what is
     /// known of it has just failed.
     Era { server: Arc<str>, client: Era, doubted: bool },
-    /// A session on a server; `not`: the number of one that the server knows no more.
-    Session { key: SessionKey, not: Option<u64>, shown: Option<Arc<Credential>> },
+    /// A session on a server of this plan; `not`: the number of one that the server knows no more.
+    Session { key: SessionKey, not: Option<u64>, shown: Option<Arc<Credential>>, plan: Arc<Plan> },
     /// What is to be remembered of a client's session: answered once every worker can know it.
     Note { session: [u8; 8], note: SessionNote },
     /// A stream wants to hear of changes; in place of what it said before. None: it has ended. Answered, if anybody waits,

@@ -20,6 +20,9 @@ use crate::config::routing::Routing;
 use crate::config::tls_server::ListenerTls;
 use crate::config::traffic::Traffic;
 use ahash::HashMap;
+use std::hash::DefaultHasher;
+use std::hash::Hash;
+use std::hash::Hasher;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -180,6 +183,13 @@ pub struct Server {
 }
 
 impl Server {
+    /// Which instances it has, in this process's words: plans that give it others differ in it.
+    pub fn place(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.instances.iter().for_each(|instance| instance.label.hash(&mut hasher));
+        hasher.finish()
+    }
+
     /// Whether callers of a tenant may know that it is there.
     pub fn is_for_tenant(&self, tenant: &str) -> bool {
         self.tenants.is_empty() || self.tenants.iter().any(|known| **known == *tenant)

@@ -106,8 +106,8 @@ impl Desk {
             Asked::Era { server, client, doubted } => {
                 self.doors.eras.try_send(EraAsked { worker, ticket, server, client, doubted }).is_err()
             }
-            Asked::Session { key, not, shown } => {
-                let asked = SessionAsked::Session { worker, ticket, key, not, shown };
+            Asked::Session { key, not, shown, plan } => {
+                let asked = SessionAsked::Session { worker, ticket, key, not, shown, plan };
                 if self.doors.sessions.try_send(asked).is_err() {
                     self.state.reply(worker, ticket, Answer::Session(None));
                 }

@@ -13,6 +13,7 @@ use crate::base::clock;
 use crate::base::clock::Moment;
 use crate::config::limits;
 use crate::config::plan::Endpoint;
+use crate::config::plan::Plan;
 use crate::config::plan::Server;
 use crate::config::traffic::Pool;
 use crate::control::credentials;
@@ -51,6 +52,8 @@ pub(crate) enum SessionAsked {
         /// The number of one that the server knows no more.
         not: Option<u64>,
         shown: Option<Arc<Credential>>,
+        /// What the call knows of the server.
+        plan: Arc<Plan>,
     },
     Note {
         worker: usize,
@@ -74,6 +77,7 @@ struct Order {
     shown: Option<Arc<Credential>>,
     /// Tells it from all before it; which instance comes first follows from it.
     number: u64,
+    plan: Arc<Plan>,
 }
 
 pub(crate) struct SessionKeeper {
@@ -153,16 +157,20 @@ impl SessionKeeper {
         self.state.sessions_ended.add_permits(1);
     }
 
-    /// Forgets what can neither be used nor closed any more: its server, or its instance, has left the plan.
+    /// Forgets what can neither be used nor closed any more: its server, or its instance, has left the plan. The others serve
+    /// the calls of the new one.
     fn follow_plan(&mut self) {
         let plan = self.state.plan();
+        let server = |key: &SessionKey| {
+            plan.by_name.get(&*key.server).and_then(|id| plan.servers.get(usize::from(*id)))
+        };
         let gone = self.table.take(|key, held| {
-            let server = plan.by_name.get(&*key.server).and_then(|id| plan.servers.get(usize::from(*id)));
-            !server.is_some_and(|server| {
+            !server(key).is_some_and(|server| {
                 server.instances.iter().any(|instance| instance.label == held.closing.label)
             })
         });
         drop(gone);
+        self.table.follow(|key| server(key).map(Server::place));
     }
 
     fn turn(&mut self, now: Moment) {
@@ -183,7 +191,7 @@ impl SessionKeeper {
 
     fn hear(&mut self, asked: SessionAsked, now: Moment) {
         match asked {
-            SessionAsked::Session { worker, ticket, key, not, shown } => {
+            SessionAsked::Session { worker, ticket, key, not, shown, plan } => {
                 let ends = matches!(self.state.shared.phase(), Phase::Stopping);
                 if ends || self.notes.is_ended(&key.client) {
                     return self.state.reply(worker, ticket, Answer::Session(None));
@@ -191,7 +199,7 @@ impl SessionKeeper {
                 match self.table.ask(&key, not, (worker, ticket), now) {
                     Step::Answer(session) => self.state.reply(worker, ticket, Answer::Session(session)),
                     Step::Wait => {}
-                    Step::Open => self.open(key, shown),
+                    Step::Open => self.open(key, shown, plan),
                 }
             }
             SessionAsked::Note { worker, ticket, session, note } => {
@@ -210,9 +218,9 @@ impl SessionKeeper {
         }
     }
 
-    fn open(&mut self, key: SessionKey, shown: Option<Arc<Credential>>) {
+    fn open(&mut self, key: SessionKey, shown: Option<Arc<Credential>>, plan: Arc<Plan>) {
         self.number += 1;
-        let order = Order { key, shown, number: self.number };
+        let order = Order { key, shown, number: self.number, plan };
         let (state, permits) = (Arc::clone(&self.state), Arc::clone(&self.permits));
         self.openings.spawn(open(state, permits, order));
     }
@@ -262,8 +270,7 @@ async fn try_instances(
     end: Moment,
     rest: &mut Vec<Closing>,
 ) -> Result<Held, String> {
-    let Order { key, shown, number } = order;
-    let plan = state.plan();
+    let Order { key, shown, number, plan } = order;
     let server = plan.by_name.get(&*key.server).and_then(|id| plan.servers.get(usize::from(*id)));
     let server = server.ok_or("the plan has it no more")?;
     let own = match shown {

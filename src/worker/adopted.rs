@@ -48,6 +48,8 @@ pub struct ServerState {
     index: usize,
     /// What it is called in sealed tokens.
     pub sealed_name: u64,
+    /// Which instances it has (`Server::place`).
+    pub place: u64,
     /// The eras that it speaks, as they are pinned or as it has shown.
     pub eras: Eras,
     /// How its instances are chosen.
@@ -89,7 +91,15 @@ impl Adopted {
                     EraChoice::Auto => catalogues.eras.get(&server.name).copied().unwrap_or_default(),
                     pinned => Eras::pinned(pinned),
                 };
-                ServerState { plan: Arc::clone(&plan), index, sealed_name, eras, way, instances }
+                ServerState {
+                    plan: Arc::clone(&plan),
+                    index,
+                    sealed_name,
+                    place: server.place(),
+                    eras,
+                    way,
+                    instances,
+                }
             })
             .collect();
         let rules = Rules::new(&plan.limits, &shared.limits.keys);
@@ -138,6 +148,11 @@ impl Adopted {
 }
 
 impl ServerState {
+    /// The plan that it is of.
+    pub fn plan(&self) -> Arc<Plan> {
+        Arc::clone(&self.plan)
+    }
+
     /// What the operator wanted of this server.
     pub fn config(&self) -> &Server {
         // The index was made from this very plan.

@@ -143,6 +143,21 @@ impl Table {
         self.take(|key, _| key.client == client)
     }
 
+    /// There is a new plan, which gives servers these places: what is open serves its calls.
+    pub(super) fn follow(&mut self, place: impl Fn(&SessionKey) -> Option<u64>) {
+        let moves = |key: &SessionKey, slot: &Slot| match slot {
+            Slot::Open(_) => place(key).filter(|place| *place != key.place),
+            Slot::Opening { .. } | Slot::Failed { .. } => None,
+        };
+        let moved: Vec<_> = self.slots.extract_if(|key, slot| moves(key, slot).is_some()).collect();
+        for (key, slot) in moved {
+            let there = SessionKey { place: place(&key).unwrap_or(key.place), ..key.clone() };
+            // What a call of the new plan had opened meanwhile stays, and this one ends by being idle.
+            let at = if self.slots.contains_key(&there) { key } else { there };
+            self.slots.insert(at, slot);
+        }
+    }
+
     /// Takes out what this says.
     pub(super) fn take(&mut self, mut which: impl FnMut(&SessionKey, &Held) -> bool) -> Vec<Closing> {
         let taken = self.slots.extract_if(|key, slot| matches!(slot, Slot::Open(held) if which(key, held)));
@@ -181,7 +196,14 @@ mod tests {
     }
 
     fn key(client: u8) -> SessionKey {
-        SessionKey { server: "up".into(), owner: [1; 16], client: [client; 8], abilities: 0, pool: None }
+        SessionKey {
+            server: "up".into(),
+            place: 0,
+            owner: [1; 16],
+            client: [client; 8],
+            abilities: 0,
+            pool: None,
+        }
     }
 
     fn held(number: u64, now: Moment) -> Held {

@@ -18,7 +18,7 @@ fn at(millis: u64) -> Moment {
 }
 
 fn key(client: u8, abilities: u8) -> SessionKey {
-    SessionKey { server: "up".into(), owner: [1; 16], client: [client; 8], abilities, pool: None }
+    SessionKey { server: "up".into(), place: 0, owner: [1; 16], client: [client; 8], abilities, pool: None }
 }
 
 /// A server that numbers its sessions.
@@ -44,7 +44,13 @@ fn keeper(stubs: &[&Stub]) -> SessionKeeper {
 
 impl SessionKeeper {
     fn ask(&mut self, ticket: u64, key: SessionKey, not: Option<u64>, now: Moment) {
-        self.hear(SessionAsked::Session { worker: 0, ticket, key, not, shown: None }, now);
+        self.ask_by(&self.state.plan(), (ticket, not), key, now);
+    }
+
+    fn ask_by(&mut self, plan: &Arc<Plan>, (ticket, not): (u64, Option<u64>), key: SessionKey, now: Moment) {
+        let key = SessionKey { place: plan.servers[0].place(), ..key };
+        let plan = Arc::clone(plan);
+        self.hear(SessionAsked::Session { worker: 0, ticket, key, not, shown: None, plan }, now);
     }
 
     /// Lets what is under way end.
@@ -266,4 +272,67 @@ async fn a_server_without_sessions_has_one_without_a_name() {
     keeper.work(at(100)).await;
     assert_eq!(keeper.noted(), [(9, false)], "no client's session has this number");
     assert_eq!((keeper.table.open(), count(&stub, "DELETE")), (1, 0));
+}
+
+/// What serves by a plan of its own, and how its instance is called in sessions.
+fn plan_of(stub: &Stub) -> (Arc<Plan>, u32) {
+    let plan = state_of(&[stub]).plan();
+    let instance = sealed::instance_name(&plan.servers[0].instances[0].label);
+    (plan, instance)
+}
+
+impl SessionKeeper {
+    async fn instance_by(&mut self, plan: &Arc<Plan>, client: u8) -> Option<u32> {
+        self.ask_by(plan, (0, None), key(client, 0), at(0));
+        self.work(at(0)).await;
+        self.answers().remove(0).1.map(|session| session.instance)
+    }
+}
+
+/// A call goes on by the plan that it began with, and is told of no session that it could not use: while the plan changes,
+/// calls of both ask.
+#[tokio::test]
+async fn regression_a_session_is_one_of_the_plan_of_who_asks() {
+    let (left, came) = (numbering().await, numbering().await);
+    let ((old, at_left), (new, at_came)) = (plan_of(&left), plan_of(&came));
+    let mut keeper = SessionKeeper::new(Arc::new(state_of(&[&left])));
+    assert_eq!(keeper.instance_by(&old, 0).await, Some(at_left));
+    // A worker has the new plan, and word of it has not come here.
+    assert_eq!(keeper.instance_by(&new, 0).await, Some(at_came));
+    keeper.state.shared.set_plan(Arc::clone(&new));
+    keeper.follow_plan();
+    assert_eq!(keeper.table.open(), 1, "what has left is forgotten");
+    // Calls of both wait at once for what is not open yet.
+    keeper.ask_by(&old, (1, None), key(1, 0), at(0));
+    keeper.ask_by(&new, (2, None), key(1, 0), at(0));
+    keeper.ask_by(&old, (3, None), key(1, 0), at(0));
+    keeper.work(at(0)).await;
+    let mut answers = keeper.answers();
+    answers.sort_by_key(|(ticket, _)| *ticket);
+    let instances: Vec<_> =
+        answers.into_iter().map(|(_, session)| session.expect("opened").instance).collect();
+    assert_eq!(instances, [at_left, at_came, at_left]);
+    assert_eq!((count(&left, "\"initialize\""), count(&came, "\"initialize\"")), (2, 2));
+}
+
+/// Another instance beside it, and the session goes on; what failed at the old place says nothing of the new one.
+#[tokio::test]
+async fn sessions_outlive_a_plan_that_keeps_their_instance() {
+    let (one, two) = (numbering().await, numbering().await);
+    let mut keeper = keeper(&[&one]);
+    keeper.ask(0, key(1, 0), None, at(0));
+    keeper.work(at(0)).await;
+    keeper.state.shared.set_plan(state_of(&[&one, &two]).plan());
+    keeper.follow_plan();
+    keeper.ask(1, key(1, 0), None, at(1));
+    let names: Vec<_> =
+        keeper.answers().into_iter().map(|(_, session)| session.expect("open").name.clone()).collect();
+    assert_eq!((names[0] == names[1], keeper.table.open()), (true, 1));
+    let dead = Stub::start(|_| json(500, "")).await;
+    keeper.state.shared.set_plan(state_of(&[&dead]).plan());
+    keeper.follow_plan();
+    let plan = keeper.state.plan();
+    assert_eq!(keeper.instance_by(&plan, 1).await, None);
+    let (plan, instance) = plan_of(&two);
+    assert_eq!(keeper.instance_by(&plan, 1).await, Some(instance));
 }

@@ -52,6 +52,7 @@ pub async fn find(
     }
     let key = SessionKey {
         server: Arc::clone(&server.config().name),
+        place: server.place,
         owner: exchange.owner,
         client: exchange.own.as_ref().map_or([0; 8], |own| own.number),
         abilities: abilities.0,
@@ -96,7 +97,7 @@ async fn open(
     (key, not): (SessionKey, Option<u64>),
 ) -> Option<Held> {
     let shown = exchange.shown.as_ref().map(|shown| Arc::clone(&shown.credential));
-    let what = Asked::Session { key: key.clone(), not, shown };
+    let what = Asked::Session { key: key.clone(), not, shown, plan: server.plan() };
     let Some(Answer::Session(Some(session))) = worker.question(what, slot, limits::QUESTION_MS).await else {
         // It may be one of the newer era by now.
         outlook::doubt(worker, exchange, &server.way);
@@ -155,6 +156,7 @@ pub async fn of_client(
     for pool in pools.chain([None]) {
         let key = SessionKey {
             server: Arc::clone(&config.name),
+            place: server.place,
             owner: exchange.owner,
             client: own.number,
             abilities: own.abilities.0,

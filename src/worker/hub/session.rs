@@ -33,6 +33,7 @@ use crate::mcp::sealed::own::OwnSession;
 use crate::worker::Worker;
 use crate::worker::admit::Door;
 use crate::worker::adopted::Adopted;
+use crate::worker::adopted::ServerState;
 use crate::worker::aside::Note;
 use crate::worker::callers::Known;
 use crate::worker::calls;
@@ -152,18 +153,23 @@ async fn open_members(
     if older.is_empty() {
         return Vec::new();
     }
-    let key = |server: &Arc<str>| SessionKey {
-        server: Arc::clone(server),
+    let key = |server: &ServerState| SessionKey {
+        server: Arc::clone(&server.config().name),
+        place: server.place,
         owner: session.owner,
         client: session.number,
         abilities: session.abilities.0,
         pool: None,
     };
-    let asked =
-        older.iter().map(|server| Asked::Session { key: key(&server.config().name), not: None, shown: None });
+    let asked = older.iter().map(|server| Asked::Session {
+        key: key(server),
+        not: None,
+        shown: None,
+        plan: server.plan(),
+    });
     // Control opens them within its own deadline; who needs one that did not come in time opens it with the call.
     let answers = worker.questions(asked.collect(), slot, 0).await;
-    let member = |(server, answer): (&&crate::worker::adopted::ServerState, Option<Answer>)| {
+    let member = |(server, answer): (&&ServerState, Option<Answer>)| {
         let Some(Answer::Session(Some(opened))) = answer else {
             server.way.unopened.set(Some(worker.coarse_now()));
             return None;
