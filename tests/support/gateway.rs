@@ -308,7 +308,8 @@ impl Gateway {
     fn listens(&mut self, more: &mpsc::Receiver<String>) -> bool {
         let wants_admin = !self.builder.top.iter().any(|line| line.starts_with("admin: off"));
         while self.address.port() == 0 || (wants_admin && self.admin.is_none()) {
-            let Ok(line) = more.recv_timeout(PATIENCE) else { return false };
+            // A start takes its time where many are at once.
+            let Ok(line) = more.recv_timeout(PATIENCE * 3) else { return false };
             self.learn(&line);
         }
         true
