@@ -6,11 +6,27 @@
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pattern {
     text: Box<str>,
+    shape: Shape,
+}
+
+/// What most patterns are: told once, because every call meets some.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shape {
+    /// Without a star.
+    Exact,
+    /// The star alone.
+    Any,
+    Glob,
 }
 
 impl Pattern {
     pub fn new(text: &str) -> Self {
-        Self { text: text.into() }
+        let shape = match text {
+            "*" => Shape::Any,
+            _ if text.contains('*') => Shape::Glob,
+            _ => Shape::Exact,
+        };
+        Self { text: text.into(), shape }
     }
 
     pub fn as_str(&self) -> &str {
@@ -24,6 +40,14 @@ impl Pattern {
 
     /// Linear in `text` for each `*`; nothing is allocated.
     pub fn matches(&self, text: &str) -> bool {
+        match self.shape {
+            Shape::Exact => *self.text == *text,
+            Shape::Any => true,
+            Shape::Glob => self.globs(text),
+        }
+    }
+
+    fn globs(&self, text: &str) -> bool {
         let mut parts = self.text.split('*');
         let first = parts.next().unwrap_or("");
         let Some(mut rest) = text.strip_prefix(first) else { return false };

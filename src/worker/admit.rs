@@ -105,7 +105,10 @@ pub fn enter(
     };
     let source = &client.input[client.start..client.end];
     exchange.record.trace_id = trace_id(worker, source, &exchange.fields);
-    exchange.record.method.set(std::str::from_utf8(head.method_text.of(source)).unwrap_or("?"));
+    exchange.record.method.set(match head.method {
+        Method::Post => "POST",
+        _ => std::str::from_utf8(head.method_text.of(source)).unwrap_or("?"),
+    });
     let http = &adopted.plan.http;
     let named = head.host.of(source);
     let known = client.known_host.0 == adopted.epoch && client.known_host.1 == named;
@@ -335,7 +338,7 @@ pub fn understand(
     } else {
         envelope::inspect(scratch, text, &headers)?
     };
-    exchange.record.method.set(call.method_text.as_str());
+    exchange.record.method = call.method_text;
     // Not its text alone: whether it was cut counts.
     exchange.record.target = call.target;
     exchange.record.revision.set(call.revision.as_str());

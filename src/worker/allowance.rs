@@ -34,8 +34,8 @@ pub fn callers_deadline(value: HeaderValue<'_>) -> Result<Option<u64>, Fault> {
 
 /// The times of one call; a caller's deadline lowers every total and raises none.
 pub fn of(server: &Server, call: Option<&Call>, callers: Option<u64>) -> Timeouts {
-    let tool = call.filter(|call| call.method == Method::ToolsCall).map(|call| call.target.as_str());
-    let mut times = of_tool(server, tool);
+    let call = call.filter(|call| call.method == Method::ToolsCall && !server.tool_total_ms.is_empty());
+    let mut times = of_tool(server, call.map(|call| call.target.as_str()));
     if let Some(millis) = callers {
         times.total_ms = times.total_ms.min(millis);
         times.stream_total_ms = times.stream_total_ms.min(millis);

@@ -202,7 +202,8 @@ impl Client {
         while self.first_bytes().await {
             let worker = Rc::clone(&self.worker);
             // On the heap for as long as it lasts, so that an idle connection does not pay for a call's state.
-            let after = Box::pin(one(&worker, self)).await;
+            // Made where it stays: moving it there would copy all of its room, most of which is not used yet.
+            let after = Box::into_pin(Box::write(Box::new_uninit(), one(&worker, self))).await;
             self.calls += 1;
             match after {
                 Some(After::Keep) if self.calls < limits::CALLS_PER_CONNECTION_MAX => {}

@@ -18,7 +18,7 @@ use crate::worker::denial;
 use crate::worker::state::Exchange;
 
 /// Every method of either kind begins so, those that are not specified yet too.
-const METHODS: &str = "tasks/";
+const METHODS: &[u8] = b"tasks/";
 
 /// Whether a call would reach tasks that may be another caller's.
 ///
@@ -31,12 +31,15 @@ pub(super) fn check(
     exchange: &Exchange,
 ) -> Result<(), Fault> {
     let Some(call) = &exchange.call else { return Ok(()) };
-    let is_of_tasks = |text: &str| text.starts_with(METHODS);
-    let named = is_of_tasks(call.method_text.as_str())
-        || exchange.batch.iter().any(|called| is_of_tasks(called.method.as_str()));
+    if !identity.is_configured() || tells_callers_apart(identity, server) {
+        return Ok(());
+    }
+    let is_of_tasks = |text: &[u8]| text.starts_with(METHODS);
+    let named = is_of_tasks(call.method_text.as_bytes())
+        || exchange.batch.iter().any(|called| is_of_tasks(called.method.as_bytes()));
     let body = || client.input.get(exchange.body.clone()).unwrap_or_default();
     let listens = call.method == Method::SubscriptionsListen && target::listens_to_tasks(body());
-    if !(named || listens) || !identity.is_configured() || tells_callers_apart(identity, server) {
+    if !(named || listens) {
         return Ok(());
     }
     Err(if listens { denial::UNKNOWN } else { address::unknown_method(call.era) })
