@@ -4,6 +4,8 @@
 //! because the writer shares its core with a worker: a line costs a few hundred nanoseconds.
 
 use crate::base::text::Text;
+use crate::telemetry::record::Decision;
+use crate::telemetry::record::Decisions;
 use crate::telemetry::record::Record;
 
 /// Makes lines; remembers the text of the current second.
@@ -67,6 +69,7 @@ impl Lines {
         if !record.rule.is_empty() {
             text(out, b",\"rule\":\"", &record.rule);
         }
+        decisions(out, &record.decisions);
         if record.code != 0 {
             out.extend_from_slice(b",\"code\":");
             out.extend_from_slice(itoa::Buffer::new().format(record.code).as_bytes());
@@ -95,6 +98,24 @@ impl Lines {
         out.push(b'.');
         out.extend_from_slice(&digits::<3>(ms));
         out.push(b'Z');
+    }
+}
+
+fn decisions(out: &mut Vec<u8>, decisions: &Decisions) {
+    if decisions.all().is_empty() {
+        return;
+    }
+    for (number, Decision { rule, said }) in decisions.all().iter().enumerate() {
+        let begins: &[u8] = if number == 0 { b",\"decisions\":[" } else { b"," };
+        out.extend_from_slice(begins);
+        text(out, b"{\"rule\":\"access.", rule);
+        out.extend_from_slice(b",\"said\":\"");
+        out.extend_from_slice(said.as_str().as_bytes());
+        out.extend_from_slice(b"\"}");
+    }
+    out.push(b']');
+    if decisions.more > 0 {
+        number(out, b",\"decisionsMore\":", u64::from(decisions.more));
     }
 }
 
@@ -182,7 +203,9 @@ fn civil(second: u64) -> [u8; 19] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::record::DECISIONS_MAX;
     use crate::telemetry::record::Outcome;
+    use crate::telemetry::record::Said;
     use proptest::prelude::*;
 
     fn line(record: &Record) -> String {
@@ -209,6 +232,7 @@ mod tests {
             code: -33403,
             reason: "forbidden",
             rule: Text::new("access.a"),
+            decisions: Decisions::default(),
             bytes_in: 300,
             bytes_out: 512,
             tokens: Some((12, 128)),
@@ -241,6 +265,31 @@ mod tests {
             let record = Record { method: Text::new(method), target: Text::new("x"), ..Record::default() };
             assert!(line(&record).contains(&format!(r#""{field}":"x""#)), "{method}");
         }
+    }
+
+    #[test]
+    fn decisions_of_others_are_told_up_to_a_bound() {
+        let mut record = Record::default();
+        assert!(!line(&record).contains("decisions"));
+        for (rule, said) in [("pii", Said::Allow), ("hours", Said::Nothing), ("geo", Said::Deny)] {
+            record.decisions.push(rule, said);
+        }
+        let told = |record: &Record| serde_json::from_str::<serde_json::Value>(&line(record)).expect("JSON");
+        let expected = serde_json::json!([
+            {"rule": "access.pii", "said": "allow"},
+            {"rule": "access.hours", "said": "none"},
+            {"rule": "access.geo", "said": "deny"},
+        ]);
+        assert_eq!(told(&record)["decisions"], expected);
+        assert!(told(&record).get("decisionsMore").is_none());
+        for _ in 0..DECISIONS_MAX {
+            record.decisions.push("more", Said::Allow);
+        }
+        let told = told(&record);
+        assert_eq!(told["decisions"].as_array().map(Vec::len), Some(DECISIONS_MAX));
+        assert_eq!(told["decisionsMore"], 3);
+        record.reset();
+        assert!(!line(&record).contains("decisions"));
     }
 
     #[test]

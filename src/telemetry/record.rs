@@ -60,6 +60,67 @@ pub struct Called {
     pub target: Text<128>,
 }
 
+/// Rules whose decisions stand in a record; more are counted there. A call meets one or two.
+pub const DECISIONS_MAX: usize = 4;
+
+/// What an external decision point said of a call, as far as one rule asked it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Said {
+    #[default]
+    Allow,
+    /// It gave no answer in time: the rule's `onError` decided.
+    Nothing,
+    Deny,
+}
+
+impl Said {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Nothing => "none",
+            Self::Deny => "deny",
+        }
+    }
+}
+
+/// The decision by which one rule of a call was met.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Decision {
+    /// The rule's name.
+    pub rule: Text<48>,
+    pub said: Said,
+}
+
+/// What decision points said of a call, a rule each: the first few.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Decisions {
+    first: [Decision; DECISIONS_MAX],
+    count: u8,
+    /// Rules that found no room.
+    pub more: u16,
+}
+
+impl Decisions {
+    pub fn all(&self) -> &[Decision] {
+        self.first.get(..usize::from(self.count)).unwrap_or_default()
+    }
+
+    pub fn push(&mut self, rule: &str, said: Said) {
+        match self.first.get_mut(usize::from(self.count)) {
+            Some(free) => {
+                free.rule.set(rule);
+                free.said = said;
+                self.count += 1;
+            }
+            None => self.more = self.more.saturating_add(1),
+        }
+    }
+
+    pub fn clear(&mut self) {
+        (self.count, self.more) = (0, 0);
+    }
+}
+
 impl Record {
     /// Makes it the record of one call of a batch.
     pub fn name(&mut self, called: &Called) {
@@ -77,6 +138,7 @@ impl Record {
         self.target.clear();
         self.revision.clear();
         self.rule.clear();
+        self.decisions.clear();
         self.outcome = Outcome::Ok;
         self.trace_id = [0; 16];
         (self.at_unix_ms, self.status, self.code, self.reason, self.worker) = (0, 0, 0, "", 0);
@@ -114,6 +176,8 @@ pub struct Record {
     pub reason: &'static str,
     /// The rule that refused it, as a place in the configuration; empty if none did.
     pub rule: Text<80>,
+    /// What was asked of others about it, and what they said: also of a call that passed, so that it can be decided again.
+    pub decisions: Decisions,
     pub bytes_in: u64,
     pub bytes_out: u64,
     /// Tokens of its arguments and of its result, where a limit counts them.

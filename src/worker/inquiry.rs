@@ -13,6 +13,8 @@ use crate::policy::credential::Trouble;
 use crate::policy::external::Answered;
 use crate::policy::external::Question;
 use crate::policy::external::Ruling;
+use crate::telemetry::record::Decisions;
+use crate::telemetry::record::Said;
 use crate::worker::Worker;
 use crate::worker::adopted::Adopted;
 use crate::worker::adopted::ServerState;
@@ -96,5 +98,53 @@ pub async fn pursue(
             let Some(server) = server else { return };
             findings.learned = hub::learn_anew(worker, exchange, (slot, known), server).await;
         }
+    }
+}
+
+/// What the record of one message says of them, a rule each: of several things that it names the worst.
+pub fn told(answers: &[Answered], message: usize) -> Decisions {
+    let mut rules: Vec<(&str, Said)> = Vec::new();
+    for Answered { rule, ruling, .. } in answers.iter().filter(|answer| answer.message == message) {
+        let said = match ruling {
+            Some(Ruling { allow: true, .. }) => Said::Allow,
+            Some(_) => Said::Deny,
+            None => Said::Nothing,
+        };
+        match rules.iter_mut().find(|(known, _)| **known == **rule) {
+            Some((_, known)) => *known = said.max(*known),
+            None => rules.push((rule, said)),
+        }
+    }
+    let mut decisions = Decisions::default();
+    rules.into_iter().for_each(|(rule, said)| decisions.push(rule, said));
+    decisions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_says_the_worst_of_each_rule() {
+        let answer = |rule: &str, message, target, ruling: Option<bool>| Answered {
+            rule: rule.into(),
+            message,
+            target,
+            ruling: ruling.map(|allow| Ruling { allow, reason: Box::default() }),
+        };
+        let answers = [
+            answer("a", 0, 0, Some(true)),
+            answer("a", 0, 1, None),
+            answer("a", 0, 2, Some(true)),
+            answer("b", 0, 0, Some(true)),
+            answer("b", 1, 0, Some(false)),
+        ];
+        let told = |message| {
+            let told = told(&answers, message);
+            told.all().iter().map(|one| (one.rule.as_str().to_owned(), one.said)).collect::<Vec<_>>()
+        };
+        assert_eq!(told(0), [("a".into(), Said::Nothing), ("b".into(), Said::Allow)]);
+        assert_eq!(told(1), [("b".into(), Said::Deny)]);
+        assert_eq!(told(2), []);
     }
 }

@@ -414,10 +414,18 @@ impl Worker {
         if let Some(first) = calls.next() {
             record.name(first);
         }
+        // Without an answer of others they are empty already.
+        let answers = &exchange.answers;
+        if !answers.is_empty() {
+            record.decisions = inquiry::told(answers, 0);
+        }
         tally.observe(self.metrics(), record);
         hand_up(record);
-        for call in calls {
+        for (number, call) in (1..).zip(calls) {
             record.name(call);
+            if !answers.is_empty() {
+                record.decisions = inquiry::told(answers, number);
+            }
             (record.bytes_in, record.bytes_out, record.tokens) = (0, 0, None);
             tally.count(self.metrics(), record);
             hand_up(record);

@@ -85,12 +85,19 @@ pub async fn ask(
 ) -> Result<(), Fault> {
     let mut findings = Findings::default();
     // Ends: each round finds out one thing more, of those that the rules name.
-    while let Some(open) = decide(worker, adopted, client, exchange, (known, &findings))? {
+    let decided = loop {
+        let open = match decide(worker, adopted, client, exchange, (known, &findings)) {
+            Ok(None) => break Ok(()),
+            Ok(Some(open)) => open,
+            Err(fault) => break Err(fault),
+        };
         // Boxed: few calls wait for anything.
         let visitor = (client.slot, known);
         Box::pin(inquiry::pursue(worker, adopted, exchange, visitor, (open, &mut findings))).await;
-    }
-    Ok(())
+    };
+    // Whatever became of the call: its record tells what others said of it.
+    exchange.answers = findings.answers;
+    decided
 }
 
 /// Kills and revocations are the newest ones: a body may take longer than a switch.

@@ -13,6 +13,7 @@ use crate::mcp::envelope::Call;
 use crate::mcp::envelope::Era;
 use crate::mcp::refusal::Denial;
 use crate::mcp::sealed::own::OwnSession;
+use crate::policy::external::Answered;
 use crate::policy::limits::fields::Remainder;
 use crate::policy::limits::gate::Receipt;
 use crate::policy::routing::Aim;
@@ -52,6 +53,8 @@ pub struct Exchange {
     /// Some of the body may have been read, and decoded where it lies.
     pub body_begun: bool,
     pub record: Record,
+    /// What external decision points said of its messages.
+    pub answers: Vec<Answered>,
     /// What the answer said about itself.
     pub facts: AnswerFacts,
     pub fault: Option<Fault>,
@@ -182,6 +185,8 @@ impl Exchange {
         self.moved_on = false;
         self.body_begun = false;
         self.record.reset();
+        // Few calls have any: their memory is not kept.
+        self.answers = Vec::new();
         self.facts = AnswerFacts::default();
         self.fault = None;
         self.kept_away = false;

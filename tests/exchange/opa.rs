@@ -2,10 +2,14 @@
 //!
 //! Not here: rules that decide themselves (access).
 
+use crate::support::Era;
 use crate::support::Run;
+use crate::support::call::Call;
+use crate::support::eventually;
 use crate::support::everywhere;
 use crate::support::gateway::Gateway;
 use crate::support::line::together;
+use crate::support::on_every_driver;
 use crate::support::script;
 use crate::support::upstream::Next;
 use crate::support::upstream::Upstream;
@@ -130,5 +134,87 @@ fn opa_is_not_asked_about_ambiguous_arguments() {
         let gw = gateway(run, &up, &point, ", timeout: 2s, onError: allow");
         let (status, _, token) = status(&gw, r#"{"amount": 1, "amount": 5000}"#);
         assert_eq!((status, up.mentions(&token), point.requests().len()), (403, 0, 0));
+    });
+}
+
+/// What the point said is in the record of the call, also of one that passes: a later reader decides the same.
+#[test]
+fn opa_is_recorded() {
+    everywhere(|run| {
+        let up = upstream().tool("echo").run();
+        let silent = upstream().every(script::script(|connection, _| {
+            connection.until_gone();
+            Next::Close
+        }));
+        for (point, more, said) in [
+            (point(200, r#"{"result": true}"#), ", timeout: 2s", "allow"),
+            (point(200, r#"{"result": {"allow": false, "reason": "no"}}"#), ", timeout: 2s", "deny"),
+            (silent.run(), ", timeout: 50ms, onError: allow", "none"),
+        ] {
+            let builder = run.gateway().agents(&["agent-7"]);
+            let log = builder.folder.path().join("calls.jsonl");
+            let url = point.url.replace("/mcp", "/v1/data/mcp/allow");
+            let gw = builder
+                .call_log(&log)
+                .access(&format!("name: opa, tools: [\"up.*\"], opa: \"{url}\"{more}"))
+                .to("up", &up)
+                .to("free", &up)
+                .run();
+            let told = |server: &str| {
+                let text = std::fs::read_to_string(&log).unwrap_or_default();
+                let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+                lines.into_iter().find(|line| line["server"] == server && line["tool"] == "echo")
+            };
+            let (passed, refused) = if said == "deny" { (403, Some("access.opa")) } else { (200, None) };
+            assert_eq!(status(&gw, "1").0, passed, "{said}");
+            assert_eq!(gw.keyed("agent-7", gw.call("free", "echo")).send().status, 200);
+            eventually("both are written", || told("up").is_some() && told("free").is_some());
+            let line = told("up").unwrap();
+            assert_eq!(
+                line["decisions"],
+                serde_json::json!([{"rule": "access.opa", "said": said}]),
+                "{line}"
+            );
+            assert_eq!(line["rule"].as_str(), refused, "{line}");
+            assert!(told("free").unwrap().get("decisions").is_none(), "nobody was asked");
+        }
+    });
+}
+
+/// Each call of a batch has its own: the point says no to the last of three, and what it said of the others stays told.
+#[test]
+fn opa_is_recorded_of_each_call_of_a_batch() {
+    on_every_driver(|run| {
+        let up = upstream().every(script::bytes(script::plain(200, "[]"))).run();
+        let point = upstream().every(script::script(|connection, request| {
+            let asked: Value = serde_json::from_slice(&request.body).unwrap();
+            let answer = serde_json::json!({"result": asked["input"]["args"]["n"] != 3});
+            script::send(connection, &script::plain(200, &answer.to_string()))
+        }));
+        let point = point.run();
+        let builder = run.gateway();
+        let log = builder.folder.path().join("calls.jsonl");
+        let url = point.url.replace("/mcp", "/v1/data/mcp/allow");
+        let rule = format!("name: opa, tools: [\"up.t*\"], opa: \"{url}\", timeout: 5s");
+        let gw = builder.call_log(&log).access(&rule).to("up", &up).run();
+        let tools = ["t1", "other", "t2", "t3"];
+        let call = |(number, tool): (usize, &&str)| {
+            Call::tool(gw.address, Era::Legacy, "up", tool).given("n", &number.to_string()).body()
+        };
+        let body = tools.iter().enumerate().map(call).collect::<Vec<_>>().join(",");
+        let raw = Call::tool(gw.address, Era::Legacy, "up", "t1").raw().without("mcp-protocol-version");
+        let answer = gw.client().talk(&raw.body(format!("[{body}]")).bytes()).unwrap();
+        assert_eq!(answer.status, 403, "{answer:?}");
+        let told = |tool: &str| {
+            let text = std::fs::read_to_string(&log).unwrap_or_default();
+            let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            lines
+                .into_iter()
+                .find(|line| line["tool"] == tool)
+                .map(|line| line["decisions"][0]["said"].clone())
+        };
+        eventually("all are written", || tools.iter().all(|tool| told(tool).is_some()));
+        let said = tools.map(|tool| told(tool).unwrap().as_str().map(str::to_owned));
+        assert_eq!(said.each_ref().map(Option::as_deref), [Some("allow"), None, Some("allow"), Some("deny")]);
     });
 }
