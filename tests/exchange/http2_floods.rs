@@ -119,6 +119,39 @@ fn http2_cancels_without_end() {
     });
 }
 
+/// CVE-2025-8671: a client that resets nothing, and makes the gateway do it, by frames that are wrong on their stream alone.
+#[test]
+fn http2_made_to_reset() {
+    on_every_driver(|run| {
+        let (up, gw) = scene(run, "maxBody: 64KiB");
+        let raw = gw.modern("up", "silent").raw();
+        let list = fields(&raw);
+        let list: Vec<_> = list.iter().map(|(name, value)| (name.as_slice(), value.as_slice())).collect();
+        let none: &[u8] = &[0; 4];
+        for (what, increment) in
+            [("a window of nothing", none), ("a window past its end", &[0x7f, 255, 255, 255])]
+        {
+            let mut client = Http2::connect(gw.address);
+            let before = up.calls();
+            for _ in 0..5_000 {
+                let stream = client.number();
+                let request = [
+                    frame(http2::HEADERS, http2::END_HEADERS, stream, &block(&list)),
+                    frame(http2::DATA, http2::END_STREAM, stream, &raw.body),
+                    frame(http2::WINDOW_UPDATE, 0, stream, increment),
+                ];
+                if !client.send(&request.concat()) {
+                    break;
+                }
+            }
+            assert!(client.until_closed().is_some(), "{what}");
+            assert!(up.calls() - before <= 600, "{what}: {} calls reached the upstream", up.calls() - before);
+            drop(client);
+            others_are_served(&gw);
+        }
+    });
+}
+
 /// CVE-2024-27316: a header block without end, in many pieces or in one and then silence.
 #[test]
 fn http2_continuation_flood() {

@@ -32,6 +32,7 @@ mod policies;
 mod support;
 
 mod access;
+mod advisories;
 mod bridge;
 mod bridge_answers;
 mod bridge_changes;
