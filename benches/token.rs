@@ -69,6 +69,7 @@ fn verification(criterion: &mut Criterion) {
         audiences: vec!["https://gw.test/mcp".into()],
         keys: KeySource::Discovery,
         introspection: None,
+        tls: None,
         principal: ClaimPath("sub".into()),
         roles: None,
         act: ClaimPath("act.sub".into()),

@@ -4,6 +4,7 @@
 
 use crate::config::address;
 use crate::config::compile;
+use crate::config::compile_tls;
 use crate::config::expression::Variable;
 use crate::config::file;
 use crate::config::file::Anonymous;
@@ -160,11 +161,21 @@ fn one(reader: &mut Reader<'_>, jwt: &Jwt, issuer: &Located<String>) -> Issuer {
     let path = |claim: &Option<Located<String>>, usual: &str| {
         ClaimPath(claim.as_ref().map_or(usual, |claim| claim.value.as_str()).into())
     };
+    let keys = key_source(reader, jwt, issuer, trust_domain);
+    let introspection = jwt.introspection.as_ref().and_then(|written| introspection(reader, written));
+    let tls = jwt.tls.as_ref().and_then(|tls| {
+        if matches!(keys, KeySource::File(_)) && introspection.is_none() {
+            let cure = "Remove it, or write where this issuer is asked: `jwks: {url: …}` or `introspection`.";
+            reader.problem(tls.ca.place, "`tls` means nothing here: this issuer is asked nothing", cure);
+        }
+        compile_tls::service(reader, &tls.ca)
+    });
     Issuer {
         issuer: issuer.value.as_str().into(),
         audiences: jwt.audiences.iter().map(|audience| audience.value.as_str().into()).collect(),
-        keys: key_source(reader, jwt, issuer, trust_domain),
-        introspection: jwt.introspection.as_ref().and_then(|written| introspection(reader, written)),
+        keys,
+        introspection,
+        tls,
         principal: path(&jwt.principal, "sub"),
         roles: jwt.roles.as_ref().map(|claim| ClaimPath(claim.value.as_str().into())),
         act: path(&jwt.act, "act.sub"),

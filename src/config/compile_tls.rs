@@ -75,6 +75,14 @@ pub fn upstream(
         .ok()
 }
 
+/// TLS to a service whose authority is not the system's; none where that is a problem.
+pub fn service(reader: &mut Reader<'_>, ca: &Located<String>) -> Option<Arc<ClientConfig>> {
+    let roots = Files::new(reader).roots(ca, "ca")?;
+    tls::client(roots, None)
+        .map_err(|error| reader.problem(ca.place, format!("TLS cannot be used: {error}"), ""))
+        .ok()
+}
+
 /// Reads what TLS is made of, and takes note of the content.
 struct Files<'r, 'a> {
     reader: &'r mut Reader<'a>,

@@ -24,6 +24,8 @@ pub struct Jwt {
     pub jwks: Option<Jwks>,
     /// For tokens that are no JWT (RFC 7662). Without `jwks` no JWT of this issuer passes.
     pub introspection: Option<Introspection>,
+    /// TLS to whatever of this issuer is `https://`: metadata, keys, introspection.
+    pub tls: Option<IssuerTls>,
     /// The claim that names the principal. Default sub.
     #[schemars(with = "Option<String>")]
     pub principal: Option<Located<String>>,
@@ -36,6 +38,15 @@ pub struct Jwt {
     /// How long keys are used that cannot be fetched again. Default 1h.
     #[schemars(with = "Option<schema::Duration>")]
     pub max_stale: Option<u64>,
+}
+
+/// TLS to an issuer of tokens.
+#[derive(Debug, JsonSchema)]
+#[schemars(rename_all = "camelCase", deny_unknown_fields)]
+pub struct IssuerTls {
+    /// The authorities that may vouch for it, instead of the system's. A PEM file, relative to this one.
+    #[schemars(with = "String")]
+    pub ca: Located<String>,
 }
 
 /// Keys of an issuer (RFC 7517).

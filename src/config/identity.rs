@@ -3,6 +3,7 @@
 //! Not here: reading and checking it (`read_identity`, `compile_identity`), and verifying anything (`policy`).
 
 use crate::config::expression::Expression;
+use rustls::ClientConfig;
 use std::fmt::{self, Debug, Formatter};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,6 +37,8 @@ pub struct Issuer {
     pub keys: KeySource,
     /// For tokens that are no JWT (RFC 7662).
     pub introspection: Option<Introspection>,
+    /// How its services prove who they are; None: by an authority of the system's.
+    pub tls: Option<Arc<ClientConfig>>,
     /// The claim that names the principal; `sub` where nothing is said.
     pub principal: ClaimPath,
     pub roles: Option<ClaimPath>,

@@ -7,6 +7,7 @@ use crate::config::file::Anonymous;
 use crate::config::file::ApiKeys;
 use crate::config::file::Identity;
 use crate::config::file_identity::Introspection;
+use crate::config::file_identity::IssuerTls;
 use crate::config::file_identity::Jwks;
 use crate::config::file_identity::Jwt;
 use crate::config::file_identity::Tenant;
@@ -65,6 +66,7 @@ fn jwt(reader: &mut Reader<'_>, node: &Node) -> Option<Jwt> {
     let audiences = table.take("audiences").map(|node| reader.names(node)).unwrap_or_default();
     let jwks = table.take("jwks").and_then(|node| jwks(reader, node));
     let introspection = table.take("introspection").and_then(|node| introspection(reader, node));
+    let tls = table.take("tls").and_then(|node| tls(reader, node));
     let max_stale =
         read_server::duration(reader, &mut table, "maxStale", 0..=crate::config::limits::TIMEOUT_MS_MAX);
     let jwt = Jwt {
@@ -73,6 +75,7 @@ fn jwt(reader: &mut Reader<'_>, node: &Node) -> Option<Jwt> {
         audiences,
         jwks,
         introspection,
+        tls,
         principal: text(reader, &mut table, "principal"),
         roles: text(reader, &mut table, "roles"),
         act: text(reader, &mut table, "act"),
@@ -97,6 +100,16 @@ fn jwks(reader: &mut Reader<'_>, node: &Node) -> Option<Jwks> {
         return None;
     }
     Some(Jwks { url, file })
+}
+
+fn tls(reader: &mut Reader<'_>, node: &Node) -> Option<IssuerTls> {
+    let mut table = reader.table(node, "identity.jwt.tls")?;
+    if !table.has("ca") {
+        reader.problem(node.place, "`identity.jwt.tls` has no `ca`", "Write `tls: {ca: ca.pem}`.");
+    }
+    let ca = text(reader, &mut table, "ca");
+    table.close(reader, &strangers::NONE);
+    ca.map(|ca| IssuerTls { ca })
 }
 
 fn introspection(reader: &mut Reader<'_>, node: &Node) -> Option<Introspection> {

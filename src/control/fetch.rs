@@ -58,6 +58,8 @@ pub(crate) enum Reach {
 pub(crate) struct Fetch<'a> {
     url: &'a str,
     reach: Reach,
+    /// None: the system's authorities vouch for the service.
+    tls: Option<&'a Arc<ClientConfig>>,
     method: Method,
     fields: HeaderMap,
     body: Bytes,
@@ -65,7 +67,8 @@ pub(crate) struct Fetch<'a> {
 
 /// Asks for a document.
 pub(crate) fn get(url: &str) -> Fetch<'_> {
-    Fetch { url, reach: Reach::Operator, method: Method::GET, fields: HeaderMap::new(), body: Bytes::new() }
+    let (fields, body) = (HeaderMap::new(), Bytes::new());
+    Fetch { url, reach: Reach::Operator, tls: None, method: Method::GET, fields, body }
 }
 
 /// Sends a form, as OAuth's endpoints want it (RFC 6749 appendix B).
@@ -93,7 +96,12 @@ fn post<'a>(url: &'a str, kind: &'static str, body: String) -> Fetch<'a> {
     fetch.with(header::CONTENT_TYPE, HeaderValue::from_static(kind))
 }
 
-impl Fetch<'_> {
+impl<'a> Fetch<'a> {
+    /// The operator said who may vouch for the service.
+    pub(crate) fn trusting(self, tls: Option<&'a Arc<ClientConfig>>) -> Self {
+        Self { tls, ..self }
+    }
+
     /// The URL was not written by the operator.
     pub(crate) fn within(self, reach: Reach) -> Self {
         Self { reach, ..self }
@@ -138,6 +146,8 @@ pub(crate) enum FetchError {
     TooNear,
     Unresolved,
     Unconnected(String),
+    /// No authority that may vouch for it did so for this name.
+    Untrusted(String),
     /// A redirect, which is not followed: the operator names the right URL.
     Redirected(u16),
     /// More than `FETCHED_BYTES_MAX`.
@@ -154,6 +164,7 @@ impl Display for FetchError {
             Self::Plain => f.write_str("plain http:// is for loopback only; use https://"),
             Self::TooNear => f.write_str("the URL that was named leads into a network of ours"),
             Self::Unresolved => f.write_str("its name does not resolve"),
+            Self::Untrusted(why) => write!(f, "its certificate is not to be trusted ({why})"),
             Self::Unconnected(why) => write!(f, "no connection: {why}"),
             Self::Redirected(status) => write!(f, "it redirects ({status}); name the final URL"),
             Self::TooLong => f.write_str("the answer is longer than 1 MiB"),
@@ -191,7 +202,7 @@ impl Fetcher {
 
     async fn exchange(&self, fetch: Fetch<'_>) -> Result<Fetched, FetchError> {
         let url = address::url(fetch.url).map_err(FetchError::Url)?;
-        let (stream, zone) = self.connect(&url, fetch.reach).await?;
+        let (stream, zone) = self.connect(&url, fetch.reach, fetch.tls).await?;
         let request = request(&url, fetch)?;
         let broken = |error: hyper::Error| FetchError::Broken(error.to_string());
         let mut builder = http1::Builder::new();
@@ -208,7 +219,12 @@ impl Fetcher {
     }
 
     /// A connection to an address that was looked at, and where that is.
-    async fn connect(&self, url: &Url, reach: Reach) -> Result<(Box<dyn Stream>, Zone), FetchError> {
+    async fn connect(
+        &self,
+        url: &Url,
+        reach: Reach,
+        tls: Option<&Arc<ClientConfig>>,
+    ) -> Result<(Box<dyn Stream>, Zone), FetchError> {
         let addresses = match &url.transport {
             Transport::Address(address) => vec![*address],
             Transport::Name { host, port, .. } => self.resolve(host, *port).await?,
@@ -225,8 +241,12 @@ impl Fetcher {
         }
         let name = ServerName::try_from(url.host.to_string())
             .map_err(|_| FetchError::Url("names a host that no certificate can name"))?;
-        let secured = TlsConnector::from(self.tls().await?).connect(name, plain).await;
-        Ok((Box::new(secured.map_err(unconnected)?), zone))
+        let tls = match tls {
+            Some(tls) => Arc::clone(tls),
+            None => self.tls().await?,
+        };
+        let secured = TlsConnector::from(tls).connect(name, plain).await.map_err(unproven)?;
+        Ok((Box::new(secured), zone))
     }
 
     async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, FetchError> {
@@ -248,6 +268,20 @@ impl Fetcher {
             made.ok().and_then(Result::ok).ok_or_else(|| FetchError::Unconnected("there is no TLS".into()))
         });
         made.await.cloned()
+    }
+}
+
+/// Why a handshake failed.
+fn unproven(error: std::io::Error) -> FetchError {
+    match error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>()) {
+        // What is wrong, without the names that it bears: those are the peer's words.
+        Some(rustls::Error::InvalidCertificate(why)) => {
+            let mut why = format!("{why:?}");
+            let end = why.find(|letter: char| !letter.is_ascii_alphanumeric()).unwrap_or(why.len());
+            why.truncate(end);
+            FetchError::Untrusted(why)
+        }
+        _ => FetchError::Unconnected(error.to_string()),
     }
 }
 

@@ -17,10 +17,12 @@ use crate::control::introspect::fruitless::Fruitless;
 use crate::control::introspect::fruitless::Leave;
 use crate::control::introspect::fruitless::Patience;
 use crate::control::state::State;
+use crate::control::token_keys::source;
 use crate::handoff::Answer;
 use crate::policy::claims::Claims;
 use crate::policy::token::json;
 use crate::telemetry::family::Family;
+use rustls::ClientConfig;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -105,7 +107,10 @@ impl Introspector {
             let issuer = plan.identity.issuers.iter().find(|issuer| issuer.issuer == asked.issuer);
             let found = match issuer.and_then(|issuer| issuer.introspection.as_ref()) {
                 Some(_) if patience.is_some_and(|patience| !patience.is_left(clock::now())) => Found::Unasked,
-                Some(introspection) => introspect(&state.fetcher, introspection, &asked.token).await,
+                Some(introspection) => {
+                    let service = (introspection, issuer.and_then(|issuer| issuer.tls.as_ref()));
+                    introspect(&state.fetcher, service, &asked.token).await
+                }
                 None => Found::Inactive,
             };
             Over { asked, found }
@@ -179,10 +184,10 @@ impl Introspector {
 /// RFC 7662 section 2.
 async fn introspect(
     fetcher: &Fetcher,
-    Introspection { url, client_id, secret }: &Introspection,
+    service: (&Introspection, Option<&Arc<ClientConfig>>),
     token: &str,
 ) -> Found {
-    match ask(fetcher, url, (&**client_id, secret), token).await {
+    match ask(fetcher, service, token).await {
         Ok(Some(claims)) => Found::Active(claims),
         Ok(None) => Found::Inactive,
         Err(why) => Found::Failed(why),
@@ -191,13 +196,13 @@ async fn introspect(
 
 async fn ask(
     fetcher: &Fetcher,
-    url: &str,
-    (client_id, secret): (&str, &Secret),
+    (Introspection { url, client_id, secret }, tls): (&Introspection, Option<&Arc<ClientConfig>>),
     token: &str,
 ) -> Result<Option<Claims>, String> {
     let form = [("token", token), ("token_type_hint", "access_token")];
-    let request = fetch::post_form(url, &form).basic(client_id, &secret.0);
-    let Fetched { status, body, .. } = fetcher.send(request).await.map_err(|error| error.to_string())?;
+    let request = fetch::post_form(url, &form).basic(client_id, &secret.0).trusting(tls);
+    let sent = fetcher.send(request).await;
+    let Fetched { status, body, .. } = sent.map_err(|error| format!("{error}{}", source::cure(&error)))?;
     match status {
         200 => {}
         401 | 403 => return Err(format!("it answers {status}: look at `clientId` and `secret`")),
@@ -234,6 +239,7 @@ mod tests {
             audiences: Vec::new(),
             keys: KeySource::None,
             introspection: Some(introspection),
+            tls: None,
             principal: ClaimPath("sub".into()),
             roles: None,
             act: ClaimPath("act.sub".into()),

@@ -69,6 +69,7 @@ fn issuer() -> Issuer {
         audiences: vec![AUDIENCE.into()],
         keys: KeySource::Discovery,
         introspection: None,
+        tls: None,
         principal: ClaimPath("sub".into()),
         roles: Some(ClaimPath("roles".into())),
         act: ClaimPath("act.sub".into()),

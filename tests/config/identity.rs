@@ -75,6 +75,24 @@ fn mistakes_of_issuers_are_located() {
             "has no `secret`",
         ),
         ("issuer: \"https://i.test\", audiences: [\"https://g/mcp\"], »jwksUri: x", "is not a key"),
+        ("issuer: \"https://i.test\", audiences: [\"https://g/mcp\"], tls: »{}", "has no `ca`"),
+        (
+            "issuer: \"https://i.test\", audiences: [\"https://g/mcp\"], tls: {»cert: x, ca: examples/ca.pem}",
+            "is not a key",
+        ),
+        (
+            "issuer: \"https://i.test\", audiences: [\"https://g/mcp\"], tls: {ca: »nowhere.pem}",
+            "`ca` cannot be used",
+        ),
+        (
+            "issuer: \"https://i.test\", audiences: [\"https://g/mcp\"], tls: {ca: »examples/keys.yaml}",
+            "no certificate in it",
+        ),
+        (
+            "issuer: \"https://i.test\", audiences: [\"https://g/mcp\"], jwks: {file: examples/bundle.json}, tls: {ca: \
+             »examples/ca.pem}",
+            "means nothing here",
+        ),
     ] {
         check(&marked(members), what);
     }

@@ -3,13 +3,16 @@
 //! Not here: which tokens are good (`policy::token`), and what a caller may do.
 
 use crate::support::Run;
+use crate::support::eventually;
 use crate::support::everywhere;
 use crate::support::gateway::Gateway;
 use crate::support::issuer::Issuer;
 use crate::support::issuer::issuer;
+use crate::support::issuer::issuer_over;
 use crate::support::line::together;
 use crate::support::on_every_driver;
 use crate::support::script;
+use crate::support::tls::Authority;
 use crate::support::upstream::Upstream;
 use crate::support::upstream::upstream;
 use crate::support::within;
@@ -192,5 +195,74 @@ fn oidc_introspection() {
         let other = issuer.opaque("bob", &json!({}));
         assert_eq!(status(&gw, &format!("Authorization: Bearer {other}")), 401);
         assert_eq!((status(&gw, &field), up.calls()), (200, 7));
+    });
+}
+
+/// An issuer with a certificate of this authority.
+fn private(authority: &Authority) -> Issuer {
+    issuer_over(authority.server("127.0.0.1"))
+}
+
+/// Metadata, keys and introspection over HTTPS, by an authority that the entry names: a wrong one lets nobody in, says what to
+/// look at, and is mended without a restart.
+#[test]
+fn oidc_over_https() {
+    everywhere(|run| {
+        let (good, wrong) = (Authority::new(), Authority::new());
+        let up = upstream().tool("echo").run();
+        let keys = |issuer: &Issuer| vec![format!("jwks: {{url: \"{}/keys\"}}", issuer.url())];
+        let opaque = |issuer: &Issuer| vec![issuer.introspection()];
+        for (way, lines) in
+            [("metadata", None), ("keys", Some(keys as fn(&Issuer) -> _)), ("tokens", Some(opaque))]
+        {
+            let issuer = private(&good);
+            let mut lines = lines.map_or(Vec::new(), |lines| lines(&issuer));
+            lines.push("tls: {ca: ca.pem}".into());
+            let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+            let builder = run.gateway();
+            builder.folder.file("ca.pem", &wrong.pem());
+            let gw = builder.top(issuer.identity(&lines)).to("up", &up).run();
+            let calls = up.calls();
+            let token = || match way {
+                "tokens" => format!("Authorization: Bearer {}", issuer.opaque("alice", &json!({}))),
+                _ => issuer.token("alice").bearer(),
+            };
+            let refused = gw.modern("up", "echo").field(token()).send();
+            refused.refused(401, "unauthenticated");
+            assert_eq!(
+                (up.calls(), issuer.asked("/keys"), issuer.asked("/introspect")),
+                (calls, 0, 0),
+                "{way}"
+            );
+            let look = "UnknownIssuer); look at `tls: {ca: FILE}` of this issuer in `identity.jwt`";
+            eventually("it is told what to look at", || gw.stderr().contains(look));
+            gw.builder.folder.file("ca.pem", &good.pem());
+            eventually("the new file is used", || {
+                gw.modern("up", "echo").field(token()).send().status == 200
+            });
+            assert_eq!(status(&gw, &token()), 200, "{way}");
+        }
+        assert_eq!(up.mentions("opaque-") + up.mentions("eyJ"), 0, "a token went upstream");
+    });
+}
+
+/// The system's authorities do not vouch for a private one, and a name is proved as well as an authority.
+#[test]
+fn oidc_over_https_of_strangers() {
+    on_every_driver(|run| {
+        let (authority, up) = (Authority::new(), upstream().tool("echo").run());
+        let named = issuer_over(authority.server("idp.example"));
+        for (issuer, lines, why) in [
+            (&private(&authority), &[][..], "UnknownIssuer"),
+            (&named, &["tls: {ca: ca.pem}"], "NotValidForName"),
+        ] {
+            let builder = run.gateway();
+            builder.folder.file("ca.pem", &authority.pem());
+            let gw = builder.top(issuer.identity(lines)).to("up", &up).run();
+            assert_eq!(gw.modern("up", "echo").field(issuer.token("alice").bearer()).send().status, 401);
+            eventually("it is told", || gw.stderr().contains(why));
+            assert_eq!(issuer.asked("/.well-known/openid-configuration"), 0);
+        }
+        assert_eq!(up.calls(), 0);
     });
 }

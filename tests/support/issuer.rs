@@ -6,6 +6,7 @@
 
 use super::script;
 use super::script::Script;
+use super::upstream::Builder;
 use super::upstream::Connection;
 use super::upstream::Next;
 use super::upstream::Received;
@@ -15,6 +16,7 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::ECDSA_P256_SHA256_FIXED_SIGNING;
 use aws_lc_rs::signature::EcdsaKeyPair;
 use aws_lc_rs::signature::KeyPair;
+use rustls::ServerConfig;
 use serde_json::Map;
 use serde_json::Value;
 use serde_json::json;
@@ -58,10 +60,18 @@ struct State {
 
 /// Starts one with the key `key-1`.
 pub fn issuer() -> Issuer {
+    begin(upstream())
+}
+
+/// The same over HTTPS, proved by this.
+pub fn issuer_over(tls: Arc<ServerConfig>) -> Issuer {
+    begin(upstream().tls(tls))
+}
+
+fn begin(server: Builder) -> Issuer {
     let desk = Arc::new(Desk::default());
     let answering = Arc::clone(&desk);
-    let up =
-        upstream().every(script::script(move |connection, request| answering.answer(connection, request)));
+    let up = server.every(script::script(move |connection, request| answering.answer(connection, request)));
     let up = up.hears_tokens().run();
     desk.url.set(up.url.strip_suffix("/mcp").unwrap().to_owned()).unwrap();
     let issuer = Issuer { up, desk };

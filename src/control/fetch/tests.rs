@@ -231,7 +231,7 @@ async fn a_service_over_tls_must_prove_its_name() {
         for (fetcher, url) in [(&trusting, &other), (&Fetcher::new(inside), &good)] {
             if reach == Reach::Operator {
                 let error = fetcher.send(get(url)).await.expect_err("refused");
-                assert!(matches!(error, FetchError::Unconnected(_)), "{url}: {error:?}");
+                assert!(matches!(error, FetchError::Untrusted(_)), "{url}: {error:?}");
             }
         }
     }

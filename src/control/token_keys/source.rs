@@ -44,7 +44,7 @@ pub(super) async fn read(
     found: Option<Found>,
 ) -> Result<Document, Trouble> {
     match &issuer.keys {
-        KeySource::Url(url) => at(fetcher, url, Reach::Operator).await,
+        KeySource::Url(url) => at(fetcher, issuer, url, Reach::Operator).await,
         KeySource::File(path) => {
             let path = path.clone();
             let read = tokio::task::spawn_blocking(move || file(&path)).await;
@@ -53,20 +53,20 @@ pub(super) async fn read(
         KeySource::Discovery => {
             let found = match found {
                 Some(found) => found,
-                None => discover(fetcher, &issuer.issuer).await?,
+                None => discover(fetcher, issuer).await?,
             };
-            let document = at(fetcher, &found.url, found.reach).await?;
+            let document = at(fetcher, issuer, &found.url, found.reach).await?;
             Ok(Document { found: Some(found), ..document })
         }
         KeySource::None => Err("it has none: its tokens are known by introspection only".into()),
     }
 }
 
-async fn at(fetcher: &Fetcher, url: &str, reach: Reach) -> Result<Document, Trouble> {
+async fn at(fetcher: &Fetcher, issuer: &Issuer, url: &str, reach: Reach) -> Result<Document, Trouble> {
     let Fetched { status, body, max_age, .. } = fetcher
-        .send(fetch::get(url).within(reach))
+        .send(fetch::get(url).within(reach).trusting(issuer.tls.as_ref()))
         .await
-        .map_err(|error| format!("the key set cannot be read: {error}"))?;
+        .map_err(|error| format!("the key set cannot be read: {error}{}", cure(&error)))?;
     match status {
         200 => Ok(Document { bytes: body, max_age, found: None }),
         _ => Err(format!("the key set is answered with {status}; look at the URL")),
@@ -84,15 +84,30 @@ fn file(path: &Path) -> Result<Document, Trouble> {
     Ok(Document { bytes, max_age: None, found: None })
 }
 
-async fn discover(fetcher: &Fetcher, issuer: &str) -> Result<Found, Trouble> {
+/// What the operator can do about it.
+pub(in crate::control) const fn cure(error: &FetchError) -> &'static str {
+    match error {
+        FetchError::Untrusted(_) => {
+            "; look at `tls: {ca: FILE}` of this issuer in `identity.jwt`, which names who may vouch for it"
+        }
+        _ => "",
+    }
+}
+
+async fn discover(fetcher: &Fetcher, issuer: &Issuer) -> Result<Found, Trouble> {
     let mut last = String::new();
-    for url in metadata_urls(issuer) {
-        match fetcher.send(fetch::get(&url)).await {
-            Ok(fetched) if fetched.status == 200 => return keys_of(&fetched, issuer),
+    for url in metadata_urls(&issuer.issuer) {
+        match fetcher.send(fetch::get(&url).trusting(issuer.tls.as_ref())).await {
+            Ok(fetched) if fetched.status == 200 => return keys_of(&fetched, &issuer.issuer),
             Ok(fetched) => last = format!("{url} answers {}", fetched.status),
             // Another place is no better where nobody answers.
-            Err(error @ (FetchError::Late | FetchError::Unconnected(_) | FetchError::Unresolved)) => {
-                return Err(format!("its metadata cannot be read: {error}"));
+            Err(
+                error @ (FetchError::Late
+                | FetchError::Unconnected(_)
+                | FetchError::Untrusted(_)
+                | FetchError::Unresolved),
+            ) => {
+                return Err(format!("its metadata cannot be read: {error}{}", cure(&error)));
             }
             Err(error) => last = format!("{url}: {error}"),
         }

@@ -35,6 +35,7 @@ pub(super) fn issuer(name: &str, keys: KeySource) -> Arc<Issuer> {
         audiences: Vec::new(),
         keys,
         introspection: None,
+        tls: None,
         principal: ClaimPath("sub".into()),
         roles: None,
         act: ClaimPath("act.sub".into()),

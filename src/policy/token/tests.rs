@@ -141,6 +141,7 @@ fn issuer(name: &str) -> Issuer {
         audiences: vec![AUDIENCE.into()],
         keys: KeySource::Discovery,
         introspection: None,
+        tls: None,
         principal: ClaimPath("sub".into()),
         roles: None,
         act: ClaimPath("act.sub".into()),
