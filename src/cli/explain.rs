@@ -276,7 +276,11 @@ fn caller(plan: &Plan, args: &Args, patterns: &RefCell<Patterns>) -> (Caller, St
     };
     let claims = args.claims.clone().unwrap_or_default();
     let scopes = args.scopes.clone().unwrap_or_else(|| claims.texts(&ClaimPath("scope".into())));
-    let mut caller = Caller { roles, claims, scopes, ..Caller::of_certificate(&args.principal) };
+    let named = match Caller::anonymous(&plan.identity) {
+        Ok(anonymous) if *anonymous.name == *args.principal => anonymous,
+        _ => Caller::of_certificate(&args.principal),
+    };
+    let mut caller = Caller { roles, claims, scopes, ..named };
     let read = || {
         let tenant = plan.identity.tenant.as_ref()?;
         expression::of_caller(tenant, &caller, &mut patterns.borrow_mut())

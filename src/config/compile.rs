@@ -51,7 +51,7 @@ pub fn plan(reader: &mut Reader<'_>, mut file: File) -> Plan {
         check_tenants(reader, &file);
     }
     let access = access(reader, &mut file);
-    let limits = compile_limit::limits(reader, &mut file, identity.anonymous.is_some());
+    let limits = compile_limit::limits(reader, &mut file);
     Plan {
         digest: String::new(),
         listeners,

@@ -55,8 +55,8 @@ const METHODS: &[&str] = &[
     "tools/list",
 ];
 
-/// Takes what is written out of `file`. `anonymous`: callers without identity are let in.
-pub fn limits(reader: &mut Reader<'_>, file: &mut File, anonymous: bool) -> Limits {
+/// Takes what is written out of `file`.
+pub fn limits(reader: &mut Reader<'_>, file: &mut File) -> Limits {
     let written = std::mem::take(&mut file.limits);
     let mut list = Vec::new();
     if let Some(limit) = written.get(limits::LIMITS_MAX) {
@@ -73,7 +73,7 @@ pub fn limits(reader: &mut Reader<'_>, file: &mut File, anonymous: bool) -> Limi
     let built_in = [(HANDSHAKES, &["initialize"][..], HANDSHAKES_RATE), (LISTS, &LIST_METHODS, LISTS_RATE)];
     for (name, methods, rate) in built_in {
         if !list.iter().any(|limit| &*limit.name == name) {
-            list.push(of_methods(name, methods, rate, anonymous));
+            list.push(of_methods(name, methods, rate));
         }
     }
     let usage_from = file.usage.from.iter().filter(|name| compile::is_name(reader, name, "a principal"));
@@ -248,15 +248,14 @@ fn zone(reader: &mut Reader<'_>, text: &Located<String>) -> Option<TimeZone> {
     zone
 }
 
-/// Callers without identity are one principal: among them each address has its own handshakes and lists.
-fn of_methods(name: &str, methods: &[&str], rate: Rate, anonymous: bool) -> Limit {
+fn of_methods(name: &str, methods: &[&str], rate: Rate) -> Limit {
     Limit {
         name: Arc::from(name),
         servers: Vec::new(),
         tools: Vec::new(),
         methods: methods.iter().map(|method| Pattern::new(method)).collect(),
         when: None,
-        key: vec![if anonymous { KeyPart::Source } else { KeyPart::Principal }],
+        key: vec![KeyPart::Caller],
         count: Count::Calls,
         rate: Some(rate),
         quota: None,

@@ -39,6 +39,8 @@ pub struct Limit {
 #[derive(Debug)]
 pub enum KeyPart {
     Principal,
+    /// The principal, or the address of a caller that showed nothing: those are many of one name. Built-in limits only.
+    Caller,
     Tenant,
     Server,
     Tool,

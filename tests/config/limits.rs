@@ -28,10 +28,11 @@ fn read(members: &str) -> Limit {
     plan(&limit(members)).limits.list.remove(0)
 }
 
-/// Name and count of a key's parts, in letters: p, t, s, T, a(ddress), g, e(xpression).
+/// Name and count of a key's parts, in letters: p, c(aller), t, s, T, a(ddress), g, e(xpression).
 fn shown(key: &[KeyPart]) -> String {
     let letter = |part: &KeyPart| match part {
         KeyPart::Principal => 'p',
+        KeyPart::Caller => 'c',
         KeyPart::Tenant => 't',
         KeyPart::Server => 's',
         KeyPart::Tool => 'T',
@@ -94,18 +95,19 @@ fn handshakes_and_lists_are_limited_where_nothing_is_said() {
     let [limit, lists] = &*plan(&with("")).limits.list else { panic!("two are built in") };
     assert_eq!(
         (&*limit.name, &*shown(&limit.key), limit.methods[0].as_str()),
-        ("handshakes", "a", "initialize")
+        ("handshakes", "c", "initialize")
     );
     assert_eq!(limit.rate, Some(Rate { count: 25, per_ms: 10_000, burst: 25 }));
     let methods: Vec<_> = lists.methods.iter().map(|method| method.as_str()).collect();
-    assert_eq!((&*lists.name, &*shown(&lists.key)), ("lists", "a"));
+    assert_eq!((&*lists.name, &*shown(&lists.key)), ("lists", "c"));
     assert_eq!(methods, ["prompts/list", "resources/list", "resources/templates/list", "tools/list"]);
     assert_eq!(lists.rate, Some(Rate { count: 10_000, per_ms: 10_000, burst: 10_000 }));
     let known = "identity: {apiKeys: {file: examples/keys.yaml}}";
     let guests = "identity: {apiKeys: {file: examples/keys.yaml}, anonymous: guest}";
-    for (identity, key) in [(known, "p"), (guests, "a")] {
+    // Whatever callers show: who shows something is never counted with those who do not.
+    for identity in [known, guests] {
         let list = plan(&with(identity)).limits.list;
-        assert!(list.len() == 2 && list.iter().all(|limit| shown(&limit.key) == key), "{identity}");
+        assert!(list.len() == 2 && list.iter().all(|limit| shown(&limit.key) == "c"), "{identity}");
     }
     let own = with("limits: [{name: handshakes, key: gateway, rate: 1/s}, {name: z, key: tool, rate: 1/s}]");
     let names: Vec<_> = plan(&own).limits.list.into_iter().map(|limit| limit.name.to_string()).collect();

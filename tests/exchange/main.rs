@@ -67,6 +67,7 @@ mod language;
 mod limits;
 mod limits_flood;
 mod limits_headers;
+mod limits_identity;
 mod limits_quota;
 mod limits_rates;
 mod limits_together;

@@ -17,6 +17,7 @@ use crate::policy::decide::Seen;
 use crate::policy::decide::Trail;
 use crate::policy::expression;
 use crate::policy::expression::Scope;
+use crate::policy::identity::Origin;
 use crate::policy::limits::terms::Verdict;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -131,7 +132,10 @@ fn verdict(limit: &Limit, decided: &Result<Admission<'_>, Refused<'_>>) -> Optio
 /// Who shares the bucket.
 fn key(limit: &Limit, asked: &Asked<'_>, scope: &mut Scope<'_>) -> String {
     let part = |part: &KeyPart| match part {
-        KeyPart::Principal => format!("principal={}", asked.caller.name),
+        KeyPart::Caller if matches!(asked.caller.origin, Origin::Anonymous) => {
+            format!("source={}", asked.source)
+        }
+        KeyPart::Principal | KeyPart::Caller => format!("principal={}", asked.caller.name),
         KeyPart::Tenant => format!("tenant={}", asked.caller.tenant),
         KeyPart::Server => format!("server={}", asked.server),
         KeyPart::Tool => format!("tool={}.{}", asked.server, asked.target),

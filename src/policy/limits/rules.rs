@@ -13,6 +13,7 @@ use crate::policy::decide::Seen;
 use crate::policy::decide::Trail;
 use crate::policy::expression;
 use crate::policy::expression::Scope;
+use crate::policy::identity::Origin;
 use crate::policy::limits::Counters;
 use crate::policy::limits::calendar;
 use crate::policy::limits::calendar::Span;
@@ -152,6 +153,10 @@ fn meets(
     for part in &limit.key {
         let part = match part {
             KeyPart::Principal => parts.principal(),
+            KeyPart::Caller if matches!(parts.asked.caller.origin, Origin::Anonymous) => {
+                parts.hashes.address(parts.asked.source)
+            }
+            KeyPart::Caller => parts.principal(),
             KeyPart::Tenant => parts.hashes.text(&parts.asked.caller.tenant),
             KeyPart::Server => parts.server(),
             KeyPart::Tool => parts.tool(),

@@ -50,7 +50,7 @@ fn key(limit: &Limit, hashes: &Keys, usage: &Usage<'_>) -> Option<u64> {
             named.then(|| hashes.tool(usage.server, usage.tool))
         }
         KeyPart::Gateway => Some(0),
-        KeyPart::Tenant | KeyPart::Source | KeyPart::Expression(_) => None,
+        KeyPart::Caller | KeyPart::Tenant | KeyPart::Source | KeyPart::Expression(_) => None,
     };
     let start = hashes.text(&limit.name);
     let key = limit.key.iter().try_fold(start, |key, value| Some(keys::join(key, part(value)?)));
