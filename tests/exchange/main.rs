@@ -95,6 +95,7 @@ mod route_outcomes;
 mod route_retry;
 mod route_timeouts;
 mod route_visible;
+mod saml;
 mod secrets;
 mod sessions;
 mod startup;
