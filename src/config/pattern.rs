@@ -72,6 +72,8 @@ pub enum Named {
 }
 
 impl Named {
+    pub const ALL: [Self; 3] = [Self::Tool, Self::Prompt, Self::Resource];
+
     /// What `prompt:…`, `resource:…` or a text without either names, and the text behind.
     pub fn split(text: &str) -> (Self, &str) {
         match text.split_once(':') {

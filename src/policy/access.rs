@@ -97,6 +97,34 @@ impl Standing {
     }
 }
 
+impl Standing {
+    /// Whether the rules hide all that a server may have, as far as they tell without its list.
+    pub fn hides_all(&self, access: &Access, server: &str) -> bool {
+        // Of another plan: it says nothing about these rules.
+        let is_of_these = self.stances.len() == access.rules.len();
+        !is_of_these || Named::ALL.into_iter().all(|named| self.hides_every(access, named, server))
+    }
+
+    fn hides_every(&self, access: &Access, named: Named, server: &str) -> bool {
+        let mut allows = !self.needs_allow;
+        for (rule, stance) in access.rules.iter().zip(&self.stances).filter(|(_, stance)| stance.concerns) {
+            let matching = Match::new(&rule.effect, stance.possible);
+            match rule.effect {
+                Effect::Deny if matching == Match::Yes => {
+                    if rule.patterns.iter().any(|pattern| pattern.covers(named, server)) {
+                        return true;
+                    }
+                }
+                Effect::Allow if matching != Match::No => {
+                    allows |= rule.patterns.iter().any(|pattern| pattern.touches(named, server));
+                }
+                Effect::Deny | Effect::Allow | Effect::Scopes(_) | Effect::External(_) => {}
+            }
+        }
+        !allows
+    }
+}
+
 impl Stance {
     fn new(rule: &AccessRule, caller: &Caller, patterns: &mut Patterns) -> Self {
         let has_role = || rule.roles.iter().any(|role| caller.roles.contains(role));

@@ -12,6 +12,7 @@ use crate::support::eventually;
 use crate::support::everywhere;
 use crate::support::gateway::Gateway;
 use crate::support::issuer::issuer;
+use crate::support::reserved::Reserved;
 use crate::support::script;
 use crate::support::shelf::LISTS;
 use crate::support::shelf::Shelf;
@@ -242,6 +243,52 @@ fn tenants_see_only_their_servers() {
             assert!(greeting("acme").text().contains("# own"), "{:?}", greeting("acme"));
             assert!(!greeting("other").text().contains("own"), "{:?}", greeting("other"));
         }
+    });
+}
+
+/// A server of which rules leave a caller nothing is not among those that are down either, nor does it make a list fail; to
+/// whom it is open it is.
+#[test]
+fn what_is_hidden_wholly_is_not_missing() {
+    everywhere(|run: Run| {
+        let (all, own, down) = (upstream().tool("echo").run(), introduced("own"), Reserved::new());
+        let gw = run
+            .gateway()
+            .agents_with_roles(&[("ann", "staff"), ("bob", "guest"), ("cat", "nobody")])
+            .access("name: guests, roles: [guest], allow: [\"all.*\"]")
+            .access("name: staff, roles: [staff], allow: [\"*\", \"resource:down.*\"]")
+            .to("all", &all)
+            .with("own", &own, &["cache: {list: 1s, maxStale: 1h}"])
+            .server("down", &[&down.url()])
+            .run();
+        let lists = |gw: &Gateway, agent| gw.keyed(agent, gw.request("", "tools/list")).in_session();
+        let callers = ["ann", "bob", "cat"].map(|agent| (agent, lists(&gw, agent)));
+        let told = |agent: &str| {
+            let (_, list) = callers.iter().find(|(name, _)| *name == agent).unwrap();
+            let result = list.again().send().json()["result"].clone();
+            let of = |mark: &str| result["_meta"][format!("io.ringgate/{mark}")].clone();
+            (names_in(&result, 0), of("missing"), of("stale"))
+        };
+        let nothing = json!(null);
+        let tools = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let both = tools(&["all__echo", "own__echo"]);
+        assert_eq!(told("ann"), (both.clone(), json!(["down"]), nothing.clone()));
+        let bobs = (tools(&["all__echo"]), nothing.clone(), nothing.clone());
+        assert_eq!(told("bob"), bobs);
+        own.stop();
+        eventually("its list may be old", || told("ann").2 == json!(["own"]));
+        assert_eq!(told("ann"), (both, json!(["down"]), json!(["own"])));
+        assert_eq!(told("bob"), bobs);
+        assert_eq!(told("cat"), (tools(&[]), nothing.clone(), nothing.clone()));
+        // Where nobody is there, whom they are hidden from finds nothing, as ever, and all others why.
+        let gw = run
+            .gateway()
+            .agents_with_roles(&[("ann", "staff"), ("bob", "guest")])
+            .access("name: staff, roles: [staff], allow: [\"*\"]")
+            .server("down", &[&down.url()])
+            .run();
+        lists(&gw, "ann").send().refused(503, "upstream_unavailable");
+        assert_eq!(lists(&gw, "bob").send().json()["result"]["tools"], json!([]));
     });
 }
 

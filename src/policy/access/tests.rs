@@ -376,3 +376,30 @@ fn rules_that_may_hide_something_are_known_without_its_name() {
         assert_eq!(standing.may_hide(&access, named, server), expected, "{rules} {server} {named:?}");
     }
 }
+
+#[test]
+fn servers_of_which_rules_leave_nothing_are_known_without_their_lists() {
+    for (rules, expected) in [
+        ("", false),
+        ("{name: a, deny: [\"crm.*\"]}", false),
+        ("{name: a, deny: [\"crm.*\", \"prompt:crm.*\", \"resource:crm.*\"]}", true),
+        ("{name: a, deny: [\"c*.*\", \"prompt:*\", \"resource:*\"]}", true),
+        ("{name: a, deny: [crm.x, \"prompt:crm.*\", \"resource:crm.*\"]}", false),
+        ("{name: a, principals: [else], deny: [\"*\", \"prompt:*\", \"resource:*\"]}", false),
+        ("{name: a, deny: [\"*\", \"prompt:*\", \"resource:*\"], when: args.a > 1}", false),
+        ("{name: a, deny: [\"*\", \"prompt:*\", \"resource:*\"], when: tool == \"x\"}", false),
+        ("{name: a, deny: [\"*\", \"prompt:*\", \"resource:*\"], when: principal == \"ann\"}", true),
+        ("{name: a, allow: [\"bank.*\"]}", true),
+        ("{name: a, allow: [crm.x]}", false),
+        ("{name: a, allow: [\"resource:crm.x\"]}", false),
+        ("{name: a, allow: [\"crm.*\"], when: args.a > 1}", false),
+        ("{name: a, allow: [\"crm.*\"], when: principal == \"else\"}", true),
+        ("{name: a, principals: [else], allow: [\"*\"]}", true),
+        ("{name: a, tools: [\"crm.*\"], scopes: [s]}", false),
+    ] {
+        let access = access(rules);
+        let caller = Caller::of_certificate("ann");
+        let standing = Standing::new(&access, &caller, &RefCell::default());
+        assert_eq!(standing.hides_all(&access, "crm"), expected, "{rules}");
+    }
+}

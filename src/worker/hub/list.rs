@@ -83,13 +83,12 @@ pub async fn answer(
     let visitor = (client.slot, &**known);
     let learned = hub::learn(worker, adopted, exchange, visitor, &door.hub(adopted).members).await;
     let shelf = Shelf::of(worker, known);
-    let members: Vec<&Server> = members(adopted, door, known).collect();
+    let members: Vec<&Server> = members(adopted, &shelf, (door, known)).collect();
     let missing = names(&members, |server| shelf.find(&server.name).is_none());
     if !members.is_empty() && missing.len() == members.len() {
         return Err(nothing(adopted, exchange, &members, (&shelf, learned)));
     }
-    let stale =
-        names(&members, |server| shelf.find(&server.name).is_some() && shelf.is_failing(server, worker));
+    let stale = stale(worker, (adopted, &shelf), (door, known, client.ends.peer), &members);
     let made = pages(worker, adopted, &shelf, (door, known, client.ends.peer), kind);
     let place = Place { hub: adopted.hub_names[usize::from(door.hub)], owner: known.owner, kind };
     let number = wanted(worker, client, exchange, &place, made.content)?;
@@ -132,9 +131,38 @@ fn nothing(
     hub::ALL_DOWN
 }
 
-/// The servers of a hub that a caller may know of.
-fn members<'a>(adopted: &'a Adopted, door: &'a Door, known: &'a Known) -> impl Iterator<Item = &'a Server> {
-    hub::members(adopted, door, &known.caller.tenant).map(|(_, server)| server)
+/// The servers of a hub that a caller may know of: of one that nobody can list, as far as rules tell without its list.
+fn members<'a>(
+    adopted: &'a Adopted,
+    shelf: &'a Shelf,
+    (door, known): (&'a Door, &'a Known),
+) -> impl Iterator<Item = &'a Server> {
+    let access = &adopted.plan.access;
+    let is_hidden = |server: &Server| {
+        shelf.find(&server.name).is_none() && known.standing.hides_all(access, &server.name)
+    };
+    let all = hub::members(adopted, door, &known.caller.tenant).map(|(_, server)| server);
+    all.filter(move |server| access.rules.is_empty() || !is_hidden(server))
+}
+
+/// Those whose list may be old, and of which the caller sees anything.
+fn stale(
+    worker: &Worker,
+    (adopted, shelf): (&Adopted, &Shelf),
+    visitor: (&Door, &Known, IpAddr),
+    members: &[&Server],
+) -> Vec<String> {
+    let is_stale = |server: &Server| shelf.find(&server.name).is_some() && shelf.is_failing(server, worker);
+    if !members.iter().any(|server| is_stale(server)) {
+        return Vec::new();
+    }
+    hub::visible_scene(worker, (adopted, shelf), visitor, |scene| {
+        let is_seen = |server: &Server| {
+            let mut seen = scene.members.iter().filter_map(|id| scene.servers.get(usize::from(*id)));
+            seen.any(|seen| seen.name == server.name)
+        };
+        names(members, |server| is_stale(server) && is_seen(server))
+    })
 }
 
 fn names(members: &[&Server], of: impl Fn(&Server) -> bool) -> Vec<String> {
@@ -168,7 +196,7 @@ pub fn freshness(
     let now = worker.coarse_now();
     let mut ttl_ms = u64::MAX;
     let mut public = adopted.plan.access.rules.is_empty();
-    for server in members(adopted, door, known) {
+    for server in members(adopted, shelf, (door, known)) {
         let Some(known) = shelf.find(&server.name) else {
             ttl_ms = ttl_ms.min(limits::CATALOGUE_FRESH_MS_MIN);
             continue;
