@@ -45,7 +45,7 @@ fn lists(criterion: &mut Criterion) {
             bencher.iter(|| {
                 out.clear();
                 let mut keeps = |entry: &Entry<'_>| seen[entry.name];
-                let look = &mut Screen { modern: true, keeps: &mut keeps };
+                let look = &mut Screen { modern: true, hides_tasks: false, keeps: &mut keeps };
                 screen(black_box(message.as_bytes()), look, &mut out)
             });
         });

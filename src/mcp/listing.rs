@@ -74,9 +74,15 @@ impl Kind {
     }
 }
 
-/// The members of a result that count: lists in the order of [`Kind::ALL`], then who may cache it.
-const RESULT: [&str; 5] = ["tools", "prompts", "resources", "resourceTemplates", "cacheScope"];
+/// The members of a result that count: lists in the order of [`Kind::ALL`], then who may cache it, and what the server
+/// can do.
+const RESULT: [&str; 6] =
+    ["tools", "prompts", "resources", "resourceTemplates", "cacheScope", "capabilities"];
 const SCOPE: usize = 4;
+const CAPABILITIES: usize = 5;
+/// Where a server says that it keeps tasks: the capability of 2025-11-25, and the extension of 2026-07-28.
+const TASKS: [&str; 2] = ["tasks", "io.modelcontextprotocol/tasks"];
+const EXTENSIONS: &str = "extensions";
 
 /// An entry that somebody has to decide on.
 #[derive(Clone, Copy, Debug)]
@@ -90,6 +96,8 @@ pub struct Entry<'a> {
 pub struct Screen<'k> {
     /// Results of 2026-07-28 say who may cache them: nobody but their caller, where it decides what is in them.
     pub modern: bool,
+    /// What the server says of tasks is left out: nobody may call any of their methods.
+    pub hides_tasks: bool,
     /// Whether the caller may see an entry.
     pub keeps: &'k mut dyn FnMut(&Entry<'_>) -> bool,
 }
@@ -182,7 +190,10 @@ impl Walk<'_, '_, '_> {
                 scoped |= exact;
                 walk.scope(depth + 1)
             }
-            (Some(Spelled { index, .. }), Some(b'[')) => {
+            (Some(Spelled { index: CAPABILITIES, .. }), Some(b'{')) if walk.screen.hides_tasks => {
+                walk.capabilities(depth + 1, TASKS[0])
+            }
+            (Some(Spelled { index, .. }), Some(b'[')) if index < Kind::ALL.len() => {
                 listed = true;
                 // The others stand in its order.
                 walk.list(Kind::ALL[index], depth + 1)
@@ -193,6 +204,25 @@ impl Walk<'_, '_, '_> {
             // Behind the last member; a result with a list is not empty.
             self.splice.replace(self.cursor.at - 1, self.cursor.at - 1, br#","cacheScope":"private""#);
         }
+        Ok(())
+    }
+
+    /// What a server can do, without tasks. `own`: what they are called at this level.
+    fn capabilities(&mut self, depth: usize, own: &str) -> Result<(), Unfit> {
+        let mut cut = Cut::default();
+        self.each(b'}', |walk| {
+            let start = walk.cursor.at;
+            let key = walk.key(&[own, EXTENSIONS])?.map(|key| key.index);
+            if (key, walk.cursor.peek(), own) == (Some(1), Some(b'{'), TASKS[0]) {
+                cut.stays(&mut walk.splice, start);
+                walk.capabilities(depth + 1, TASKS[1])?;
+            } else {
+                walk.value(depth + 1)?;
+            }
+            cut.entry(&mut walk.splice, start..walk.cursor.at, key != Some(0));
+            Ok(())
+        })?;
+        cut.end(&mut self.splice);
         Ok(())
     }
 

@@ -99,7 +99,7 @@ async fn attempt(
     worker.watch.begin_call(client.slot, total.min(exchange.expires), intent.leaving_cancels);
     // 4 policy: may it pass?
     permit::ask(worker, &adopted, client, exchange, &caller).await?;
-    exchange.sight = Sight::of(&adopted, &caller, &server.config().name, client.ends.peer, exchange);
+    exchange.sight = Sight::of(&adopted, &caller, server.config(), client.ends.peer, exchange);
     // 5 route: does the server take it?
     let way = Rc::clone(&server.way);
     attempt::enter(worker, exchange, &way)?;

@@ -5,6 +5,7 @@
 use crate::config::access::Access;
 use crate::config::expression::Variable;
 use crate::config::limits;
+use crate::config::plan::Server;
 use crate::mcp::catalogue::Catalogue;
 use crate::mcp::envelope::Era;
 use crate::mcp::envelope::Method;
@@ -17,6 +18,7 @@ use crate::worker::Worker;
 use crate::worker::adopted::Adopted;
 use crate::worker::callers::Known;
 use crate::worker::state::Exchange;
+use crate::worker::tasks;
 use ahash::HashMap;
 use std::cell::Cell;
 use std::cell::RefCell;
@@ -34,8 +36,10 @@ pub struct Sight {
     server: Arc<str>,
     source: IpAddr,
     modern: bool,
-    /// The answer may be a list as a whole. Any stream may have one among its events.
-    pub is_list: bool,
+    /// The server's tasks are nobody's.
+    hides_tasks: bool,
+    /// The answer as a whole may be a list, or say what the server can do. Any stream may have one among its events.
+    pub is_whole: bool,
 }
 
 impl Sight {
@@ -43,23 +47,26 @@ impl Sight {
     pub fn of(
         adopted: &Adopted,
         known: &Rc<Known>,
-        server: &Arc<str>,
+        server: &Server,
         source: IpAddr,
         exchange: &Exchange,
     ) -> Option<Self> {
-        if adopted.plan.access.rules.is_empty() {
-            return None;
-        }
         let called = exchange.batch.iter().map(|called| Method::from_text(called.method.as_str()));
         let mut methods = exchange.call.iter().map(|call| call.method).chain(called);
+        let hides_tasks = tasks::are_refused(&adopted.plan.identity, server);
+        let tells = hides_tasks && methods.clone().any(tells_abilities);
+        if adopted.plan.access.rules.is_empty() && !tells {
+            return None;
+        }
         Some(Self {
             known: Rc::clone(known),
             generation: adopted.generation,
             renewed: None,
-            server: Arc::clone(server),
+            server: Arc::clone(&server.name),
             source,
             modern: exchange.call.is_some_and(|call| call.era == Era::Modern),
-            is_list: methods.any(is_list),
+            hides_tasks,
+            is_whole: tells || methods.any(is_list),
         })
     }
 
@@ -86,11 +93,12 @@ impl Sight {
         };
         let decide = |entry: &Entry<'_>| view.sees(access, entry.kind.named(), entry.name, &worker.patterns);
         if reads_moment(access) {
-            return at(&mut Screen { modern: self.modern, keeps: &mut |entry| decide(entry) });
+            let keeps = &mut |entry: &Entry<'_>| decide(entry);
+            return at(&mut Screen { modern: self.modern, hides_tasks: self.hides_tasks, keeps });
         }
         worker.sightings.with(&self.known, &self.server, catalogue, |sightings| {
             let mut keeps = |entry: &Entry<'_>| sightings.find(entry, decide);
-            at(&mut Screen { modern: self.modern, keeps: &mut keeps })
+            at(&mut Screen { modern: self.modern, hides_tasks: self.hides_tasks, keeps: &mut keeps })
         })
     }
 }
@@ -99,6 +107,11 @@ impl Sight {
 pub fn reads_moment(access: &Access) -> bool {
     let mut conditions = access.rules.iter().filter_map(|rule| rule.when.as_ref());
     conditions.any(|when| when.uses(Variable::Now) || when.uses(Variable::Source))
+}
+
+/// Whether a server answers with what it can do.
+const fn tells_abilities(method: Method) -> bool {
+    matches!(method, Method::Initialize | Method::Discover)
 }
 
 const fn is_list(method: Method) -> bool {

@@ -31,7 +31,7 @@ pub(super) fn check(
     exchange: &Exchange,
 ) -> Result<(), Fault> {
     let Some(call) = &exchange.call else { return Ok(()) };
-    if !identity.is_configured() || tells_callers_apart(identity, server) {
+    if !are_refused(identity, server) {
         return Ok(());
     }
     let is_of_tasks = |text: &[u8]| text.starts_with(METHODS);
@@ -43,6 +43,11 @@ pub(super) fn check(
         return Ok(());
     }
     Err(if listens { denial::UNKNOWN } else { address::unknown_method(call.era) })
+}
+
+/// Whether the tasks of a server are nobody's: then it is not said that it has any.
+pub(super) fn are_refused(identity: &Identity, server: &Server) -> bool {
+    identity.is_configured() && !tells_callers_apart(identity, server)
 }
 
 /// Whether a server is shown for whom each call is. A claim as a field may be the same for many, and a signed statement

@@ -121,3 +121,61 @@ fn tasks_pass_where_nobody_is_taken_for_another() {
         passes(run, &issuer.identity(&[]), &[&auth], Some(&issuer.token("alice").bearer()));
     });
 }
+
+/// What of tasks a server says that it can do, as its client gets it.
+fn told_of_tasks(run: Run, up: &Upstream, top: &str, bearer: &str, auth: &[&str]) -> Value {
+    let gw = run.gateway().pinned().top(top).with("up", up, auth).run();
+    let method = if run.era == Era::Modern { "server/discover" } else { "initialize" };
+    let call = gw.request("up", method).field(bearer).id("\"x\"");
+    let raw = match run.era {
+        Era::Modern => call.raw(),
+        Era::Legacy => {
+            let call = call
+                .member("protocolVersion", "\"2025-11-25\"")
+                .member("capabilities", "{}")
+                .member("clientInfo", r#"{"name":"test","version":"1"}"#);
+            call.raw().without("mcp-protocol-version")
+        }
+    };
+    let answer = gw.client().talk(&raw.bytes()).unwrap();
+    assert_eq!(answer.status, 200, "{answer:?}");
+    answer.json()["result"]["capabilities"].clone()
+}
+
+/// Who may call no method of tasks is not told that there are any; every other byte stays.
+#[test]
+fn tasks_are_not_told_of_where_they_are_nobodys() {
+    const ALL: &str = r#"{"tasks":{"list":{},"cancel":{}},"tools":{"x":1e2},"extensions":{"a/b":{},"io.modelcontextprotocol/tasks":{}},"z":[]}"#;
+    let without: Value =
+        serde_json::from_str(r#"{"tools":{"x":1e2},"extensions":{"a/b":{}},"z":[]}"#).unwrap();
+    everywhere(|run| {
+        let issuer = issuer();
+        let (identity, bearer) = (issuer.identity(&[]), issuer.token("alice").bearer());
+        for stream in [false, true] {
+            let script = script::script(move |connection, request| {
+                let all: Value = serde_json::from_str(ALL).unwrap();
+                let result = serde_json::json!({"protocolVersion": "2025-11-25", "capabilities": all});
+                let message = script::result(request, &result);
+                if !stream {
+                    return script::send(connection, &script::plain(200, &message));
+                }
+                connection.send(script::STREAM);
+                connection.send(&script::event(&message));
+                script::send(connection, script::LAST_CHUNK)
+            });
+            let up = upstream().method("initialize", script.clone()).method("server/discover", script).run();
+            let rule = format!("{identity}\naccess: [{{name: a, allow: [\"*\"]}}]");
+            for top in [&identity, &rule] {
+                assert_eq!(told_of_tasks(run, &up, top, &bearer, &[]), without, "{stream} {top}");
+            }
+            // They pass where their methods do.
+            let all: Value = serde_json::from_str(ALL).unwrap();
+            assert_eq!(told_of_tasks(run, &up, "", "X-Any: 1", &[]), all);
+            let key = rcgen::KeyPair::generate().unwrap().serialize_pem();
+            let folder = crate::support::Folder::new();
+            let key = folder.file("key.pem", &key);
+            let auth = format!("auth: {{kind: signedJwt, key: \"{}\"}}", key.display());
+            assert_eq!(told_of_tasks(run, &up, &identity, &bearer, &[&auth]), all);
+        }
+    });
+}

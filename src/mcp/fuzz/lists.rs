@@ -50,12 +50,12 @@ pub(super) fn stream(bytes: &[u8]) {
 
 fn screened(bytes: &[u8], out: &mut Vec<u8>) -> Result<bool, ()> {
     let mut keeps = |entry: &Entry<'_>| !hides(entry.name);
-    screen(bytes, &mut Screen { modern: false, keeps: &mut keeps }, out).map_err(|_| ())
+    screen(bytes, &mut Screen { modern: false, hides_tasks: false, keeps: &mut keeps }, out).map_err(|_| ())
 }
 
 fn streamed(bytes: &[u8], step: usize) -> (Vec<u8>, bool) {
     let mut keeps = |entry: &Entry<'_>| !hides(entry.name);
-    let look = &mut Screen { modern: false, keeps: &mut keeps };
+    let look = &mut Screen { modern: false, hides_tasks: false, keeps: &mut keeps };
     let (mut events, mut out) = (Events::default(), Vec::new());
     let fed = bytes.chunks(step).try_for_each(|piece| events.feed(piece, look, &mut out));
     let whole = fed.and_then(|()| events.finish(look, &mut out)).is_ok();

@@ -12,7 +12,8 @@ const HIDES: fn(&Entry<'_>) -> bool = |entry| !entry.name.contains("hide");
 
 fn screened(message: &str, modern: bool) -> Result<String, Unfit> {
     let (mut out, mut keeps) = (Vec::new(), HIDES);
-    let changed = screen(message.as_bytes(), &mut Screen { modern, keeps: &mut keeps }, &mut out)?;
+    let changed =
+        screen(message.as_bytes(), &mut Screen { modern, hides_tasks: false, keeps: &mut keeps }, &mut out)?;
     Ok(if changed { String::from_utf8(out).unwrap() } else { message.into() })
 }
 
@@ -179,7 +180,11 @@ fn what_is_no_json_is_no_message() {
         assert_eq!(screened(message, false), Err(Unfit::Broken), "{message}");
     }
     let mut keeps = HIDES;
-    let latin = screen(b"{\"a\":\"\xE9\"}", &mut Screen { modern: true, keeps: &mut keeps }, &mut Vec::new());
+    let latin = screen(
+        b"{\"a\":\"\xE9\"}",
+        &mut Screen { modern: true, hides_tasks: false, keeps: &mut keeps },
+        &mut Vec::new(),
+    );
     assert_eq!(latin, Err(Unfit::Broken));
     for (text, expected) in
         [("", false), ("hello {", false), (" {", true), ("\n[", true), ("\u{FEFF}{", true), ("\0{", true)]
@@ -218,7 +223,7 @@ fn stream(bytes: &str, expected: &str) {
     assert_eq!(whole.0, expected, "{bytes:?}");
     for cut in 1..bytes.len() {
         let mut keeps = HIDES;
-        let look = &mut Screen { modern: false, keeps: &mut keeps };
+        let look = &mut Screen { modern: false, hides_tasks: false, keeps: &mut keeps };
         let (mut events, mut out) = (Events::default(), Vec::new());
         let (front, back) = bytes.as_bytes().split_at(cut);
         let fed = events.feed(front, look, &mut out).and_then(|()| events.feed(back, look, &mut out));
@@ -230,7 +235,7 @@ fn stream(bytes: &str, expected: &str) {
 
 fn streamed(bytes: &[u8], step: usize) -> (String, Result<(), Unfit>) {
     let mut keeps = HIDES;
-    let look = &mut Screen { modern: false, keeps: &mut keeps };
+    let look = &mut Screen { modern: false, hides_tasks: false, keeps: &mut keeps };
     let (mut events, mut out) = (Events::default(), Vec::new());
     let fed = bytes.chunks(step).try_for_each(|piece| events.feed(piece, look, &mut out));
     let ended = fed.and_then(|()| events.finish(look, &mut out));
@@ -275,7 +280,7 @@ fn an_event_that_is_no_json_does_not_pass() {
 #[test]
 fn comments_pass_as_they_come() {
     let mut keeps = HIDES;
-    let look = &mut Screen { modern: false, keeps: &mut keeps };
+    let look = &mut Screen { modern: false, hides_tasks: false, keeps: &mut keeps };
     let (mut events, mut out) = (Events::default(), Vec::new());
     events.feed(b": one\n: tw", look, &mut out).unwrap();
     assert_eq!(out, b": one\n");
@@ -289,7 +294,7 @@ fn comments_pass_as_they_come() {
 #[test]
 fn an_event_that_is_no_message_passes_as_it_comes() {
     let mut keeps = HIDES;
-    let look = &mut Screen { modern: false, keeps: &mut keeps };
+    let look = &mut Screen { modern: false, hides_tasks: false, keeps: &mut keeps };
     for (front, back, end) in [
         ("id: 1\ndata: 1\n", "data: {\"result\":{\"tools\":[]}}\n", "\n"),
         ("data:\ndata: \"x\r", "data: y\r", "\r"),
@@ -318,7 +323,7 @@ fn an_event_that_is_no_message_passes_as_it_comes() {
 #[test]
 fn an_event_has_a_bound() {
     let mut keeps = HIDES;
-    let look = &mut Screen { modern: false, keeps: &mut keeps };
+    let look = &mut Screen { modern: false, hides_tasks: false, keeps: &mut keeps };
     for front in ["data: ", ": "] {
         let (mut events, mut out) = (Events::default(), Vec::new());
         events.feed(front.as_bytes(), look, &mut out).unwrap();

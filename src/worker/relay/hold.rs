@@ -74,7 +74,7 @@ impl Relay<'_> {
         let hold = match head.content_type {
             _ if head.framing == AnswerFraming::None => Hold::Off,
             ContentType::EventStream => Hold::Events(Box::default()),
-            _ if sight.is_list => Hold::Whole,
+            _ if sight.is_whole => Hold::Whole,
             _ => Hold::Off,
         };
         let coded = fields::single(&self.exchange.answer_fields, Known::ContentEncoding) != Single::Missing;
