@@ -243,26 +243,28 @@ pub fn is_same(name: &[u8], other: &[u8]) -> bool {
 /// critical by its prefix, which still fits.
 const FOLDED_NAME_BYTES: usize = 32;
 
-/// Whether a name, known as `known`, becomes another and critical one where `_` is read as `-`, as CGI and WSGI
-/// servers do: behind such a server `Content_Length` is a second `Content-Length` that nobody checked.
+/// Whether a name, known as `known`, becomes another and critical one where all that is no letter or digit is read as
+/// `-`, as servers do that [`is_same`] tells of: behind such a server `Content_Length` and `Content.Length` are a second
+/// `Content-Length` that nobody checked. White space is in no name, and the case of letters hides nothing.
 #[inline]
 pub(super) fn disguised(name: &[u8], known: Known) -> bool {
-    // Every name that is known exactly has no underscore, and these prefixes are the longest of their kind.
-    // A fold without an early end looks at many bytes at once.
+    // Every name that is known exactly has letters, digits and hyphens only, and these prefixes are the longest of their
+    // kind. A fold without an early end looks at many bytes at once.
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() | (*byte == b'-');
     if !matches!(known, Known::McpOther | Known::Other | Known::ProxyOther)
-        || !name.iter().fold(false, |found, byte| found | (*byte == b'_'))
+        || name.iter().fold(true, |plain, byte| plain & is_plain(byte))
     {
         return false;
     }
     unfolded(name, known)
 }
 
-/// The second half of [`disguised`], for the few names with an underscore.
+/// The second half of [`disguised`], for the few names with other letters.
 #[cold]
 fn unfolded(name: &[u8], known: Known) -> bool {
     let mut folded = [0; FOLDED_NAME_BYTES];
     for (to, from) in folded.iter_mut().zip(name) {
-        *to = if *from == b'_' { b'-' } else { *from };
+        *to = if from.is_ascii_alphanumeric() { *from } else { b'-' };
     }
     // The zip stopped at the shorter of both.
     let other = classify(&folded[..name.len().min(FOLDED_NAME_BYTES)]);
@@ -354,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn underscores_do_not_hide_a_critical_name() {
+    fn no_other_letter_hides_a_critical_name() {
         for (name, hidden) in [
             ("Content_Length", true),
             ("transfer_encoding", true),
@@ -367,12 +369,34 @@ mod tests {
             ("x_forwarded_for", true),
             ("ringgate_x", true),
             ("mcp_a_name_that_is_far_longer_than_what_is_folded", true),
+            ("Content.Length", true),
+            ("TRANSFER.ENCODING", true),
+            ("X.Api.Key", true),
+            ("x-api_key", true),
+            ("X.Forwarded-For", true),
+            ("ringgate.principal", true),
+            ("mcp.session~id", true),
+            ("proxy!authorization", true),
+            ("Author.ization", false),
+            ("author-ization", false),
+            ("my.field", false),
+            ("x.request.id", false),
             ("Mcp-Param-a_b", false),
+            ("Mcp-Param-a.b", false),
             ("x_request_id", false),
             ("my_field", false),
             ("Content-Length", false),
         ] {
             assert_eq!(disguised(name.as_bytes(), classify(name.as_bytes())), hidden, "{name}");
+        }
+    }
+
+    #[test]
+    fn each_letter_of_a_token_that_is_none_of_ours_is_seen_through() {
+        for letter in (0x21..0x7f_u8).map(char::from).filter(|letter| !letter.is_ascii_alphanumeric()) {
+            let name = format!("X{letter}Api{letter}Key");
+            let hidden = disguised(name.as_bytes(), classify(name.as_bytes()));
+            assert_eq!(hidden, letter != '-', "{name}");
         }
     }
 

@@ -60,3 +60,58 @@ fn a_field_of_ours_is_not_forged_in_another_spelling() {
         }
     });
 }
+
+/// Names that say who calls, or how a call is framed, with other letters in place of hyphens: some servers read them as
+/// those. None passes, over either protocol, beside a credential or without one.
+#[test]
+fn no_field_of_ours_hides_behind_another_letter() {
+    everywhere(|run| {
+        let (issuer, up) = (issuer(), upstream().tool("echo").run());
+        let gw = run.gateway().workers(1).top(issuer.identity(&[])).to("up", &up).run();
+        let bearer = issuer.token("alice").bearer();
+        let names = [
+            "X_Api_Key",
+            "x.api.key",
+            "X.API-KEY",
+            "x~api_key",
+            "X_Forwarded_For",
+            "x.forwarded.for",
+            "X-Forwarded_For",
+            "X.Forwarded-Host",
+            "x_real_ip",
+            "X.Real.IP",
+            "Ringgate_Principal",
+            "ringgate.child",
+            "Proxy_Authorization",
+            "proxy.authorization",
+            "Mcp_Session_Id",
+            "mcp.session.id",
+            "MCP.Protocol-Version",
+            "Content_Length",
+            "content.length",
+            "Transfer_Encoding",
+            "transfer!encoding",
+            "Content.Encoding",
+        ];
+        let first = gw.call("up", "echo").field(bearer.as_str()).in_session();
+        for name in names {
+            let call = first.again().field(format!("{name}: 4"));
+            let answer = call.connect().talk(&call.raw().bytes()).unwrap();
+            assert_eq!(answer.status, 400, "{name}: {answer:?}");
+            let mut http2 = Http2::connect(gw.address);
+            let stream = http2.call(&call);
+            assert_eq!(stream.status, 400, "{name}");
+            assert_eq!(up.mentions(&call.token), 0, "{name}");
+        }
+        // One that is known by how it begins does not go on either.
+        let call = first.again().field("X-Forwarded-For_: 10.0.0.1".to_owned());
+        assert_eq!(call.connect().talk(&call.raw().bytes()).unwrap().status, 200);
+        let request = up.once(&call.token);
+        assert!(read_as(&request, "X-Forwarded-For_").is_empty(), "{request:?}");
+        // White space, in a name or behind it, makes no field at all.
+        for line in ["X-Api Key: 4", "X-Api-Key : 4", "X-Api-Key\t: 4", " X-Api-Key: 4"] {
+            let call = first.again().field(line);
+            assert_eq!(call.connect().talk(&call.raw().bytes()).unwrap().status, 400, "{line:?}");
+        }
+    });
+}

@@ -127,10 +127,10 @@ pub(super) fn critical(name: &str) -> Option<&'static str> {
     exact.or_else(|| CRITICAL_STARTS.iter().find(|start| name.starts_with(**start))).copied()
 }
 
-/// A name that is another, critical one with its underscores read as hyphens.
+/// A name that is another, critical one with all that is no letter or digit read as a hyphen.
 pub(super) fn disguised(name: &[u8]) -> bool {
     let name = lower(name);
-    let read = critical(&name.replace('_', "-"));
+    let read = critical(&name.replace(|letter: char| !letter.is_ascii_alphanumeric(), "-"));
     read.is_some() && read != critical(&name)
 }
 
