@@ -267,6 +267,38 @@ fn access_rules_hide_and_refuse() {
     assert!(demo.end(Signal::INT).success());
 }
 
+/// A token of an issuer is as good as a key; a scope that it lacks is asked for, and who shows nothing is told where to go.
+#[test]
+fn a_token_opens_and_lacks_a_scope_that_is_named() {
+    let demo = Demo::start("token", &[]);
+    let answered = |line: &str| {
+        let (address, request) = parsed(line);
+        connect(&address).call(&request).unwrap()
+    };
+    let opened = answered(&demo.pasted("track_parcel"));
+    let message: Value = serde_json::from_slice(&opened.body).unwrap();
+    assert!(opened.head.status == 200 && message.get("error").is_none(), "{message}");
+    let refused = answered(&demo.pasted("\"amount_cents\":500"));
+    let challenge = refused.head.field("www-authenticate").unwrap();
+    assert_eq!(refused.head.status, 403);
+    for part in ["error=\"insufficient_scope\"", "scope=\"shop:refund\""] {
+        assert!(challenge.contains(part), "{challenge}");
+    }
+    let target = "/.well-known/oauth-protected-resource/mcp/shop";
+    assert!(demo.greeting.iter().any(|line| line.contains(target)));
+    let get = Request { method: "GET", target: target.to_owned(), fields: Vec::new(), body: String::new() };
+    let told = connect(&demo.address("shop")).call(&get).unwrap();
+    let told: Value = serde_json::from_slice(&told.body).unwrap();
+    assert_eq!(told["authorization_servers"], json!(["https://idp.example"]), "{told}");
+    assert_eq!(told["scopes_supported"], json!(["shop:refund"]), "{told}");
+    // The same call without the token.
+    let (address, mut request) = parsed(&demo.pasted("track_parcel"));
+    request.fields.retain(|(name, _)| *name != "Authorization");
+    let answer = connect(&address).call(&request).unwrap();
+    assert!(answer.head.status == 401 && answer.head.field("www-authenticate").unwrap().contains(target));
+    assert!(demo.end(Signal::INT).success());
+}
+
 #[test]
 fn metrics_move_with_a_call() {
     let demo = Demo::start("metrics", &[]);

@@ -8,6 +8,7 @@
 pub mod calls;
 pub mod client;
 mod greeting;
+mod issuer;
 mod scene;
 mod traffic;
 
@@ -91,6 +92,7 @@ pub fn run(
     let load = Rc::new(OnceCell::new());
     let greeting = Greeting {
         keys: scene.keys.clone(),
+        token: scene.token.clone(),
         config: scene.config(),
         call_log: arguments.traffic.then(|| scene.call_log()),
     };
@@ -153,7 +155,7 @@ mod tests {
         let mut directory = None;
         let ended = run(&arguments(), |config, _ready| {
             let text = std::fs::read_to_string(config).unwrap();
-            assert!(text.contains("apiKeys"), "{text}");
+            assert!(text.contains("apiKeys") && text.contains("issuer"), "{text}");
             let loaded = crate::config::load(config).unwrap();
             let servers: Vec<&str> = loaded.plan.servers.iter().map(|server| &*server.name).collect();
             assert_eq!((servers, loaded.warnings.len()), (vec!["shop", "operations"], 0));

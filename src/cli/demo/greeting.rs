@@ -6,6 +6,8 @@ use crate::cli::demo::Ready;
 use crate::cli::demo::calls;
 use crate::cli::demo::calls::Call;
 use crate::cli::demo::calls::Caller;
+use crate::cli::demo::client::Request;
+use crate::cli::demo::issuer;
 use crate::cli::demo::traffic::Keys;
 use serde_json::json;
 use std::net::SocketAddr;
@@ -13,6 +15,7 @@ use std::path::PathBuf;
 
 pub(super) struct Greeting {
     pub(super) keys: Keys,
+    pub(super) token: String,
     pub(super) config: PathBuf,
     /// None: the log goes to the same terminal.
     pub(super) call_log: Option<PathBuf>,
@@ -31,14 +34,13 @@ impl Greeting {
         let refund = Call::tool("issue_refund", json!({ "order_id": "FO-1002", "amount_cents": 60_000 }));
         let outsider = Caller { target: operations.target.clone(), ..shop.clone() };
         let report = Call::tool("export_report", json!({ "bytes": 1_000 }));
-        // The answers' heads too.
-        let with_head = |request: &_| calls::curl(&base, request).replacen("-sSN", "-sSNi", 1);
+        let with_head = |request: &_| with_head(&base, request);
         let log = match &self.call_log {
             None => "below, one JSON line a call".to_owned(),
             Some(path) => format!("tail -f {}", path.display()),
         };
         format!(
-            "Ringgate demo: two sample MCP servers of a shop that does not exist, two instances each, and two agents with keys.
+            "Ringgate demo: two sample MCP servers of a shop that does not exist, two instances each, two agents with keys and one with a token.
 
   shop         {base}/mcp/shop
   operations   {base}/mcp/operations
@@ -72,6 +74,8 @@ List the tools of both servers at the one address of all; each says whose it is,
 
 {all}
 
+{by_token}
+
 Ask for a report, four times in a row: the limit `reports` lets three pass and refuses the fourth with 429. RateLimit
 and Retry-After tell a client how long to wait; the other agent has no such limit:
 
@@ -95,6 +99,7 @@ Ctrl-C ends the demo and removes its files.
             initialize = with_head(&operations.initialize(3)),
             tools = calls::curl(&base, &outsider.modern(5, &Call::plain("tools/list"))),
             refund = with_head(&shop.modern(6, &refund)),
+            by_token = self.by_token(&base, &shop),
             report = with_head(&shop.modern(4, &report)),
             explain = self.explain(),
             limited = format_args!("curl -s {admin}/metrics | grep -E 'ringgate_(limited|upstream_requests|breaker_state)'"),
@@ -103,6 +108,34 @@ Ctrl-C ends the demo and removes its files.
 }
 
 impl Greeting {
+    /// What an agent of another house does, who is known by its token alone.
+    fn by_token(&self, base: &str, shop: &Caller) -> String {
+        let partner = Caller { key: Some(self.token.clone()), ..shop.clone() };
+        let nobody = Caller { key: None, ..shop.clone() };
+        let parcel = Call::tool("track_parcel", json!({ "order_id": "FO-1002" }));
+        let refund = Call::tool("issue_refund", json!({ "order_id": "FO-1002", "amount_cents": 500 }));
+        format!(
+            "Call as {partner_name}, who has no key and shows an access token of an identity provider, good for 12 hours:
+
+{parcel}
+
+Its token has the scope `{scope}`. A refund needs another one, and WWW-Authenticate (403) tells a client which to ask for:
+
+{step_up}
+
+Without key or token it is 401, and the document that WWW-Authenticate names (RFC 9728) says who gives out tokens:
+
+{stranger}
+
+curl -sS '{base}/.well-known/oauth-protected-resource/mcp/shop'",
+            partner_name = issuer::PRINCIPAL,
+            scope = issuer::SCOPE,
+            parcel = calls::curl(base, &partner.modern(8, &parcel)),
+            step_up = with_head(base, &partner.modern(9, &refund)),
+            stranger = with_head(base, &nobody.modern(10, &parcel)),
+        )
+    }
+
     /// For the fourth of the reports above, by this same program, which need not be on the PATH.
     fn explain(&self) -> String {
         let program = std::env::current_exe().unwrap_or_else(|_| "ringgate".into());
@@ -112,6 +145,11 @@ impl Greeting {
             calls::quoted(&self.config.display().to_string())
         )
     }
+}
+
+/// A line that shows the answer's head too.
+fn with_head(base: &str, request: &Request) -> String {
+    calls::curl(base, request).replacen("-sSN", "-sSNi", 1)
 }
 
 /// An address that listens everywhere is reached by loopback.
@@ -145,12 +183,15 @@ mod tests {
         let keys = Keys { support: "key-of-support".to_owned(), operations: "key-of-operations".to_owned() };
         let ready =
             Ready { listen: "127.0.0.1:1234".parse().unwrap(), admin: "127.0.0.1:5678".parse().unwrap() };
-        let text = Greeting { keys, config: "/tmp/gw.yaml".into(), call_log: None }.text(ready);
+        let token = "token-of-partner".to_owned();
+        let text = Greeting { keys, token, config: "/tmp/gw.yaml".into(), call_log: None }.text(ready);
         for part in [
             "Authorization: Bearer key-of-support",
             "Authorization: Bearer key-of-operations",
             "http://127.0.0.1:1234/mcp/shop",
             "http://127.0.0.1:5678/metrics",
+            "Authorization: Bearer token-of-partner",
+            "'http://127.0.0.1:1234/.well-known/oauth-protected-resource/mcp/shop'",
             "Mcp-Method: tools/call",
             "\"method\":\"initialize\"",
             "explain -c '/tmp/gw.yaml' --as support-agent shop.export_report",

@@ -5,6 +5,7 @@
 use crate::adapters::sample;
 use crate::base::clock;
 use crate::cli::demo::Arguments;
+use crate::cli::demo::issuer;
 use crate::cli::demo::traffic::Keys;
 use crate::config::key_file;
 use crate::config::key_file::NewKey;
@@ -18,19 +19,24 @@ use std::path::PathBuf;
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// Two instances of the sample servers.
 const SOCKETS: [&str; 2] = ["sample.sock", "second.sock"];
+/// The key set of the demo's issuer of tokens.
+const TOKEN_KEYS: &str = "idp-keys.json";
 /// Directories left over by demos that were killed; after this many something else is wrong.
 const NAMES_TRIED: u32 = 100;
 
 pub(super) struct Scene {
     directory: PathBuf,
     pub(super) keys: Keys,
+    /// An access token of the third agent.
+    pub(super) token: String,
 }
 
 impl Scene {
     pub(super) fn set(arguments: &Arguments) -> anyhow::Result<Self> {
         let directory = private_directory(&std::env::temp_dir())?;
         // From here on the directory is removed whatever happens.
-        let mut scene = Self { directory, keys: Keys { support: String::new(), operations: String::new() } };
+        let keys = Keys { support: String::new(), operations: String::new() };
+        let mut scene = Self { directory, keys, token: String::new() };
         let sockets = scene.sockets();
         if let Some(long) = sockets.iter().find(|path| path.as_os_str().len() > SOCKET_PATH_BYTES_MAX) {
             anyhow::bail!(
@@ -39,6 +45,7 @@ impl Scene {
             );
         }
         scene.keys = scene.issue_keys()?;
+        scene.token = issuer::token(&scene.directory.join(TOKEN_KEYS), &audience(arguments))?;
         // With the load running, the log would push the greeting off the screen.
         let call_log = if arguments.traffic {
             format!("{{file: {}}}", quoted(&scene.call_log().display().to_string()))
@@ -103,6 +110,13 @@ fn private_directory(parent: &Path) -> anyhow::Result<PathBuf> {
     anyhow::bail!("{} is full of ringgate-demo-* directories. Remove them", parent.display())
 }
 
+/// What tokens are for: this gateway, as its clients know it. Of a port that is not known yet, the host alone.
+fn audience(arguments: &Arguments) -> String {
+    let listen = arguments.listen;
+    let authority = if listen.port() == 0 { listen.ip().to_string() } else { listen.to_string() };
+    format!("http://{authority}/mcp")
+}
+
 /// The config that the demo runs, short enough to be read as an example.
 fn config_text(arguments: &Arguments, sockets: &[PathBuf], call_log: &str) -> String {
     let instances = |path: &str| {
@@ -123,7 +137,11 @@ mcpServers:
     breaker: {{perTool: true, open: 10s}}
 identity:
   apiKeys: {{file: keys.yaml}}
+  # Tokens of an identity provider. A real one tells its keys at a URL.
+  jwt: [{{issuer: {issuer}, audiences: [{audience}], roles: groups, jwks: {{file: {keys}}}}}]
 access:
+  # Agents of partners show their tokens, which say what they were given them for.
+  - {{name: partner-refunds, roles: [{role}], tools: [shop.issue_refund], scopes: [\"shop:refund\"]}}
   # Nobody but the operations desk sees that there are backups.
   - {{name: backups, deny: [operations.run_backup], when: '!(\"operations\" in roles)'}}
   # Everybody sees that there are refunds; large ones are for the desk.
@@ -139,6 +157,10 @@ telemetry: {{callLog: {call_log}}}
         admin = quoted(&arguments.admin.to_string()),
         shop = instances(sample::SHOP_PATH),
         operations = instances(sample::OPERATIONS_PATH),
+        issuer = quoted(issuer::ISSUER),
+        audience = quoted(&audience(arguments)),
+        keys = TOKEN_KEYS,
+        role = issuer::ROLE,
     )
 }
 
