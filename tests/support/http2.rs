@@ -278,6 +278,11 @@ impl Http2 {
         self.stream(stream).clone()
     }
 
+    /// The code of the last GOAWAY that has come.
+    pub fn goaway(&self) -> Option<u32> {
+        self.goaway
+    }
+
     /// What has come of it so far.
     pub fn stream(&self, stream: u32) -> &Stream {
         self.streams.get(&stream).unwrap_or(&self.nothing)
