@@ -1,4 +1,4 @@
-//! Traffic control on a virtual clock: seeded storms over the live code of `policy::limits` and `route`, exact
+//! Traffic control on a virtual clock: seeded storms over the live code of `policy::decide` and `route`, exact
 //! figures, and mutants of that code which the storms must catch.
 //!
 //! `RINGGATE_SIMULATION_SEED=n` runs one seed and prints its last events, `RINGGATE_SIMULATION_SEEDS=n` the first n.
@@ -15,6 +15,7 @@
 // Where `crate::…` of the simulation leads.
 use ringgate::base;
 use ringgate::config;
+use ringgate::mcp;
 use ringgate::policy;
 use ringgate::route;
 

@@ -7,6 +7,8 @@
 
 pub mod invariants;
 pub mod ledger;
+pub mod office;
+pub mod operator;
 pub mod promises;
 pub mod random;
 pub mod scene;

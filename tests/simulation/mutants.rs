@@ -11,22 +11,17 @@ use mutant::Suite;
 pub fn judge() {
     let suite = Suite {
         mutants: "tests/mutants",
-        live: &[
-            "base/atomic.rs",
-            "base/clock.rs",
-            "config/limits",
-            "config/limits.rs",
-            "config/traffic.rs",
-            "policy/limits/gate.rs",
-            "policy/limits/pinned.rs",
-            "policy/limits/table.rs",
-            "policy/limits/terms.rs",
-            "route",
+        live: &["policy/access.rs", "policy/decide.rs", "policy/limits", "route"],
+        lent: &[
+            "policy/limits/calendar",
+            "policy/limits/fields",
+            "policy/limits/keys",
+            "policy/limits/usage",
         ],
         tests: &["simulation"],
         program: "simulation/program.rs",
-        // Links in half the time.
-        arguments: ["-C", "prefer-dynamic", "-C", "rpath"].map(Into::into).to_vec(),
+        // The rest of the live code is the library itself, as it was built for this test.
+        arguments: mutant::libraries(&["arrayvec", "ringgate"]),
         seeds: 32,
         caught: "breaks a promise",
     };

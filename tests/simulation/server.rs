@@ -20,6 +20,7 @@ use crate::route::cells::Guarded;
 use crate::route::cells::InstanceCells;
 use crate::route::cells::ServerCells;
 use crate::route::health;
+use crate::simulation::operator;
 use crate::simulation::promises::Fuse;
 use crate::simulation::promises::Rotation;
 use crate::simulation::promises::Ticket;
@@ -27,8 +28,6 @@ use crate::simulation::random::mixed;
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-
-pub const TOOLS: usize = 3;
 
 /// What all workers choose by until the next reload.
 pub struct Plan {
@@ -118,7 +117,7 @@ impl Server {
         let same_breaker = before.filter(|before| before.traffic.breaker == traffic.breaker);
         let first_tool = same_breaker.map_or(self.tools.len(), |before| before.first_tool);
         if let (None, Some(settings)) = (same_breaker, &traffic.breaker) {
-            self.tools.extend((0..TOOLS).map(|_| Fuse::new(settings)));
+            self.tools.extend((0..operator::TOOLS.len()).map(|_| Fuse::new(settings)));
         }
         let turns = (0..workers).map(|_| RefCell::default()).collect();
         let budgets = (0..workers).map(|_| RetryBudget::default()).collect();
@@ -274,7 +273,7 @@ impl Server {
             let change = self.instances[*place].fuse.as_mut().and_then(|fuse| fuse.tidy(now_ns));
             promised.extend(change.map(|change| (Guarded::Instance(index), change)));
         }
-        for tool in plan.cells.tools.iter().flat_map(|_| 0..TOOLS) {
+        for tool in plan.cells.tools.iter().flat_map(|_| 0..operator::TOOLS.len()) {
             let change = self.tools[plan.first_tool + tool].tidy(now_ns);
             promised.extend(change.map(|change| (Guarded::Tool(tool_hash(tool)), change)));
         }

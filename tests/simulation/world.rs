@@ -12,8 +12,11 @@ use crate::base::clock::Moment;
 use crate::config::limits::TICK_MS;
 use crate::route::balance::Tried;
 use crate::route::breaker::Outcome;
-use crate::simulation::ledger::AGENTS;
+use crate::simulation::ledger::Admitted;
 use crate::simulation::ledger::Ledger;
+use crate::simulation::operator::AGENTS;
+use crate::simulation::operator::Message;
+use crate::simulation::operator::TOOLS;
 use crate::simulation::random::Random;
 use crate::simulation::scene::Condition;
 use crate::simulation::scene::LABELS;
@@ -23,7 +26,6 @@ use crate::simulation::server::Plan;
 use crate::simulation::server::Server;
 use crate::simulation::server::Sign;
 use crate::simulation::server::Stay;
-use crate::simulation::server::TOOLS;
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::collections::BinaryHeap;
@@ -52,6 +54,7 @@ enum Event {
     Tidy,
     Weather,
     Reload,
+    Kill,
     SlowEnds,
     CalmEnds,
 }
@@ -60,8 +63,8 @@ enum Event {
 struct Call {
     plan: Rc<Plan>,
     worker: usize,
-    /// None for the client that no limit is about.
-    agent: Option<u64>,
+    /// What it owes its limits; none for the client that no limit is about.
+    admitted: Option<Rc<Admitted>>,
     repeatable: bool,
     stay: Stay,
     tried: Tried,
@@ -110,7 +113,7 @@ impl World {
     fn new(seed: u64, traced: bool) -> Self {
         let mut random = Random::new(seed);
         let scene = Scene::new(&mut random);
-        let ledger = Ledger::new(&mut random);
+        let ledger = Ledger::new(&mut random, scene.workers);
         let mut server = Server::default();
         let plan = server.adopt(None, scene.traffic(&mut random, None), scene.workers);
         // Just before the times of buckets and of breakers wrap, too.
@@ -138,7 +141,7 @@ impl World {
         for client in 0..CLIENTS {
             self.after(0, Event::Call { client });
         }
-        for event in [Event::Probe, Event::Tidy, Event::Weather, Event::Reload] {
+        for event in [Event::Probe, Event::Tidy, Event::Weather, Event::Reload, Event::Kill] {
             self.after(SECOND_NS, event);
         }
         self.after(SLOW_ENDS_NS, Event::SlowEnds);
@@ -163,6 +166,7 @@ impl World {
             Event::Tidy => self.tidy(),
             Event::Weather => self.change_weather(),
             Event::Reload => self.reload(),
+            Event::Kill => self.kill(),
         };
         if self.passed_ns() < CALM_ENDS_NS {
             self.after(again_ns, event);
@@ -182,10 +186,11 @@ impl World {
     /// A client calls. Returns the nanoseconds until its next call.
     fn call(&mut self, client: u64) -> u64 {
         if client == UNLIMITED {
-            self.send_first(client);
+            let tool = self.random.between(0, TOOLS.len() as u64 - 1) as usize;
+            self.send_first(client, tool, None);
             return self.random.between(1, 8_000) * 16_000;
         }
-        let agent = client % AGENTS;
+        let message = Message::draw(&mut self.random, client as usize % AGENTS.len());
         let batch = if self.random.one_in(10) { self.random.between(2, 4) } else { 1 };
         let think_ns = match self.random.between(0, 9) {
             // In a hurry.
@@ -193,10 +198,11 @@ impl World {
             2..=4 => self.random.between(1, 50_000) * 1_600,
             _ => self.random.between(1, 100_000) * 16_000,
         };
-        match self.ledger.admit(agent, batch, self.now_ns) {
+        let admitted = self.ledger.admit(self.worker_of(client), message, batch, self.now_ns);
+        match admitted.map(Rc::new) {
             Ok(admitted) => {
-                let sent = self.send_first(client);
-                self.note(|| format!("  client {client}, {batch} calls: sent {sent}"));
+                let sent = self.answer_or_send(client, &message, &admitted);
+                self.note(|| format!("  client {client}, {batch} times {message:?}: sent {sent}"));
                 if sent {
                     self.ledger.keep(&admitted);
                 } else {
@@ -205,7 +211,9 @@ impl World {
                 think_ns
             }
             Err(retry_ns) => {
-                self.note(|| format!("  client {client}, {batch} calls: limited for {retry_ns} ns"));
+                self.note(|| {
+                    format!("  client {client}, {batch} times {message:?}: refused for {retry_ns} ns")
+                });
                 // The promised moment itself, or just before it, where it is worth waiting for.
                 match self.random.between(0, 3) {
                     0 if retry_ns < 5 * SECOND_NS => retry_ns,
@@ -216,21 +224,34 @@ impl World {
         }
     }
 
+    /// Whether anything was sent. The other server is always well, and answers at once.
+    fn answer_or_send(&mut self, client: u64, message: &Message, admitted: &Rc<Admitted>) -> bool {
+        if message.server == "db" {
+            return self.send_first(client, message.tool, Some(Rc::clone(admitted)));
+        }
+        let tokens = self.random.between(1, 200);
+        self.ledger.charge_tokens(admitted, tokens, self.now_ns);
+        true
+    }
+
+    fn worker_of(&self, client: u64) -> usize {
+        (client % self.scene.workers as u64) as usize
+    }
+
     /// Whether anything was sent.
-    fn send_first(&mut self, client: u64) -> bool {
+    fn send_first(&mut self, client: u64, tool: usize, admitted: Option<Rc<Admitted>>) -> bool {
         let plan = Rc::clone(&self.plan);
-        let tool = self.random.between(0, TOOLS as u64 - 1) as usize;
         if self.server.is_held(&plan, self.now_ns) {
             return false;
         }
-        let worker = (client % self.scene.workers as u64) as usize;
+        let worker = self.worker_of(client);
         let Some(stay) = self.server.enter(&plan, tool, self.coarse_ns(worker)) else { return false };
         plan.budgets[worker].deposit(&plan.traffic.retry);
         self.sent[worker].0 += 1;
         let call = Call {
             plan,
             worker,
-            agent: (client != UNLIMITED).then_some(client % AGENTS),
+            admitted,
             repeatable: tool != 0,
             stay,
             tried: Tried::default(),
@@ -302,8 +323,8 @@ impl World {
             return;
         }
         let tokens = self.random.between(1, 2_000);
-        if let Some(agent) = call.agent {
-            self.ledger.charge_tokens(agent, tokens, self.now_ns);
+        if let Some(admitted) = &call.admitted {
+            self.ledger.charge_tokens(admitted, tokens, self.now_ns);
         }
         self.server.leave(call.stay, outcome, self.now_ns - call.sent_ns, self.now_ns);
     }
@@ -343,8 +364,14 @@ impl World {
         if self.passed_ns() < STORM_NS {
             let written = self.scene.traffic(&mut self.random, Some(&self.plan.traffic));
             self.plan = Rc::new(self.server.adopt(Some(&self.plan), written, self.scene.workers));
+            self.ledger.reload();
         }
         self.random.between(5, 30) * SECOND_NS
+    }
+
+    fn kill(&mut self) -> u64 {
+        let thrown = self.ledger.switch(&mut self.random);
+        self.random.between(1, if thrown { 200 } else { 4_000 }) * MS_NS
     }
 
     fn after(&mut self, wait_ns: u64, event: Event) {

@@ -29,6 +29,8 @@ pub struct Suite {
     /// What of `src/` the program is made of, and what of `tests/`.
     pub live: &'static [&'static str],
     pub tests: &'static [&'static str],
+    /// Of the files that `live` brings, those that stay the library's own, without their `.rs`.
+    pub lent: &'static [&'static str],
     /// The root of the program, below `tests/`: it belongs beside its modules; kept there, cargo would take it for a
     /// test.
     pub program: &'static str,
@@ -103,6 +105,10 @@ impl Suite {
         for part in self.live {
             copy(&Path::new(ROOT).join("src").join(part), &folder.join(part));
         }
+        for part in self.lent {
+            let all = format!("pub use ringgate::{}::*;\n", part.replace('/', "::"));
+            fs::write(folder.join(part).with_extension("rs"), all).expect("writable");
+        }
         for part in self.tests {
             copy(&Path::new(ROOT).join("tests").join(part), &folder.join(part));
         }
@@ -132,6 +138,32 @@ impl Suite {
         let said = String::from_utf8_lossy(&output.stderr);
         if output.status.success() { Ok(program) } else { Err(said.into_owned()) }
     }
+}
+
+/// What tells the compiler where the library of this test is, and crates that copies of its files name themselves.
+pub fn libraries(crates: &[&str]) -> Vec<OsString> {
+    let test = env::current_exe().expect("a program has a name");
+    let folder = test.parent().expect("it is in a folder");
+    let mut found = OsString::from("dependency=");
+    found.push(folder);
+    let mut arguments = vec!["-L".into(), found];
+    for name in crates {
+        let mut library = OsString::from(format!("{name}="));
+        library.push(library_of(name, &test, folder));
+        arguments.extend(["--extern".into(), library]);
+    }
+    arguments
+}
+
+/// The library of this name that was built last before this test.
+fn library_of(name: &str, test: &Path, folder: &Path) -> PathBuf {
+    let built = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified()).expect("a file");
+    let entries = fs::read_dir(folder).expect("readable").map(|entry| entry.expect("readable").path());
+    let is_library = |path: &PathBuf| {
+        let file = path.file_name().expect("it has a name").to_string_lossy();
+        file.starts_with(&format!("lib{name}-")) && file.ends_with(".rlib") && built(path) <= built(test)
+    };
+    entries.filter(is_library).max_by_key(|path| built(path)).expect("cargo built it before this test")
 }
 
 fn copy(from: &Path, to: &Path) {
