@@ -3,6 +3,7 @@
 //! Not here: what single values look like (`read_limit`), and enforcing (`policy`).
 
 use crate::config::compile;
+use crate::config::expression::Variable;
 use crate::config::file::File;
 use crate::config::file_limit;
 use crate::config::file_limit::Smooth;
@@ -123,6 +124,7 @@ fn one(reader: &mut Reader<'_>, written: file_limit::Limit, servers: &[&str], pe
         reader.problem(quota.place, "`count: tokens` goes with `rate` and not with `quota`", cure);
     }
     check_methods(reader, &written.methods);
+    check_crowding_out(reader, &written);
     let tools = tools(reader, &written.tools, servers);
     Limit {
         rate: rate(reader, &written),
@@ -185,6 +187,30 @@ pub fn tools(reader: &mut Reader<'_>, written: &[Located<String>], servers: &[&s
         patterns.push(pattern);
     }
     patterns
+}
+
+/// What may not be forgotten has a place until a restart. Where callers choose how many values a key has, one of them
+/// can take all places, and nobody new is counted.
+fn check_crowding_out(reader: &mut Reader<'_>, written: &file_limit::Limit) {
+    const CHOSEN: [Variable; 6] =
+        [Variable::Args, Variable::Body, Variable::Meta, Variable::Name, Variable::Now, Variable::Source];
+    let is_kept = written.quota.is_some() || written.count == Some(Count::Tokens);
+    let is_chosen = |part: &KeyPart| match part {
+        KeyPart::Source => true,
+        KeyPart::Expression(value) => CHOSEN.into_iter().any(|variable| value.uses(variable)),
+        KeyPart::Principal | KeyPart::Tenant | KeyPart::Server | KeyPart::Tool | KeyPart::Gateway => false,
+    };
+    if is_kept && written.key.iter().any(is_chosen) {
+        let what = format!(
+            "each value of this key keeps one of {} places until a restart, and callers choose how many there are",
+            limits::PINNED_CELLS_MAX
+        );
+        reader.warn(
+            written.key_place,
+            what,
+            "Write `key: principal`, or a `rate` of calls: its buckets are forgotten.",
+        );
+    }
 }
 
 fn check_methods(reader: &mut Reader<'_>, written: &[Located<String>]) {

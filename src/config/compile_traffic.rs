@@ -2,6 +2,7 @@
 //!
 //! Not here: pools (`compile_pools`), the rest of a server (`compile_server`).
 
+use crate::config::address::Url;
 use crate::config::compile_pools::Pools;
 use crate::config::file;
 use crate::config::file::UpstreamLimit;
@@ -16,12 +17,16 @@ use crate::config::reader::Reader;
 use crate::config::traffic::Adaptive;
 use crate::config::traffic::Breaker;
 use crate::config::traffic::Health;
+use crate::config::traffic::Hedge;
 use crate::config::traffic::Retry;
 use crate::config::traffic::Traffic;
 
 /// What was left out is the default.
 pub fn traffic(reader: &mut Reader<'_>, server: &file::Server, pools: Pools) -> Traffic {
-    let Pools { weights, pools, failover, .. } = pools;
+    let Pools { urls, weights, pools, failover } = pools;
+    if let Some(retry) = &server.retry {
+        unhedged(reader, retry, &urls);
+    }
     Traffic {
         balance: server.balance.unwrap_or_default(),
         weights: weights.into(),
@@ -49,7 +54,25 @@ fn retry(written: &file_traffic::Retry) -> Retry {
     Retry {
         max: written.max.unwrap_or(limits::RETRIES_DEFAULT),
         budget_permille: written.budget.unwrap_or(limits::RETRY_BUDGET_PERMILLE_DEFAULT),
-        hedge: written.hedge.unwrap_or_default(),
+        hedge: written.hedge.as_ref().map(|hedge| hedge.value).unwrap_or_default(),
+    }
+}
+
+/// Whether an answer has begun cannot be seen over TLS without reading it, so that those calls are not hedged.
+fn unhedged(reader: &mut Reader<'_>, written: &file_traffic::Retry, urls: &[Url]) {
+    let Some(hedge) = written.hedge.as_ref().filter(|hedge| hedge.value != Hedge::Off) else { return };
+    let over_tls = urls.iter().filter(|url| url.tls).count();
+    if over_tls > 0 {
+        let what = if over_tls == urls.len() {
+            "`hedge` has no effect: calls to `https://` instances are not hedged"
+        } else {
+            "calls to the `https://` instances of this server are not hedged"
+        };
+        reader.warn(
+            hedge.place,
+            what,
+            "Write `hedge: off`, or reach them by `http://` in a network that you trust.",
+        );
     }
 }
 

@@ -26,6 +26,8 @@ pub struct Limit {
     /// (`gateway`), a list of these, or a CEL expression with any value.
     #[schemars(with = "schema::LimitKey")]
     pub key: Vec<KeyPart>,
+    #[schemars(skip)]
+    pub key_place: Place,
     /// Servers that it is for. Default every one.
     #[schemars(with = "Option<schema::Names>")]
     pub servers: Vec<Located<String>>,

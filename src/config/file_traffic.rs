@@ -100,7 +100,7 @@ pub struct Retry {
     /// A second copy of a slow idempotent call to another instance, after this time or after the 95th
     /// percentile (`p95`). Default off.
     #[schemars(with = "Option<schema::Hedge>")]
-    pub hedge: Option<Hedge>,
+    pub hedge: Option<Located<Hedge>>,
 }
 
 /// Equal copies of a server that are chosen from together.

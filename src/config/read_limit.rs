@@ -78,11 +78,13 @@ fn limit(reader: &mut Reader<'_>, node: &Node) -> Option<Limit> {
     let quota = "A quota is a count above 0 and a window (min, hour, day, week, month): `50k/day`.";
     let mut names = |key| table.take(key).map(|node| reader.names(node)).unwrap_or_default();
     let (servers, tools, methods) = (names("servers"), names("tools"), names("methods"));
+    let written_key = table.take("key");
     let limit = Limit {
         place: node.place,
+        key_place: written_key.map_or(node.place, |node| node.place),
         bounded: table.has("rate") || table.has("quota"),
         name: table.take("name").and_then(|node| reader.text(node)),
-        key: table.take("key").map(|node| key(reader, node)).unwrap_or_default(),
+        key: written_key.map(|node| key(reader, node)).unwrap_or_default(),
         servers,
         tools,
         methods,

@@ -176,7 +176,7 @@ fn retry(reader: &mut Reader<'_>, node: &Node) -> Option<Retry> {
     let retry = Retry {
         max: number(reader, &mut table, "max", 0..=limits::RETRIES_MAX).map(|count| count.value),
         budget: table.take("budget").and_then(|node| reader.ratio(node, PERMILLE, 0)),
-        hedge: table.take("hedge").and_then(|node| reader.parsed(node, cure, hedge)).map(|hedge| hedge.value),
+        hedge: table.take("hedge").and_then(|node| reader.parsed(node, cure, hedge)),
     };
     table.close(reader, &strangers::NONE);
     Some(retry)

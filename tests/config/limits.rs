@@ -226,6 +226,21 @@ fn what_is_allowed_and_probably_not_meant() {
     assert!(typo[0].ends_with("`tool/call` is no method of MCP. Did you mean `tools/call`?"), "{typo:?}");
     let never = warnings(&limit("key: principal, methods: [server/discover], rate: 1/s"));
     assert!(never.len() == 1 && never[0].contains("never limited"), "{never:?}");
+    // What is kept until a restart, by values that callers choose: the place is that of the key.
+    for (key, counted) in [
+        ("source", "quota: 5/day"),
+        ("[principal, source]", "quota: 5/day"),
+        ("args.order", "rate: 10/s, count: tokens"),
+        ("meta.trace", "quota: 5/day"),
+    ] {
+        let found = warnings(&limit(&format!("key: {key}, {counted}")));
+        assert_eq!(found.len(), 1, "{key}: {found:?}");
+        let told = "a.yaml:3:25: each value of this key keeps one of 65536 places until a restart";
+        assert!(found[0].starts_with(told), "{key}: {found:?}");
+    }
+    for fine in ["key: source, rate: 1/s", "key: args.order, rate: 1/s", "key: jwt.team, quota: 5/day"] {
+        assert_eq!(warnings(&limit(fine)), Vec::<String>::new(), "{fine}");
+    }
     // A disabled server may come back.
     let disabled = "mcpServers: {a: {url: \"http://localhost:1/\"}, b: {disabled: true}}\n\
                     limits: [{name: l, key: server, servers: [b], rate: 1/s}]\n";

@@ -38,6 +38,24 @@ fn warnings(members: &str) -> Vec<String> {
     loaded.warnings.iter().map(ToString::to_string).collect()
 }
 
+/// Where it is written, whether for all instances or for some.
+#[test]
+fn hedging_over_tls_has_no_effect() {
+    let found = warnings("url: \"https://crm.example/mcp\", retry: {hedge: p95}");
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].starts_with("a.yaml:2:54: `hedge` has no effect: calls to `https://` instances"),
+        "{found:?}"
+    );
+    let some = "instances: [{url: \"https://crm.example/mcp\"}, {url: \"http://localhost:1/mcp\"}]";
+    let found = warnings(&format!("{some}, retry: {{hedge: 50ms}}"));
+    assert!(found.len() == 1 && found[0].contains("calls to the `https://` instances"), "{found:?}");
+    for fine in ["retry: {hedge: off}", "retry: {max: 1}"] {
+        assert_eq!(warnings(&format!("{some}, {fine}")), Vec::<String>::new(), "{fine}");
+    }
+    assert_eq!(warnings(&format!("{URL}, retry: {{hedge: p95}}")), Vec::<String>::new());
+}
+
 const BREAKER: Breaker = Breaker {
     window: 100,
     failure_permille: 500,

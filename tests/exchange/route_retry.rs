@@ -4,6 +4,7 @@
 
 use crate::support::Era;
 use crate::support::Gate;
+use crate::support::PATIENCE;
 use crate::support::call::Call;
 use crate::support::conduct::Dial;
 use crate::support::conduct::delayed;
@@ -18,6 +19,7 @@ use crate::support::place::PLAIN;
 use crate::support::place::Place;
 use crate::support::script;
 use crate::support::size;
+use crate::support::tls::Authority;
 use crate::support::upstream::Next;
 use crate::support::upstream::Upstream;
 use crate::support::upstream::upstream;
@@ -416,6 +418,40 @@ fn retry_hedge_that_nobody_answers_ends_in_time() {
             gone.recv_timeout(Duration::from_secs(2)).expect("a copy is not cancelled");
         }
         save(&mut gw.line("up", "echo"), 5);
+    });
+}
+
+/// A server that was silent for `firstByte` may still be at work: nothing is sent again, whatever the tool is.
+#[test]
+fn retry_never_after_silence() {
+    everywhere(|run| {
+        let (silent, gone) = mute();
+        let build = || upstream().on("get_x", silent.clone()).run();
+        let ups = [build(), build()];
+        let lines = ["retry: {max: 3, budget: 1}", IDEMPOTENT, "breaker: off", "timeout: {firstByte: 300ms}"];
+        let gw = run.gateway().over("up", &[&ups[0], &ups[1]], &lines).run();
+        gw.line("up", "get_x").call("1").refused(504, "upstream_timeout");
+        gone.recv_timeout(PATIENCE).expect("the call is not cancelled");
+        assert_eq!(ups.iter().map(Upstream::calls).sum::<usize>(), 1);
+        assert_eq!(retries(&gw), 0.0);
+    });
+}
+
+/// Over TLS nobody sees whether an answer has begun: no copy is sent, however slow the server, and `check` says so.
+#[test]
+fn retry_never_hedges_over_tls() {
+    everywhere(|run| {
+        let authority = Authority::new();
+        let slow = || upstream().on("get_x", delayed(&Dial::at(20))).tls(authority.server("127.0.0.1")).run();
+        let ups = [slow(), slow()];
+        let builder = run.gateway();
+        builder.folder.file("ca.pem", &authority.pem());
+        let lines = ["retry: {max: 1, budget: 1, hedge: 1ms}", IDEMPOTENT, "tls: {ca: ca.pem}"];
+        let gw = builder.over("up", &[&ups[0], &ups[1]], &lines).run();
+        save(&mut gw.line("up", "get_x"), 20);
+        assert_eq!(ups.iter().map(Upstream::calls).sum::<usize>(), 20);
+        assert_eq!(retries(&gw), 0.0);
+        eventually("it was said at the start", || gw.stderr().contains("`hedge` has no effect"));
     });
 }
 
