@@ -5,7 +5,7 @@
 //!
 //! Each file of `tests/` is the models of one module. loom treats a `SeqCst` load or store as `AcqRel`, so the code
 //! uses fences where it needs one order of everything; it has none of the spurious failures of weak
-//! compare-and-swaps, which the code does not use either. Models are small (two or three threads, lines of two or three
+//! compare-and-swaps, after which the code tries again as after any other. Models are small (two or three threads, lines of two or three
 //! buckets, one call each) because their number of orders grows exponentially.
 //!
 //! Not here: anything that is compiled into the product.
@@ -39,7 +39,9 @@ pub mod config {
 
 #[path = "../../src/route"]
 pub mod route {
+    pub mod adaptive;
     pub mod breaker;
     pub mod flow;
+    pub mod health;
     pub mod phase;
 }

@@ -16,8 +16,10 @@ use crate::handoff::Shared;
 use crate::mcp::sealed::SealKeys;
 use crate::policy::kills::Kills;
 use crate::policy::limits::Counters;
+use crate::policy::limits::gate::When;
 use crate::policy::limits::keys::Keys;
 use crate::policy::limits::pinned;
+use crate::policy::limits::terms::UNIT_NS;
 use aws_lc_rs::digest;
 use std::path::Path;
 use std::path::PathBuf;
@@ -29,6 +31,9 @@ const FILE: &str = "quotas";
 /// Its first bytes. Then numbers of 8 bytes, the least significant first: the two seeds of keys, how many cells are
 /// quotas, and the key and word of each cell, quotas first. At the end the SHA-256 of all before it.
 const MAGIC: &[u8; 16] = b"ringgate-quota-1";
+
+/// What the wall clock has to move by against that of the process before debts are written anew.
+const STEP_NS: u64 = 500_000_000;
 
 /// What an earlier process left.
 pub struct Kept {
@@ -70,7 +75,7 @@ impl Kept {
         if let Some(keys) = self.seal {
             shared.seal_keys.store(Arc::new(keys));
         }
-        self.used.give_to(&shared.limits);
+        self.used.give_to(&shared.limits, now());
     }
 }
 
@@ -84,19 +89,29 @@ impl Used {
         Self { keys: Keys { seeds: seeds.map(u64::from_le_bytes) }, quotas: Vec::new(), debts: Vec::new() }
     }
 
-    fn give_to(&self, limits: &Counters) {
+    fn give_to(&self, limits: &Counters, now: When) {
         let quotas = self.quotas.iter().filter(|kept| !limits.quotas.seed(**kept)).count();
-        let debts = self.debts.iter().filter(|kept| !limits.debts.seed(**kept)).count();
+        let since_units = now.unix_ns.saturating_sub(now.moment.as_nanos()) / UNIT_NS;
+        let debts = self.debts.iter().filter(|kept| {
+            // Of a debt that was paid meanwhile nothing is left to count.
+            let word = kept.word.saturating_sub(since_units);
+            word > now.moment.as_nanos() / UNIT_NS && !limits.debts.seed(pinned::Kept { word, ..**kept })
+        });
+        let debts = debts.count();
         if quotas + debts > 0 {
             tracing::error!(quotas, debts, "more was kept than there is room for: these callers begin anew");
         }
     }
 
-    fn of(limits: &Counters, unix_ns: u64) -> Self {
+    /// `start_ns`: when the clock of this process was at its beginning, since the Unix epoch. The next process has
+    /// another one, so that debts are kept by the wall clock.
+    fn of(limits: &Counters, now: When, start_ns: u64) -> Self {
+        let by_wall =
+            |kept: pinned::Kept| pinned::Kept { word: kept.word.saturating_add(start_ns / UNIT_NS), ..kept };
         Self {
             keys: limits.keys,
-            quotas: limits.quotas.snapshot(unix_ns).collect(),
-            debts: limits.debts.snapshot(unix_ns).collect(),
+            quotas: limits.quotas.snapshot(now.unix_ns).collect(),
+            debts: limits.debts.snapshot(now.moment.as_nanos()).map(by_wall).collect(),
         }
     }
 
@@ -126,6 +141,10 @@ impl Used {
         let (quotas, debts) = cells.split_at_checked(usize::try_from(*quotas).ok()?)?;
         Some(Self { keys: Keys { seeds: [*first, *second] }, quotas: kept(quotas), debts: kept(debts) })
     }
+}
+
+fn now() -> When {
+    When { moment: clock::now(), unix_ns: clock::unix_nanos() }
 }
 
 fn read(path: &Path) -> Result<Used, String> {
@@ -163,6 +182,8 @@ pub(crate) struct Keeper {
     path: Option<PathBuf>,
     written: Vec<u8>,
     warned: bool,
+    /// When the clock of this process was at its beginning, since the Unix epoch.
+    start_ns: u64,
 }
 
 impl Keeper {
@@ -172,9 +193,14 @@ impl Keeper {
 
     /// Forced to the disk, so that a power cut loses no more than a kill. Nothing new is not written again.
     pub(crate) fn keep(&mut self, limits: &Counters) {
+        let now = now();
+        let start_ns = now.unix_ns.saturating_sub(now.moment.as_nanos());
+        // Two clocks are never read at once: what only trembles is nothing new, a step is.
+        if self.start_ns.abs_diff(start_ns) > STEP_NS {
+            self.start_ns = start_ns;
+        }
         let Some(path) = &self.path else { return };
-        let unix_ns = clock::unix_nanos();
-        let bytes = Used::of(limits, unix_ns).encode();
+        let bytes = Used::of(limits, now, self.start_ns).encode();
         if bytes == self.written {
             return;
         }
@@ -207,6 +233,7 @@ pub(crate) async fn keep_quotas(state: Arc<State>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::clock::Moment;
     use crate::config::keys::KeyRing;
     use crate::config::limit::LimitTable;
     use crate::config::limit::OnFull;
@@ -226,7 +253,7 @@ mod tests {
     /// The limits of a process that finds `used`.
     fn limits(used: &Used) -> Counters {
         let limits = Counters::new(LimitTable { buckets: 8, on_full: OnFull::Refuse }, used.keys);
-        used.give_to(&limits);
+        used.give_to(&limits, now());
         limits
     }
 
@@ -254,19 +281,42 @@ mod tests {
         let terms = Terms::new(10, 3_600_000, 10).expect("good terms");
         first.quotas.take(first.keys.text("daily"), &quota(), 7, now_ns());
         first.quotas.take(first.keys.text("passed"), &passed, 7, 0);
-        first.debts.charge(first.keys.text("tokens"), &terms, 10, now_ns());
+        first.debts.charge(first.keys.text("tokens"), &terms, 10, clock::now().as_nanos());
         let mut keeper = keeper(path.clone());
         keeper.keep(&first);
         let again = limits(&read(&path).expect("readable"));
         assert_eq!((used(&again, "daily", &quota()), used(&again, "other", &quota())), (7, 0));
         assert!(!again.quotas.remembers(again.keys.text("passed")), "its window is over");
-        assert!(!again.debts.check(again.keys.text("tokens"), &terms, now_ns()).has_room());
+        assert!(!again.debts.check(again.keys.text("tokens"), &terms, clock::now().as_nanos()).has_room());
         std::fs::remove_file(&path).expect("removed");
         keeper.keep(&first);
         assert!(!path.exists(), "nothing new");
         first.quotas.take(first.keys.text("daily"), &quota(), 1, now_ns());
         keeper.keep(&first);
         assert_eq!(used(&limits(&read(&path).expect("readable")), "daily", &quota()), 8);
+    }
+
+    /// What is owed is kept by the wall clock, whatever that did while it was owed.
+    #[test]
+    fn debts_outlive_a_process_and_steps_of_the_wall_clock() {
+        const SECOND_NS: u64 = 1_000_000_000;
+        const HOUR_NS: u64 = 3_600 * SECOND_NS;
+        let terms = Terms::new(1, 1_000, 1).expect("good terms");
+        let when = |moment, unix_ns| When { moment: Moment::from_nanos(moment), unix_ns };
+        let empty = |keys| Counters::new(LimitTable { buckets: 8, on_full: OnFull::Refuse }, keys);
+        // The first process is a day old, the second has just begun.
+        let (old, unix) = (24 * HOUR_NS, 400_000 * HOUR_NS);
+        for unix in [unix, unix + HOUR_NS, unix - HOUR_NS] {
+            let first = empty(Keys { seeds: [1, 2] });
+            assert!(first.debts.charge(7, &terms, 10, old) && first.debts.charge(8, &terms, 3, old));
+            let kept = Used::of(&first, when(old + SECOND_NS, unix), unix - old - SECOND_NS);
+            let second = empty(first.keys);
+            kept.give_to(&second, when(SECOND_NS, unix + 3 * SECOND_NS));
+            // Of ten seconds four have passed, and of three.
+            let refused = Verdict::Exhausted { retry_ns: 6 * SECOND_NS, reset_ns: 6 * SECOND_NS };
+            assert_eq!(second.debts.check(7, &terms, SECOND_NS), refused);
+            assert!(!second.debts.remembers(8), "it was paid meanwhile");
+        }
     }
 
     /// One gateway after another, as `run` puts them together.
@@ -300,7 +350,7 @@ mod tests {
         let path = folder.path(FILE);
         let first = limits(&Used::nothing());
         first.quotas.take(first.keys.text("daily"), &quota(), 7, now_ns());
-        let good = Used::of(&first, now_ns()).encode();
+        let good = Used::of(&first, now(), 0).encode();
         assert!(Used::decode(&good).is_some());
         for length in 0..good.len() {
             assert!(Used::decode(&good[..length]).is_none(), "cut at {length}");

@@ -361,7 +361,7 @@ pub fn settle(worker: &Worker, exchange: &mut Exchange) {
     let counters = &worker.shared.limits;
     let tokens_out = fields::estimate(exchange.payload_bytes);
     let tokens = exchange.tokens_exact.unwrap_or(exchange.tokens_in + tokens_out);
-    counters.charge_tokens(&exchange.receipts, tokens, worker.wall_millis(exchange.ended) * 1_000_000);
+    counters.charge_tokens(&exchange.receipts, tokens, exchange.ended);
     exchange.record.tokens = Some((exchange.tokens_in, tokens_out));
     let record = &exchange.record;
     let names = [record.server.as_str(), record.target.as_str(), record.principal.as_str()];

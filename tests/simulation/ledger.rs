@@ -7,7 +7,6 @@ use crate::policy::kills;
 use crate::policy::limits::gate::Receipt;
 use crate::policy::limits::pinned::Quota;
 use crate::policy::limits::terms::Verdict;
-use crate::simulation::office;
 use crate::simulation::office::Decided;
 use crate::simulation::office::EPOCH_NS;
 use crate::simulation::office::End;
@@ -87,6 +86,11 @@ impl Ledger {
         self.office.reload(&self.written);
     }
 
+    /// Somebody sets the wall clock.
+    pub fn step_wall(&mut self, random: &mut Random) {
+        self.office.stepped_ns += random.between(0, 90) * MINUTE_NS;
+    }
+
     /// An operator throws a kill switch, or takes it back. Whether one is thrown now.
     pub fn switch(&mut self, random: &mut Random) -> bool {
         let index = self.thrown.unwrap_or_else(|| random.between(0, SWITCHES.len() as u64 - 1) as usize);
@@ -144,7 +148,7 @@ impl Ledger {
             let cost = calls * rule.times();
             match account(&mut self.accounts, bucket, &rule) {
                 Account::Calls(meter) => meter.add(cost, *now_ns),
-                Account::Window(window) => window.add(cost, *now_ns),
+                Account::Window(window) => window.add(cost, self.office.wall_ns(*now_ns)),
                 Account::Tokens(_) => {}
             }
         }
@@ -160,7 +164,7 @@ impl Ledger {
     }
 
     pub fn charge_tokens(&mut self, admitted: &Admitted, tokens: u64, now_ns: u64) {
-        self.office.counters.charge_tokens(&admitted.receipts, tokens, EPOCH_NS + now_ns);
+        self.office.counters.charge_tokens(&admitted.receipts, tokens, Moment::from_nanos(now_ns));
         for (bucket, rule) in self.buckets(&admitted.message) {
             if let Account::Tokens(meter) = account(&mut self.accounts, bucket, &rule) {
                 meter.add(tokens, now_ns);
@@ -196,7 +200,7 @@ impl Ledger {
     /// Whether the answer to one more call is the promised one, after `taken` that are not yet kept. `refused`: the rule
     /// that refused it.
     fn judge(&mut self, message: &Message, taken: u64, refused: Option<usize>, now_ns: u64) {
-        let buckets = self.buckets(message);
+        let (buckets, wall_ns) = (self.buckets(message), self.office.wall_ns(now_ns));
         let met = |refused| buckets.iter().any(|((index, _), _)| *index == refused);
         assert!(refused.is_none_or(met), "{refused:?} does not match {message:?}");
         for (bucket, rule) in buckets {
@@ -205,7 +209,7 @@ impl Ledger {
             let before = refused.is_none_or(|refused| index < refused);
             let (room, exact) = match account(&mut self.accounts, bucket, &rule) {
                 Account::Calls(meter) => (meter.has_room(cost, now_ns), meter.is_exact()),
-                Account::Window(window) => (window.has_room(cost, now_ns), true),
+                Account::Window(window) => (window.has_room(cost, wall_ns), true),
                 // What it costs is known later; one must be left.
                 Account::Tokens(meter) => (meter.has_room(1, now_ns), meter.is_exact()),
             };
@@ -250,12 +254,13 @@ impl Ledger {
         let look = |(bucket, rule): (Bucket, Rule)| {
             let receipt = match (*self.receipts.get(&bucket)?, rule.kind) {
                 (Receipt::Quota(key, quota, cost), Kind::Quota { minutes, .. }) => {
-                    let ends_ns = EPOCH_NS + window_end(minutes * MINUTE_NS, now_ns);
+                    let wall_ns = self.office.wall_ns(now_ns);
+                    let ends_ns = EPOCH_NS + window_end(minutes * MINUTE_NS, wall_ns);
                     Receipt::Quota(key, Quota { ends_ns, ..quota }, cost)
                 }
                 (receipt, _) => receipt,
             };
-            Some((bucket, self.office.counters.left(&receipt, office::when(now_ns))?))
+            Some((bucket, self.office.counters.left(&receipt, self.office.when(now_ns))?))
         };
         self.buckets(message).into_iter().filter_map(look).collect()
     }

@@ -47,6 +47,8 @@ pub const EPOCH_NS: u64 = 29_789_880 * super::operator::MINUTE_NS;
 pub struct Office {
     pub counters: Counters,
     pub kills: Kills,
+    /// What the wall clock was set forward by.
+    pub stepped_ns: u64,
     plan: config::plan::Plan,
     standings: Vec<Standing>,
     callers: Vec<Caller>,
@@ -105,7 +107,7 @@ impl Office {
         let standings =
             callers.iter().map(|caller| Standing::new(&plan.access, caller, &patterns[0])).collect();
         let rules = (0..workers).map(|_| Rules::new(&plan.limits, &counters.keys)).collect();
-        Self { counters, kills: Kills::default(), plan, standings, callers, rules, patterns }
+        Self { counters, kills: Kills::default(), stepped_ns: 0, plan, standings, callers, rules, patterns }
     }
 
     /// The same file is read again: what is counted stays.
@@ -128,6 +130,15 @@ impl Office {
             since_unix_ms: 0,
         };
         self.kills = self.kills.without(kind, name).unwrap_or_else(|| self.kills.with(kill()));
+    }
+
+    /// The wall clock was set forward, by so much in all.
+    pub fn wall_ns(&self, now_ns: u64) -> u64 {
+        self.stepped_ns + now_ns
+    }
+
+    pub fn when(&self, now_ns: u64) -> When {
+        When { moment: Moment::from_nanos(now_ns), unix_ns: EPOCH_NS + self.wall_ns(now_ns) }
     }
 
     pub fn decide(&self, worker: usize, message: &Message, now_ns: u64) -> Decided {
@@ -154,7 +165,7 @@ impl Office {
             targets: if message.method == Method::Handshake { &[] } else { &targets },
             source: AGENTS[message.agent].source.parse().expect("an address"),
             body: body.as_bytes(),
-            when: when(now_ns),
+            when: self.when(now_ns),
             number: 0,
             answers: &[],
         };
@@ -185,8 +196,4 @@ fn load(written: &Written) -> config::plan::Plan {
     let twice = load().limits.list.into_iter().zip(&written.rules).filter(|(_, rule)| rule.twice);
     plan.limits.list.extend(twice.map(|(limit, _)| limit));
     plan
-}
-
-pub fn when(now_ns: u64) -> When {
-    When { moment: Moment::from_nanos(now_ns), unix_ns: EPOCH_NS + now_ns }
 }

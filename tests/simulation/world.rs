@@ -365,6 +365,7 @@ impl World {
             let written = self.scene.traffic(&mut self.random, Some(&self.plan.traffic));
             self.plan = Rc::new(self.server.adopt(Some(&self.plan), written, self.scene.workers));
             self.ledger.reload();
+            self.ledger.step_wall(&mut self.random);
         }
         self.random.between(5, 30) * SECOND_NS
     }

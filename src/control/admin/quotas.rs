@@ -108,7 +108,7 @@ pub(super) async fn usage(state: &State, request: Request<Incoming>) -> Answer {
         tokens: report.input_tokens + report.output_tokens,
     };
     json(
-        &serde_json::json!({ "charged": usage::charge(&plan.limits, &state.shared.limits, &used, clock::unix_nanos()) }),
+        &serde_json::json!({ "charged": usage::charge(&plan.limits, &state.shared.limits, &used, clock::now()) }),
     )
 }
 

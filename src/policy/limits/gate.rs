@@ -98,7 +98,8 @@ impl<'a> Item<'a> {
         match self.limit {
             Limit::Rate(table, terms) => table.check(self.key, &terms, self.cost, when.moment),
             Limit::Quota(quotas, quota) => quotas.check(self.key, &quota, self.cost, when.unix_ns),
-            Limit::Tokens(debts, terms) => debts.check(self.key, &terms, when.unix_ns),
+            // What is owed comes back with time that has passed, not with a step of the wall clock.
+            Limit::Tokens(debts, terms) => debts.check(self.key, &terms, when.moment.as_nanos()),
         }
     }
 

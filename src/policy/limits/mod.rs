@@ -64,11 +64,11 @@ impl Counters {
         }
     }
 
-    /// The call of these receipts cost so many tokens, from arguments to results. `now_ns`: since the Unix epoch.
-    pub fn charge_tokens(&self, receipts: &[Receipt], tokens: u64, now_ns: u64) {
+    /// The call of these receipts cost so many tokens, from arguments to results.
+    pub fn charge_tokens(&self, receipts: &[Receipt], tokens: u64, moment: Moment) {
         for receipt in receipts {
             if let Receipt::Tokens(key, terms) = receipt {
-                self.debts.charge(*key, terms, tokens, now_ns);
+                self.debts.charge(*key, terms, tokens, moment.as_nanos());
             }
         }
     }

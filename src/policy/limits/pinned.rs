@@ -2,8 +2,8 @@
 //!
 //! A key, which is a keyed hash, has one cell of 16 bytes: the key and one word. A cell is claimed by one
 //! compare-and-swap and keeps its key as long as the process runs, so a key never has two; the price is that a key,
-//! once seen, holds its place, and that a new one is refused as `Full` when its places are gone. All times are
-//! nanoseconds since the Unix epoch, so that a word means the same after a restart.
+//! once seen, holds its place, and that a new one is refused as `Full` when its places are gone. Times of quotas are
+//! nanoseconds since the Unix epoch, because calendars are; those of debts are a process's own, which nobody sets.
 //!
 //! Not here: the calendar (who says when a window ends), and writing to disk (control).
 

@@ -2,6 +2,7 @@
 //!
 //! Not here: tokens of calls through this gateway, and whose reports are believed.
 
+use crate::base::clock::Moment;
 use crate::config::limit::Count;
 use crate::config::limit::KeyPart;
 use crate::config::limit::Limit;
@@ -23,12 +24,14 @@ pub struct Usage<'a> {
 
 /// The limits that were charged, by name. Left out are those for which a report says too little: with a condition,
 /// for other servers or tools, or with a key of something else.
-pub fn charge<'l>(limits: &'l Limits, counters: &Counters, usage: &Usage<'_>, unix_ns: u64) -> Vec<&'l str> {
+pub fn charge<'l>(limits: &'l Limits, counters: &Counters, usage: &Usage<'_>, now: Moment) -> Vec<&'l str> {
     let charged = limits.list.iter().filter(|limit| {
         let rate = limit.rate.filter(|_| limit.count == Count::Tokens && applies(limit, usage));
         let terms = rate.and_then(|rate| Terms::new(rate.count, rate.per_ms, rate.burst).ok());
         let key = key(limit, &counters.keys, usage);
-        terms.zip(key).is_some_and(|(terms, key)| counters.debts.charge(key, &terms, usage.tokens, unix_ns))
+        terms
+            .zip(key)
+            .is_some_and(|(terms, key)| counters.debts.charge(key, &terms, usage.tokens, now.as_nanos()))
     });
     charged.map(|limit| &*limit.name).collect()
 }
@@ -100,7 +103,7 @@ mod tests {
             (usage("db", "", 1), &["principal", "db-only", "all"]),
             (usage("crm", "query", 39), &["principal", "per-tool", "all"]),
         ] {
-            assert_eq!(charge(&limits, &counters, &used, 7), expected, "{used:?}");
+            assert_eq!(charge(&limits, &counters, &used, Moment::from_nanos(7)), expected, "{used:?}");
         }
         let terms = Terms::new(100, 3_600_000, 100).expect("good terms");
         let left = |limit: &str, values: &[&str]| {

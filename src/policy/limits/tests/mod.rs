@@ -130,7 +130,7 @@ impl Plain {
                 smooth(owed, after, most, price)
             }
             Rule::Tokens { count, per_ms, burst } => {
-                let now = u128::from(when.unix_ns / 16);
+                let now = u128::from(when.moment.as_nanos() / 16);
                 let price = price(count, per_ms);
                 let owed = self.paid.get(&place).map_or(0, |paid| paid.saturating_sub(now));
                 let most = price * u128::from(burst);
@@ -176,7 +176,8 @@ impl Plain {
     fn tokens(&mut self, rule: usize, key: u64, count: u64, when: When) {
         if let Rule::Tokens { count: rate, per_ms, .. } = RULES[rule] {
             let paid = self.paid.entry((rule, key)).or_default();
-            *paid = (*paid).max(u128::from(when.unix_ns / 16)) + price(rate, per_ms) * u128::from(count);
+            *paid = (*paid).max(u128::from(when.moment.as_nanos() / 16))
+                + price(rate, per_ms) * u128::from(count);
         }
     }
 }
@@ -250,7 +251,7 @@ proptest! {
                 }
                 Step::Tokens { key, count } => {
                     let Limit::Tokens(debts, terms) = live.item(3, key, 1, when).limit else { continue };
-                    prop_assert!(debts.charge(hash(3, key), &terms, count, when.unix_ns));
+                    prop_assert!(debts.charge(hash(3, key), &terms, count, when.moment.as_nanos()));
                     plain.tokens(3, key, count, when);
                 }
                 Step::Later { nanos } => now += nanos,
