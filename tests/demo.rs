@@ -361,6 +361,47 @@ fn the_limit_refuses_the_fourth_report_and_explain_says_so() {
     }
 }
 
+/// Two slow queries open the breaker of their tool: the third is refused at once, and other tools go on.
+#[test]
+fn the_breaker_refuses_the_third_slow_query() {
+    let demo = Demo::start("breaker", &[]);
+    let (address, request) = parsed(&demo.pasted("slow_query"));
+    let mut client = connect(&address);
+    let answers: Vec<_> = (0..3).map(|_| client.call(&request).unwrap()).collect();
+    let statuses: Vec<_> = answers.iter().map(|answer| answer.head.status).collect();
+    assert_eq!(statuses, [504, 504, 503]);
+    let refused: Value = serde_json::from_slice(&answers[2].body).unwrap();
+    assert_eq!(refused["error"]["data"]["rule"], "mcpServers.operations.breaker", "{refused}");
+    assert!(answers[2].head.field("retry-after").is_some());
+    let caller =
+        Caller { target: "/mcp/operations".to_owned(), key: Some(demo.told("ops-agent").to_owned()) };
+    let other = Call::tool("list_services", json!({}));
+    assert_eq!(connect(&address).call(&caller.modern(1, &other)).unwrap().head.status, 200);
+}
+
+/// The printed commands stop a tool for everybody and let it pass again.
+#[test]
+fn the_kill_switch_stops_a_tool_and_lets_it_pass_again() {
+    let demo = Demo::start("kill", &[]);
+    let (address, request) = parsed(&demo.pasted("order_status"));
+    let order = || connect(&address).call(&request).unwrap();
+    assert_eq!(order().head.status, 200);
+    for (word, status) in [(" kill tool", 403), (" unkill tool", 200)] {
+        let command = demo.greeting.iter().find(|line| line.contains(word)).unwrap();
+        let done = Command::new("sh").args(["-c", command]).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+        // A switch acts on every worker within 100 ms.
+        let deadline = clock::now().plus_millis(10_000);
+        while order().head.status != status && clock::now() < deadline {
+            std::thread::yield_now();
+        }
+        let answer = order();
+        assert_eq!(answer.head.status, status, "{command}");
+        let refused = String::from_utf8_lossy(&answer.body).contains("\"rule\":\"kill.tool\"");
+        assert_eq!(refused, status == 403, "{answer:?}");
+    }
+}
+
 #[test]
 fn traffic_reaches_tools_of_both_servers() {
     let demo = Demo::start("traffic", &["--traffic"]);

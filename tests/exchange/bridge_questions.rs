@@ -17,6 +17,7 @@ use crate::support::drivers;
 use crate::support::eventually;
 use crate::support::gateway::Builder;
 use crate::support::gateway::Gateway;
+use crate::support::is_quick;
 use crate::support::script;
 use crate::support::script::Script;
 use crate::support::upstream::Received;
@@ -173,9 +174,12 @@ fn bridge_refuses_too_many_questions() {
         let asker = Asker::default();
         let up = asking(&asker);
         let gw = run.gateway().to("up", &up).run();
-        let begun = Instant::now();
-        let answer = gw.call("", "up__many").able(ABLE).send();
-        assert!(answer.code() != 0 && begun.elapsed() < Duration::from_secs(1), "{answer:?}");
+        is_quick(Duration::from_secs(1), || {
+            let begun = Instant::now();
+            let answer = gw.call("", "up__many").able(ABLE).send();
+            assert!(answer.code() != 0, "{answer:?}");
+            begun.elapsed()
+        });
         assert_eq!(gw.call("", "up__echo").able(ABLE).send().code(), 0);
     });
 }

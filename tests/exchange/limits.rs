@@ -6,6 +6,7 @@
 use crate::lab::Lab;
 use crate::lab::Row;
 use crate::lab::refuse;
+use crate::support::STALL;
 use crate::support::call::Call;
 use crate::support::call::Raw;
 use crate::support::call::chunk;
@@ -247,7 +248,7 @@ fn a_slow_head_is_ended() {
         let end = client.try_answer().map(|answer| answer.status);
         assert!(matches!(end, Ok(408) | Err(Broken::Closed | Broken::Reset(_))), "{end:?}");
         let waited = start.elapsed();
-        assert!(waited > Duration::from_millis(250) && waited < Duration::from_millis(1300), "{waited:?}");
+        assert!(waited > Duration::from_millis(250) && waited < STALL, "{waited:?}");
         drop(client);
         dripping.join().unwrap();
     });
@@ -260,18 +261,16 @@ fn an_idle_connection_is_closed_quietly() {
         let up = upstream().tool("echo").run();
         let gw = run.gateway().http("idleTimeout: 300ms").to("up", &up).run();
         for calls in [0, 1] {
+            // Before anything that could be late: the gateway's own clock does not wait for ours.
+            let start = Instant::now();
             let mut client = gw.client();
             for _ in 0..calls {
                 client.send(&gw.modern("up", "echo").raw().bytes());
                 assert_eq!(client.answer().status, 200);
             }
-            let start = Instant::now();
             assert!(client.is_closed(), "after {calls} calls");
             let waited = start.elapsed();
-            assert!(
-                waited > Duration::from_millis(200) && waited < Duration::from_millis(1300),
-                "{waited:?}"
-            );
+            assert!(waited > Duration::from_millis(200) && waited < STALL, "{waited:?}");
         }
     });
 }

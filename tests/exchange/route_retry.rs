@@ -332,7 +332,7 @@ fn retry_hedges_idempotent_tools() {
                 if hedge == "50ms" {
                     assert!(start.elapsed() >= Duration::from_millis(40), "{:?}", start.elapsed());
                 }
-                gone.recv_timeout(Duration::from_secs(2)).expect("the slower copy is not cancelled");
+                gone.recv_timeout(PATIENCE).expect("the slower copy is not cancelled");
             }
             assert!(copies > 0, "{hedge}: never at the slow one first");
         }
@@ -415,7 +415,7 @@ fn retry_hedge_that_nobody_answers_ends_in_time() {
         save(&mut gw.line("up", "echo"), 60);
         gw.line("up", "get_x").call("1").refused(504, "upstream_timeout");
         for (_, gone) in &silent {
-            gone.recv_timeout(Duration::from_secs(2)).expect("a copy is not cancelled");
+            gone.recv_timeout(PATIENCE).expect("a copy is not cancelled");
         }
         save(&mut gw.line("up", "echo"), 5);
     });

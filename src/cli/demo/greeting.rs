@@ -11,6 +11,7 @@ use crate::cli::demo::issuer;
 use crate::cli::demo::traffic::Keys;
 use serde_json::json;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::path::PathBuf;
 
 pub(super) struct Greeting {
@@ -87,6 +88,8 @@ See why, rule by rule; and what was counted, of each limit and of the two instan
 
 {limited}
 
+{trouble}
+
 Ctrl-C ends the demo and removes its files.
 ",
             support = self.keys.support,
@@ -101,7 +104,8 @@ Ctrl-C ends the demo and removes its files.
             refund = with_head(&shop.modern(6, &refund)),
             by_token = self.by_token(&base, &shop),
             report = with_head(&shop.modern(4, &report)),
-            explain = self.explain(),
+            trouble = trouble(&base, reachable(ready.admin), &operations),
+            explain = explain(&self.config),
             limited = format_args!("curl -s {admin}/metrics | grep -E 'ringgate_(limited|upstream_requests|breaker_state)'"),
         )
     }
@@ -135,16 +139,40 @@ curl -sS '{base}/.well-known/oauth-protected-resource/mcp/shop'",
             stranger = with_head(base, &nobody.modern(10, &parcel)),
         )
     }
+}
 
-    /// For the fourth of the reports above, by this same program, which need not be on the PATH.
-    fn explain(&self) -> String {
-        let program = std::env::current_exe().unwrap_or_else(|_| "ringgate".into());
-        format!(
-            "{} explain -c {} --as support-agent shop.export_report --after 3",
-            calls::quoted(&program.display().to_string()),
-            calls::quoted(&self.config.display().to_string())
-        )
-    }
+/// What becomes of a tool that is too slow, and of one that an operator stops.
+fn trouble(base: &str, admin: SocketAddr, operations: &Caller) -> String {
+    let slow = Call::tool("slow_query", json!({ "sql": "select * from parcels", "delay_ms": 5_000 }));
+    let switch =
+        |word: &str| format!("{} {word} tool shop.order_status --admin {admin} --reason 'a try'", program());
+    format!(
+        "Ask the warehouse for more than it can do in its three seconds, three times in a row: after two timeouts the breaker of the
+tool opens, and the third call is refused at once, with the time to wait; the server's other tools go on:
+
+{slow}
+
+Stop a tool for everybody, ask for the order above again, which is refused with 403, and let it pass again:
+
+{kill}
+
+{unkill}",
+        slow = with_head(base, &operations.modern(11, &slow)),
+        kill = switch("kill"),
+        unkill = switch("unkill"),
+    )
+}
+
+/// This same program, which need not be on the PATH.
+fn program() -> String {
+    let program = std::env::current_exe().unwrap_or_else(|_| "ringgate".into());
+    calls::quoted(&program.display().to_string())
+}
+
+/// For the fourth of the reports above.
+fn explain(config: &Path) -> String {
+    let config = calls::quoted(&config.display().to_string());
+    format!("{} explain -c {config} --as support-agent shop.export_report --after 3", program())
 }
 
 /// A line that shows the answer's head too.
@@ -195,6 +223,7 @@ mod tests {
             "Mcp-Method: tools/call",
             "\"method\":\"initialize\"",
             "explain -c '/tmp/gw.yaml' --as support-agent shop.export_report",
+            "unkill tool shop.order_status --admin 127.0.0.1:5678",
         ] {
             assert!(text.contains(part), "{part:?} is missing in {text}");
         }

@@ -133,8 +133,10 @@ mcpServers:
     balance: leastConnections
   operations:
     instances:{operations}
+    # A query may take three seconds.
+    timeout: {{tools: {{slow_query: 3s}}}}
     # A slow query must not close the whole server: a breaker for each tool beside those of the instances.
-    breaker: {{perTool: true, open: 10s}}
+    breaker: {{perTool: true, minCalls: 2, open: 10s}}
 identity:
   apiKeys: {{file: keys.yaml}}
   # Tokens of an identity provider. A real one tells its keys at a URL.
