@@ -198,7 +198,12 @@ fn check_crowding_out(reader: &mut Reader<'_>, written: &file_limit::Limit) {
     let is_chosen = |part: &KeyPart| match part {
         KeyPart::Source => true,
         KeyPart::Expression(value) => CHOSEN.into_iter().any(|variable| value.uses(variable)),
-        KeyPart::Principal | KeyPart::Tenant | KeyPart::Server | KeyPart::Tool | KeyPart::Gateway => false,
+        KeyPart::Principal
+        | KeyPart::Caller
+        | KeyPart::Tenant
+        | KeyPart::Server
+        | KeyPart::Tool
+        | KeyPart::Gateway => false,
     };
     if is_kept && written.key.iter().any(is_chosen) {
         let what = format!(
