@@ -3,6 +3,7 @@
 //! Not here: what is said to a server (`probe::dialogue`), when it is due (`desk`), and what a catalogue means. One that
 //! cannot be listed again stays as it was, for its time.
 
+mod attention;
 mod desk;
 mod list;
 pub(crate) mod own;
@@ -16,8 +17,10 @@ use crate::config::pattern::Named;
 use crate::config::plan::EraChoice;
 use crate::config::plan::Plan;
 use crate::config::plan::Server;
+use crate::control::catalogue::attention::Attention;
 use crate::control::catalogue::desk::Desk;
 use crate::control::catalogue::list::Failure;
+use crate::control::listen::News;
 use crate::control::state::State;
 use crate::handoff::Answer;
 use crate::handoff::Phase;
@@ -72,12 +75,16 @@ pub(crate) struct CatalogueKeeper {
     listings: JoinSet<Listing>,
     groups: Vec<Group>,
     spread: RandomState,
+    attention: Attention,
+    /// When to look again who is to be listened to.
+    look: Moment,
 }
 
 impl CatalogueKeeper {
-    pub(crate) fn new(state: Arc<State>) -> Self {
+    pub(crate) fn new(state: Arc<State>, interests: mpsc::Sender<News>) -> Self {
         let (desks, listings, spread) = (HashMap::new(), JoinSet::new(), RandomState::new());
-        Self { state, desks, listings, groups: Vec::new(), spread }
+        let (attention, look) = (Attention::new(interests), Moment::NEVER);
+        Self { state, desks, listings, groups: Vec::new(), spread, attention, look }
     }
 
     pub(crate) async fn run(mut self, mut wishes: mpsc::Receiver<Wish>) {
@@ -85,6 +92,7 @@ impl CatalogueKeeper {
         self.follow_plan(clock::now());
         loop {
             self.turn(clock::now());
+            self.attend(clock::now());
             let pause = Duration::from_nanos(self.next().nanos_since(clock::now()));
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
@@ -100,7 +108,23 @@ impl CatalogueKeeper {
 
     fn next(&self) -> Moment {
         let groups = self.groups.iter().map(|group| group.until);
-        self.desks.values().map(Desk::next).chain(groups).min().unwrap_or(Moment::NEVER)
+        self.desks.values().map(Desk::next).chain(groups).fold(self.look, Moment::min)
+    }
+
+    /// Has those listened to whose lists are fresh for long.
+    fn attend(&mut self, now: Moment) {
+        let known = self.state.shared.catalogues.load();
+        let tells = |name: &Arc<str>| {
+            let has = known.by_server.get(name).map(|known| known.about.has);
+            has.is_some_and(|has| has.tools_changed || has.prompts_changed || has.resources_changed)
+        };
+        let attended = self.desks.iter().filter(|(name, _)| tells(name));
+        let attended: Vec<(&Arc<str>, Moment)> =
+            attended.filter_map(|(name, desk)| Some((name, desk.attends_until(now)?))).collect();
+        self.look = attended.iter().map(|(_, until)| *until).min().unwrap_or(Moment::NEVER);
+        if !self.attention.follow(attended.into_iter().map(|(name, _)| Arc::clone(name)).collect()) {
+            self.look = now.plus_millis(limits::LISTEN_REFRESH_MS);
+        }
     }
 
     /// Lists every server of the plan that matters, and forgets the others. One that was asked for matters until it
@@ -218,10 +242,10 @@ impl CatalogueKeeper {
                 desk.era = era;
                 let spread = self.spread.hash_one(now.as_nanos()) % 1_000;
                 let fresh_ms = desk::fresh_ms(configured.list_cache.fresh_ms, catalogue.ttl_ms, spread);
+                catalogue.listed = desk.since(now);
                 if desk.succeeded(fresh_ms, configured.list_cache.stale_ms, now) >= TOLD_AT {
                     tracing::info!(server = &*server, "it can be listed again");
                 }
-                catalogue.listed = now;
                 catalogue.told = desk.told;
                 self.state.edit_catalogues(|catalogues| {
                     catalogues.failing.remove(&server);

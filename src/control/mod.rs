@@ -194,12 +194,12 @@ fn run(runtime: Runtime, state: &Arc<State>, parts: Parts, reloader: Reloader, c
         let (keys, keys_asked) = mpsc::channel(limits::QUESTION_RING);
         parts.spawn(TokenKeyKeeper::new(Arc::clone(state)).run(keys_asked));
         let (catalogues, wishes) = mpsc::channel(limits::QUESTION_RING);
-        parts.spawn(CatalogueKeeper::new(Arc::clone(state)).run(wishes));
+        let (interests, news) = mpsc::channel(limits::QUESTION_RING);
+        parts.spawn(CatalogueKeeper::new(Arc::clone(state), interests.clone()).run(wishes));
         let (eras, eras_asked) = mpsc::channel(limits::QUESTION_RING);
         parts.spawn(EraKeeper::new(Arc::clone(state)).run(eras_asked));
         let (sessions, sessions_asked) = mpsc::channel(limits::QUESTION_RING);
         parts.spawn(SessionKeeper::new(Arc::clone(state)).run(sessions_asked));
-        let (interests, news) = mpsc::channel(limits::QUESTION_RING);
         parts.spawn(ListenKeeper::new(Arc::clone(state), catalogues.clone()).run(news));
         parts.spawn(questions::hear(Arc::clone(state), sessions.clone(), interests));
         let doors = Doors { keys, catalogues, eras, sessions };

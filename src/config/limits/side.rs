@@ -87,6 +87,8 @@ pub const LISTEN_WAIT_MS: u64 = 1_000;
 pub const LISTEN_OPEN_MS: u64 = 5_000;
 pub const LISTEN_RETRY_MS: u64 = 250;
 pub const LISTEN_RETRY_MS_MAX: u64 = 30_000;
+/// A server whose lists are fresh for this long at least is listened to meanwhile, also while no client is.
+pub const LISTEN_FRESH_MS_MIN: u64 = 5_000;
 /// A stream that nobody is interested in is closed after this long.
 pub const LISTEN_LINGER_MS: u64 = 30_000;
 /// Health probes under way at the same time, and listings: servers that keep silence hold up the latter only. Past it

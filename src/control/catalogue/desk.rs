@@ -7,6 +7,7 @@ use crate::base::clock::Moment;
 use crate::config::limits;
 use crate::config::plan::EraChoice;
 use crate::config::traffic::Health;
+use crate::control::catalogue::attention;
 use crate::control::errand::Errand;
 use crate::control::errand::Terms;
 
@@ -30,12 +31,16 @@ pub(super) struct Desk {
     /// When it is listed because it has changed, and when it was so last.
     changed: Option<Moment>,
     followed: Option<Moment>,
+    /// The listing under way follows a change.
+    is_following: bool,
     /// How often the server has said that its tools, prompts and resources have changed; index is a `Named`.
     pub(super) told: [u64; 3],
 }
 
 /// How long the newest good listing is of use.
 struct Known {
+    /// From when on it is fresh.
+    listed: Moment,
     fresh_until: Moment,
     /// Until when it is kept if the server cannot be asked.
     stale_until: Moment,
@@ -63,6 +68,7 @@ impl Desk {
             is_failing: false,
             changed: None,
             followed: None,
+            is_following: false,
             told: [0; 3],
         }
     }
@@ -108,12 +114,32 @@ impl Desk {
 
     /// Whether to begin a listing; it is under way from now on.
     pub(super) fn begins(&mut self, now: Moment) -> bool {
+        let is_idle = self.errand.began().is_none();
         // A change that comes while it is listed may have been missed.
-        if self.errand.began().is_none() && self.changed.take_if(|changed| *changed <= now).is_some() {
+        let changed = is_idle && self.changed.take_if(|changed| *changed <= now).is_some();
+        if changed {
             self.followed = Some(now);
             self.errand.hasten(now);
         }
-        self.errand.begins(now)
+        let begins = self.errand.begins(now);
+        if begins {
+            self.is_following = changed;
+        }
+        begins
+    }
+
+    /// Until when its lists are fresh, where they are for long: meanwhile its server is listened to.
+    pub(super) fn attends_until(&self, now: Moment) -> Option<Moment> {
+        let known = self.known.as_ref().filter(|known| !self.is_failing && now < known.fresh_until)?;
+        let fresh_ms = known.fresh_until.nanos_since(known.listed) / 1_000_000;
+        attention::is_worth_it(fresh_ms).then_some(known.fresh_until)
+    }
+
+    /// From when on what has just been listed is fresh. What only follows a change is so no longer than what it replaces
+    /// would have been: a server that changes all the time is not listed for ever, if nobody asks.
+    pub(super) fn since(&self, now: Moment) -> Moment {
+        let before = self.known.as_ref().filter(|known| self.is_following && now < known.fresh_until);
+        before.map_or(now, |known| known.listed)
     }
 
     /// When there is something to do.
@@ -130,8 +156,9 @@ impl Desk {
 
     /// It was listed. Tells how many listings had failed before.
     pub(super) fn succeeded(&mut self, fresh_ms: u64, stale_ms: u64, now: Moment) -> u32 {
-        let fresh_until = now.plus_millis(fresh_ms);
-        self.known = Some(Known { fresh_until, stale_until: fresh_until.plus_millis(stale_ms) });
+        let listed = self.since(now);
+        let fresh_until = listed.plus_millis(fresh_ms);
+        self.known = Some(Known { listed, fresh_until, stale_until: fresh_until.plus_millis(stale_ms) });
         self.is_failing = false;
         let pause_ms = if self.is_needed { limits::CATALOGUE_INTERVAL_MS } else { limits::NEVER_MS };
         self.errand.succeeded(pause_ms, now)
@@ -261,6 +288,29 @@ mod tests {
         assert!(desk.begins(at(1_000)));
         desk.succeeded(1_000, 0, at(1_000));
         assert_eq!(desk.next(), Moment::NEVER);
+    }
+
+    /// A list that is fresh for long is attended to as long, however often it changes meanwhile.
+    #[test]
+    fn changes_do_not_prolong_what_nobody_asks_for() {
+        let mut desk = listed();
+        for millis in (1_000..10_000).step_by(1_000) {
+            desk.note_change(at(millis));
+            assert!(desk.begins(at(millis)));
+            assert_eq!(desk.since(at(millis)), at(0));
+            desk.succeeded(10_000, 20_000, at(millis));
+            assert_eq!(desk.attends_until(at(millis)), Some(at(10_000)));
+        }
+        assert_eq!(desk.attends_until(at(10_000)), None);
+        assert!(!desk.want(at(10_000)) && desk.begins(at(10_000)));
+        assert_eq!(desk.since(at(10_000)), at(10_000));
+        desk.succeeded(10_000, 20_000, at(10_000));
+        assert_eq!(desk.attends_until(at(19_999)), Some(at(20_000)));
+        // Nor is a server listened to that fails, or whose list is asked for again before long.
+        desk.failed(None, at(11_000));
+        assert_eq!(desk.attends_until(at(11_000)), None);
+        desk.succeeded(1_000, 0, at(12_000));
+        assert_eq!(desk.attends_until(at(12_000)), None);
     }
 
     #[test]

@@ -29,14 +29,16 @@ fn keeper(addresses: &[&str]) -> CatalogueKeeper {
         tls_name: None,
         label: format!("http://{address}").as_str().into(),
     });
-    CatalogueKeeper::new(Arc::new(state_with(1, |plan| {
+    let (interests, _) = mpsc::channel(1);
+    let state = state_with(1, |plan| {
         let server = &mut plan.servers[0];
         server.instances = instances.collect();
         server.tls = None;
         server.heeds_hints = true;
         server.traffic.weights = vec![1; server.instances.len()].into();
         server.traffic.pools[0].count = server.instances.len();
-    })))
+    });
+    CatalogueKeeper::new(Arc::new(state), interests)
 }
 
 fn of(stub: &Stub) -> CatalogueKeeper {
@@ -408,7 +410,9 @@ async fn a_revision_is_another_where_something_has_changed_and_only_there() {
     };
     change(&mut keeper, at(10));
     keeper.work(at(10)).await;
-    assert_eq!((revision(&keeper), keeper.catalogue().expect("listed").listed), (first, at(10)));
+    let listed = keeper.catalogue().expect("listed");
+    // Listed again, and fresh no longer for it.
+    assert_eq!((revision(&keeper), listed.told, listed.listed), (first, [1, 0, 0], at(0)));
     stub.turn(|request| {
         let answer = String::from_utf8(with_resources(request)).expect("text");
         answer.replace("Be kind.", "Be wary.").into_bytes()
