@@ -3,7 +3,6 @@
 //!
 //! Not here: questions of servers (bridge_questions), and the same with real peers (tests/peers).
 
-use crate::federation::Lister;
 use crate::federation::listed;
 use crate::federation::names_in;
 use crate::federation::tools;
@@ -423,87 +422,6 @@ fn bridge_translates_errors() {
             assert_eq!((answer.status, answer.code()), (200, -32602), "{answer:?}");
         }
         assert_eq!(up.count("resources/read"), 2);
-    });
-}
-
-/// One session of a principal on an older server serves all of its calls, over all workers.
-#[test]
-fn contextforge_1918_no_session_per_call() {
-    let calls: usize = crate::support::size(300, 1_000);
-    everywhere(|run| {
-        let up = upstream().only(Era::Legacy).tool("echo").run();
-        let gw = run.gateway().workers(4).agents(&["ann"]).to("up", &up).run();
-        // What finding out the era, and listing, takes.
-        let mut first = Lister::new(gw.agent("ann", ""));
-        assert_eq!(first.tools(), ["up__echo"]);
-        first.caller().passes("up__echo");
-        let before = up.sessions().0;
-        let own = first.caller().beside();
-        crate::support::line::together(8, |_| {
-            let mut line = own.beside();
-            for _ in 0..calls / 8 {
-                line.passes("up__echo");
-            }
-        });
-        assert_eq!(up.sessions().0, before, "a session for a call");
-        let used: std::collections::BTreeSet<_> = up
-            .requests()
-            .iter()
-            .filter(|request| request.envelope().method == "tools/call")
-            .map(|request| request.head.field("mcp-session-id").unwrap().to_owned())
-            .collect();
-        assert_eq!(used.len(), 1, "{used:?}");
-    });
-}
-
-/// Feature, agentgateway #3622: an older server forgets a session. Where nothing is lost with it another one is opened;
-/// a client that has a session of its own is told 404; other servers go on.
-#[test]
-fn agentgateway_3622_expired_upstream_session() {
-    everywhere(|run| {
-        let up = upstream().only(Era::Legacy).tool("echo").run();
-        let well = upstream().only(Era::Legacy).tool("echo").run();
-        let gw = run.gateway().to("up", &up).to("well", &well).run();
-        let mut agent = gw.caller("");
-        agent.passes("up__echo");
-        agent.passes("well__echo");
-        up.forget_sessions();
-        let call = agent.tool("up__echo");
-        let answer = agent.send(&call);
-        match run.era {
-            Era::Modern => assert_eq!((answer.status, answer.code()), (200, 0), "{answer:?}"),
-            Era::Legacy => answer.refused(404, "session_not_found"),
-        }
-        agent.passes("well__echo");
-        let list = agent.request("tools/list");
-        assert_eq!(agent.send(&list).code(), 0);
-        // The specified way out.
-        let mut again = gw.caller("");
-        again.passes("up__echo");
-        again.passes("well__echo");
-    });
-}
-
-/// Feature, MetaMCP #324: listing again and again leaves no session more open.
-#[test]
-fn metamcp_324_refresh_leaks_no_session() {
-    let refreshes: usize = crate::support::size(12, 40);
-    everywhere(|run| {
-        let shelf = Shelf::of(&["t0"]).fresh_for(0, "public");
-        let up = upstream().only(Era::Legacy).tool("echo").shelf(&shelf).run();
-        let gw = run.gateway().with("up", &up, &["cache: {list: 1s}"]).run();
-        let mut lister = Lister::new(gw.caller(""));
-        assert_eq!(lister.tools(), ["up__t0"]);
-        let open = || up.sessions().1;
-        let before = open();
-        for number in 1..=refreshes {
-            let name = format!("t{number}");
-            shelf.set(0, &[&name]);
-            let expected = [format!("up__{name}")];
-            eventually("the new list is there", || lister.tools() == expected);
-        }
-        eventually("no session more is open", || open() <= before);
-        assert!(up.count("tools/list") > refreshes);
     });
 }
 

@@ -4,7 +4,6 @@
 //! Not here: who may see what (federation_policy), servers that are down (federation_faults), sessions
 //! (federation_sessions).
 
-use crate::reload::Load;
 use crate::support::Era;
 use crate::support::agent::Caller;
 use crate::support::call::Call;
@@ -12,17 +11,14 @@ use crate::support::client::Answer;
 use crate::support::eventually;
 use crate::support::everywhere;
 use crate::support::gateway::Gateway;
-use crate::support::on_every_driver;
 use crate::support::pace;
 use crate::support::script;
 use crate::support::shelf::LISTS;
 use crate::support::shelf::Shelf;
-use crate::support::size;
 use crate::support::upstream::Upstream;
 use crate::support::upstream::upstream;
 use serde_json::Value;
 use serde_json::json;
-use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -387,67 +383,6 @@ fn hot_registration() {
         let gone = agent.tool("two__b");
         assert_eq!(agent.send(&gone).code(), -32602);
         agent.passes("one__a");
-    });
-}
-
-/// Feature: another `url` and a reload under load: no call fails, those in flight end where they began.
-#[test]
-fn swap_backend() {
-    let calls = size(1_500, 20_000);
-    on_every_driver(|run| {
-        let gate = crate::support::Gate::default();
-        let old = upstream().tool("echo").on("hold", script::echo_behind(&gate)).run();
-        let new = upstream().tool("echo").on("hold", script::echo()).run();
-        let gw = run.gateway().to("up", &old).run();
-        let held = gw.call("", "up__hold");
-        let token = held.token.clone();
-        let mut held = held.open();
-        old.until_called(&token);
-        let load = Load::default();
-        std::thread::scope(|scope| {
-            for _ in 0..3 {
-                scope.spawn(|| load.run(&gw));
-            }
-            eventually("the load runs", || load.calls.load(SeqCst) > calls / 3);
-            let yaml = std::fs::read_to_string(&gw.config).unwrap();
-            gw.rewrite(&yaml.replace(&old.url, &new.url));
-            gw.hang_up();
-            eventually("calls reach the new one", || {
-                new.calls() > 0 || !load.failures.lock().unwrap().is_empty()
-            });
-            let before = load.calls.load(SeqCst);
-            eventually("the load goes on", || load.calls.load(SeqCst) > before + calls / 3);
-            load.stop.store(true, SeqCst);
-        });
-        assert_eq!(*load.failures.lock().unwrap(), Vec::<String>::new());
-        assert_eq!(new.with(&token).len(), 0, "a call in flight was sent again");
-        gate.open();
-        let answer = held.answer();
-        assert!(answer.status == 200 && answer.text().contains(&token), "{answer:?}");
-        // By the new name of the server nothing goes to the old one.
-        let call = gw.call("", "up__echo");
-        let token = call.token.clone();
-        assert_eq!(call.send().code(), 0);
-        assert_eq!((old.mentions(&token), new.with(&token).len()), (0, 1));
-    });
-}
-
-/// A server that keeps no sessions loses none: its clients go on at its new address.
-#[test]
-fn swap_backend_without_sessions() {
-    everywhere(|run| {
-        let [old, new] = [0, 1].map(|_| upstream().only(Era::Legacy).without_sessions().tool("echo").run());
-        let gw = run.gateway().to("up", &old).run();
-        let first = gw.call("", "up__echo").in_session();
-        assert_eq!(first.again().send().code(), 0);
-        let yaml = std::fs::read_to_string(&gw.config).unwrap();
-        gw.rewrite(&yaml.replace(&old.url, &new.url));
-        gw.hang_up();
-        eventually("calls reach the new one", || {
-            let answer = first.again().send();
-            assert_eq!((answer.status, answer.code()), (200, 0), "{answer:?}");
-            new.calls() > 0
-        });
     });
 }
 

@@ -15,6 +15,7 @@ use crate::support::reserved::Reserved;
 use crate::support::script;
 use crate::support::shelf::LISTS;
 use crate::support::shelf::Shelf;
+use crate::support::size;
 use crate::support::upstream::Upstream;
 use crate::support::upstream::upstream;
 use serde_json::json;
@@ -76,8 +77,8 @@ fn isolation() {
             }
             lister.caller().passes("up__echo");
         }
-        // 5 ms of a release build.
-        let bound = Duration::from_millis(if cfg!(debug_assertions) { 25 } else { 5 });
+        // 5 ms of what users run, with nothing beside it.
+        let bound = Duration::from_millis(size(25, 5));
         let took = median(times);
         assert!(took < bound, "{took:?}");
     });
@@ -97,11 +98,13 @@ fn isolation_of_a_silent_server() {
             .run();
         let up = upstream().tool("echo").run();
         let gw = run.gateway().to("up", &up).to("db", &silent).run();
+        // 2 s, and what a busy machine takes.
+        let bound = Duration::from_millis(size(3_500, 2_500));
         let begun = Instant::now();
         let mut lister = Lister::new(gw.caller(""));
         lists(&mut lister, &["up__echo"], &["db"], 1);
         let first = begun.elapsed();
-        assert!(first < Duration::from_secs(6), "{first:?}");
+        assert!(first < bound, "{first:?}");
         is_quick(Duration::from_millis(50), || lists(&mut lister, &["up__echo"], &["db"], 5));
         lister.caller().passes("up__echo");
         gate.open();

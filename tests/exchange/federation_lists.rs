@@ -5,8 +5,10 @@
 use crate::federation::Lister;
 use crate::federation::listed;
 use crate::federation::names_in;
+use crate::federation_streams::TOOLS;
 use crate::support::Era;
 use crate::support::Run;
+use crate::support::bell::Bell;
 use crate::support::call::Call;
 use crate::support::client::Answer;
 use crate::support::conduct::Dial;
@@ -25,6 +27,7 @@ use serde_json::Value;
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::time::Duration;
+use std::time::Instant;
 
 /// Feature: 1,000 lists cause one upstream list, over all workers and eras.
 #[test]
@@ -60,6 +63,31 @@ fn cache_list_is_asked_for_once() {
         let first = gw.caller("");
         together(12, |_| assert_eq!(Lister::new(first.beside()).tools(), ["up__echo"]));
         assert_eq!(up.count("tools/list"), 1);
+    });
+}
+
+/// Feature: "`list_changed` invalidates at once", also where no client listens: a server whose list is kept for long is
+/// listened to.
+#[test]
+fn cache_list_is_invalidated_by_its_server() {
+    everywhere(|run| {
+        for only in [Era::Modern, Era::Legacy] {
+            let (shelf, bell) = (Shelf::of(&["one"]).fresh_for(0, "public"), Bell::default());
+            let up = upstream().only(only).shelf(&shelf).rings(&bell).run();
+            let gw = run.gateway().workers(4).with("up", &up, &["cache: {list: 10m}"]).run();
+            let mut lister = Lister::new(gw.caller(""));
+            assert_eq!(lister.tools(), ["up__one"]);
+            for (count, name) in [(2, "two"), (3, "three")] {
+                eventually("the server is listened to", || bell.open() == 1);
+                shelf.set(0, &[name]);
+                assert_ne!(lister.tools(), [format!("up__{name}")], "listed, and nobody said a word");
+                let begun = Instant::now();
+                bell.ring(TOOLS, json!({}));
+                eventually("the new list", || lister.tools() == [format!("up__{name}")]);
+                assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+                assert_eq!((up.count("tools/list"), bell.ever()), (count, 1), "{only:?}");
+            }
+        }
     });
 }
 

@@ -10,6 +10,8 @@ use crate::support::agent::Caller;
 use crate::support::bell::Bell;
 use crate::support::call::Call;
 use crate::support::client::Client;
+use crate::support::conduct::Dial;
+use crate::support::conduct::sick_at_1;
 use crate::support::eventually;
 use crate::support::everywhere;
 use crate::support::gateway::Gateway;
@@ -24,18 +26,18 @@ use std::time::Instant;
 
 const ID: &str = "\"listen-1\"";
 const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
-const TOOLS: &str = "notifications/tools/list_changed";
+pub const TOOLS: &str = "notifications/tools/list_changed";
 const UPDATED: &str = "notifications/resources/updated";
 
 /// An open stream of changes, and what has come on it.
-struct Ear {
+pub struct Ear {
     era: Era,
     client: Client,
 }
 
 /// Asks for changes as a client of this era does; returns once the gateway has agreed.
 #[track_caller]
-fn listen(like: &Call, wanted: &Value) -> Ear {
+pub fn listen(like: &Call, wanted: &Value) -> Ear {
     let like = like.clone().in_session();
     let mut client = like.connect();
     match like.era {
@@ -80,7 +82,7 @@ impl Ear {
 
     /// The next message is this one, in the words of the era.
     #[track_caller]
-    fn hears(&mut self, method: &str) -> Value {
+    pub fn hears(&mut self, method: &str) -> Value {
         let next = self.next();
         assert_eq!(next["method"], method, "{next}");
         assert!(next.get("id").is_none(), "{next}");
@@ -93,7 +95,7 @@ impl Ear {
     }
 
     /// Nothing has come.
-    fn is_quiet(&mut self) -> bool {
+    pub fn is_quiet(&mut self) -> bool {
         self.client.is_quiet()
     }
 }
@@ -201,6 +203,31 @@ fn isolation_tells_once() {
     });
 }
 
+/// Feature: a server that goes down is told of once, when its lists are too old to be shown, and once when it is back.
+#[test]
+fn isolation_tells_once_of_a_server_that_goes() {
+    everywhere(|run| {
+        let sick = Dial::default();
+        let shelf = Shelf::of(&["query"]).fresh_for(1_000, "public");
+        let up = upstream().tool("echo").run();
+        let db = upstream().shelf(&shelf).method("tools/list", sick_at_1(&sick, shelf.script(0))).run();
+        let gw = run.gateway().to("up", &up).with("db", &db, &["cache: {maxStale: 0s}"]).run();
+        let (caller, call) = caller(&gw);
+        let mut lister = Lister::new(caller);
+        assert_eq!(lister.tools(), ["up__echo", "db__query"]);
+        let mut ear = listen(&call, &json!({"toolsListChanged": true}));
+        for (value, expected) in [(1, &["up__echo"][..]), (0, &["up__echo", "db__query"])] {
+            sick.turn(value);
+            eventually("the list is another", || lister.tools() == expected);
+            ear.hears(TOOLS);
+            for _ in 0..20 {
+                assert_eq!(lister.tools(), expected);
+            }
+            assert!(ear.is_quiet(), "told again and again");
+        }
+    });
+}
+
 /// Feature, Envoy AI Gateway #1924: a server that answers 405 to GET is asked once, however many listen and however
 /// often, and its lists do not flap.
 #[test]
@@ -220,8 +247,18 @@ fn envoy_1924_405_does_not_flap() {
             }
             assert!(ears.iter_mut().all(Ear::is_quiet), "told of a change that was none");
         }
-        let gets = up.requests().iter().filter(|one| one.method() == "GET").count();
-        assert_eq!(gets, 1);
+        let gets = || up.requests().iter().filter(|one| one.method() == "GET").count();
+        assert_eq!(gets(), 1);
+        // Until the next reload: then once more.
+        gw.hang_up();
+        eventually("the reload is counted", || gw.reloads("ok") == 1.0);
+        let mut ears: Vec<Ear> = (0..4).map(|_| listen(&call, &json!({"toolsListChanged": true}))).collect();
+        eventually("it is asked again", || gets() == 2);
+        for _ in 0..10 {
+            assert_eq!(lister.tools(), ["up__echo"]);
+        }
+        assert!(ears.iter_mut().all(Ear::is_quiet), "told of a change that was none");
+        assert_eq!(gets(), 2);
     });
 }
 

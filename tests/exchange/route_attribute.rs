@@ -9,6 +9,7 @@ use crate::support::call::Call;
 use crate::support::everywhere;
 use crate::support::gateway::Gateway;
 use crate::support::gateway::instances;
+use crate::support::line::Line;
 use crate::support::script;
 use crate::support::size;
 use crate::support::upstream::Upstream;
@@ -26,14 +27,14 @@ fn regions(run: Run, lines: &[&str]) -> (Upstream, Upstream, Gateway) {
     (us, eu, gw)
 }
 
-/// Feature: "region eu reaches pool `eu` in 1,000 of 1,000 calls, an evaluation error falls through".
+/// Feature: "region eu reaches pool `eu` in 1,000 of 1,000 calls, an evaluation error falls through": to the next rule here.
 #[test]
 fn route() {
     let calls = size(200, 1_000);
     everywhere(|run| {
         let rules = r#"route: [{when: 'args.region == "eu"', pool: eu}, {when: 'args.n > 2', pool: eu}]"#;
         let (us, eu, gw) = regions(run, &[rules]);
-        let mut line = gw.line("up", "echo");
+        let mut line = Line::new(gw.call("", "up__echo").in_session());
         let mut make = |name: &str, value: &str| {
             let call = line.next().given(name, value);
             assert_eq!(line.make(&call).unwrap().status, 200);
@@ -69,6 +70,15 @@ fn route_falls_through_to_split() {
         let call = line.next().given("region", "\"eu\"");
         assert_eq!(line.make(&call).unwrap().status, 200);
         assert_eq!((us.calls(), eu.calls()), (20, 1));
+        // So does what no rule can be evaluated for, wherever that leads.
+        for (split, expected) in [("us: 100, eu: 0", (10, 0)), ("us: 0, eu: 100", (0, 10))] {
+            let (us, eu, gw) = regions(run, &[rules, &format!("split: {{{split}}}")]);
+            let mut line = gw.line("up", "echo");
+            (0..10).for_each(|_| assert_eq!(line.call("1").status, 200));
+            assert_eq!((us.calls(), eu.calls()), expected, "{split}");
+            let rule = "rule=\"mcpServers.up.route[0]\"";
+            assert_eq!(gw.metric("ringgate_cel_errors_total", &[rule]), 10.0);
+        }
         let (us, eu, gw) = regions(run, &["split: {us: 50, eu: 50}"]);
         let mut line = gw.line("up", "echo");
         (0..20).for_each(|_| assert_eq!(line.call("1").status, 200));
