@@ -307,8 +307,11 @@ pub const PARKED_CALLS_MAX: usize = 1_024;
 pub const PARKED_MESSAGES_MAX: usize = 1_024;
 /// Calls of older clients at hubs, of one worker, that can be cancelled by a message. Past it a call runs to its end.
 pub const CANCELLABLE_CALLS_MAX: usize = 64 * 1024;
-/// Silence after which a stream that goes on elsewhere is asked for again, and how often.
+/// Silence after which a stream that goes on elsewhere is asked for again, and how often; then it is waited for as any
+/// other. Comments are silence.
 pub const RESUME_SILENCE_MS: u64 = 700;
+pub const RESUME_SILENCES_MAX: u8 = 5;
+/// How often a stream is asked for again, for whatever reason. Past it the call is cut.
 pub const RESUMES_MAX: u8 = 10;
 /// Pause between two of them, where the server asks for none.
 pub const RESUME_AGAIN_MS: u64 = 250;

@@ -75,6 +75,8 @@ pub struct Crossing {
     /// Rounds of questions, and times that a stream was asked for again.
     pub round: u8,
     pub resumes: u8,
+    /// Those of them that followed a silence.
+    pub silences: u8,
     /// Times that the server still held the stream.
     pub conflicts: u8,
     /// Another session took the place of one that was gone.
@@ -142,6 +144,7 @@ impl Crossing {
             waits: None,
             round: 0,
             resumes: 0,
+            silences: 0,
             conflicts: 0,
             renewed: false,
         }

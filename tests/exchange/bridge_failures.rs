@@ -28,6 +28,8 @@ use crate::support::upstream::Next;
 use crate::support::upstream::Received;
 use crate::support::upstream::upstream;
 use serde_json::json;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 const RETRIED: &str = "retry: {max: 1, budget: 1}";
@@ -122,5 +124,24 @@ fn bridge_cuts_what_a_fault_cuts() {
         assert_eq!(client.head().unwrap().field("ringgate-fault"), Some("cut"));
         let rest = client.rest();
         assert!(matches!(rest, Err(Broken::Cut { .. } | Broken::Reset(_))), "{rest:?}");
+    });
+}
+
+/// A stream that goes on elsewhere and says nothing but comments is silent: it is asked for again, five times at most, and
+/// then waited for.
+#[test]
+fn bridge_takes_comments_for_silence() {
+    of_era(Era::Modern, |run| {
+        for (dead, asked_for) in [(1, 2), (5, 6)] {
+            let (asker, streams) = (Asker::default(), Arc::default());
+            let up = upstream().only(Era::Legacy).able(r#"{"tools":{}}"#).on("one", asker.tool(&[ELICIT]));
+            let up = up.asks_alive(&asker, dead, &streams).run();
+            let gw = run.gateway().to("up", &up).run();
+            let call = gw.call("up", "one").able(ABLE);
+            let (keys, _, state) = asked(&call.clone().send());
+            let answer = again(&call, &json!({keys[0].as_str(): accept("ann")}), &state).send();
+            assert_eq!(answer.json()["result"]["resultType"], "complete", "{answer:?}");
+            assert_eq!((streams.load(SeqCst), asker.begun()), (asked_for, 1));
+        }
     });
 }

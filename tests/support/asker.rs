@@ -5,6 +5,7 @@
 
 use super::PATIENCE;
 use super::call::chunk;
+use super::pace;
 use super::script;
 use super::script::Script;
 use super::upstream::Builder;
@@ -16,7 +17,9 @@ use std::sync::Arc;
 use std::sync::Condvar;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
 
 /// Its memory: the answers that came, and the results that wait to be fetched.
 #[derive(Clone, Default)]
@@ -143,6 +146,24 @@ impl Builder {
             replay(connection, request)
         });
         self.method("", asker.hear()).get(late)
+    }
+
+    /// The same, but so many of its streams, of which it counts all, say nothing but that they are there.
+    #[must_use]
+    pub fn asks_alive(self, asker: &Asker, dead: usize, streams: &Arc<AtomicUsize>) -> Self {
+        let (replay, streams) = (asker.replay(), Arc::clone(streams));
+        let alive = script::script(move |connection, request| {
+            if number_of(request).is_none() || streams.fetch_add(1, SeqCst) >= dead {
+                return replay(connection, request);
+            }
+            connection.send(script::STREAM);
+            // Shorter than any silence that counts.
+            while connection.send(&chunk(b": alive\n\n")) {
+                pace(Duration::from_millis(10));
+            }
+            super::upstream::Next::Close
+        });
+        self.method("", asker.hear()).get(alive)
     }
 
     /// Hears answers and gives streams again.

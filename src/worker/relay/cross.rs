@@ -3,6 +3,7 @@
 //!
 //! Not here: the words (`mcp::crossing`), and what follows from a turn (`bridge`).
 
+use crate::base::clock::Moment;
 use crate::base::fault::Fault;
 use crate::base::fault::Kind;
 use crate::config::limits;
@@ -157,14 +158,15 @@ impl Relay<'_> {
             self.taken(opened.map(drop))?;
         }
         let (mut messages, mut events) = (Messages::default(), Vec::new());
-        let mut silent = true;
+        // Since when it has said nothing. Comments keep a connection open, and are no answer.
+        let (mut silent, mut heard) = (true, self.worker.coarse_now());
         loop {
             let (piece, done) = self.decode()?;
             let bytes = messages.held_bytes() + piece.len();
             body::room(self.worker, self.client.slot, &mut self.reserved, bytes).await?;
             messages.feed(&self.buffer[piece], &mut events).map_err(hold::fault)?;
             for Event { data, id } in events.drain(..) {
-                silent = false;
+                (silent, heard) = (false, self.worker.coarse_now());
                 // What is no message carries an id at most; the replay of one SDK says `{}` for that.
                 if !listing::may_be_message(&data) || data.trim_ascii() == b"{}" {
                     continue;
@@ -186,13 +188,13 @@ impl Relay<'_> {
             if done {
                 break;
             }
-            while !self.more(silent).await? {
+            while !self.more(silent, heard).await? {
                 if !self.is_replayed() {
                     return self.no_answer(messages).await;
                 }
                 // All that was said before has come: now the server is told what it waits for.
                 send_notes(self.worker, self.exchange).await;
-                silent = true;
+                (silent, heard) = (true, self.worker.coarse_now());
             }
         }
         self.no_answer(messages).await
@@ -203,24 +205,38 @@ impl Relay<'_> {
         self.exchange.crossing.as_ref().is_some_and(|crossing| !crossing.notes.is_empty())
     }
 
-    /// Waits for more of a stream; false where there is none, or none soon enough.
-    async fn more(&mut self, silent: bool) -> Result<bool, Fault> {
+    /// Waits for more of a stream that has said something last at `heard`; false where there is none, or none soon enough.
+    async fn more(&mut self, silent: bool, heard: Moment) -> Result<bool, Fault> {
         self.give_back_buffer();
-        let Some(crossing) = &self.exchange.crossing else { return Ok(false) };
-        let patience = match (crossing.asked.is_empty(), crossing.event.is_some() && silent) {
+        let Some(crossing) = &mut self.exchange.crossing else { return Ok(false) };
+        let resumed = crossing.event.is_some() && silent && crossing.silences < limits::RESUME_SILENCES_MAX;
+        let patience = match (crossing.asked.is_empty(), resumed) {
             _ if !crossing.notes.is_empty() => limits::QUESTION_SILENCE_MS,
             (false, _) => limits::QUESTION_SILENCE_MS,
             (true, true) => limits::RESUME_SILENCE_MS,
+            // One that was asked for again so often is waited for as long as any other.
             (true, false) => {
                 self.enter(Phase::Relay);
                 return Ok(self.receive().await? > 0);
             }
         };
+        let at = heard.plus_millis(patience);
         self.enter(Phase::Relay);
-        let at = self.worker.coarse_now().plus_millis(patience);
         self.worker.watch.nudge_at(self.client.slot, at);
-        match flow::wait(self.worker, self.client.slot, &mut self.lease.stream).await {
-            None => self.still(false),
+        let waited = if at <= self.worker.coarse_now() {
+            None
+        } else {
+            flow::wait(self.worker, self.client.slot, &mut self.lease.stream).await
+        };
+        match waited {
+            None => {
+                if let Some(crossing) =
+                    self.exchange.crossing.as_mut().filter(|_| patience == limits::RESUME_SILENCE_MS)
+                {
+                    crossing.silences += 1;
+                }
+                self.still(false)
+            }
             Some(Ok(arrived)) => {
                 let came = self.arrived(arrived) > 0;
                 self.still(came)
