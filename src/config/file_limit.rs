@@ -105,7 +105,7 @@ pub struct Usage {
 #[derive(Debug, Default, JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields)]
 pub struct State {
-    /// Folder for it, relative to this file. Without it quotas and kill switches are forgotten at a restart.
+    /// Folder for it, relative to this file. Without it quotas, kill switches and lists are forgotten at a restart.
     #[schemars(with = "String")]
     pub dir: Option<Located<String>>,
     /// Secrets of at least 32 characters that sessions are sealed with, the newest first, the same on every gateway of a

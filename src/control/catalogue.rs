@@ -7,6 +7,7 @@ mod attention;
 mod desk;
 mod list;
 pub(crate) mod own;
+pub(crate) mod stored;
 #[cfg(test)]
 mod tests;
 
@@ -89,6 +90,7 @@ impl CatalogueKeeper {
 
     pub(crate) async fn run(mut self, mut wishes: mpsc::Receiver<Wish>) {
         let mut changed = self.state.plan_changed.subscribe();
+        self.take_up(clock::now());
         self.follow_plan(clock::now());
         loop {
             self.turn(clock::now());
@@ -124,6 +126,17 @@ impl CatalogueKeeper {
         self.look = attended.iter().map(|(_, until)| *until).min().unwrap_or(Moment::NEVER);
         if !self.attention.follow(attended.into_iter().map(|(name, _)| Arc::clone(name)).collect()) {
             self.look = now.plus_millis(limits::LISTEN_REFRESH_MS);
+        }
+    }
+
+    /// Goes on with what the process before this one knew: all of it is listed again.
+    fn take_up(&mut self, now: Moment) {
+        let (plan, now_unix_ms) = (self.state.plan(), clock::unix_millis());
+        for (name, known) in &self.state.shared.catalogues.load().by_server {
+            let Some(server) = server(&plan, name) else { continue };
+            let left_ms = stored::shown_until_unix_ms(server, known).saturating_sub(now_unix_ms);
+            let desk = Desk::restored(server.era, now.plus_millis(left_ms), now);
+            self.desks.insert(Arc::clone(name), desk);
         }
     }
 
@@ -243,6 +256,7 @@ impl CatalogueKeeper {
                 let spread = self.spread.hash_one(now.as_nanos()) % 1_000;
                 let fresh_ms = desk::fresh_ms(configured.list_cache.fresh_ms, catalogue.ttl_ms, spread);
                 catalogue.listed = desk.since(now);
+                catalogue.listed_unix_ms = clock::unix_millis();
                 if desk.succeeded(fresh_ms, configured.list_cache.stale_ms, now) >= TOLD_AT {
                     tracing::info!(server = &*server, "it can be listed again");
                 }

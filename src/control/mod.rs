@@ -190,6 +190,7 @@ fn run(runtime: Runtime, state: &Arc<State>, parts: Parts, reloader: Reloader, c
         parts.spawn(reloader.run(hangup, changes));
         parts.spawn(keys::keep_last_used(Arc::clone(state)));
         parts.spawn(store::keep_quotas(Arc::clone(state)));
+        parts.spawn(catalogue::stored::keep(Arc::clone(state)));
         parts.spawn(tidy::keep_tidy(Arc::clone(state)));
         let (keys, keys_asked) = mpsc::channel(limits::QUESTION_RING);
         parts.spawn(TokenKeyKeeper::new(Arc::clone(state)).run(keys_asked));

@@ -1,6 +1,6 @@
-//! What outlives the process: kill switches, and what quotas and token counts have used.
+//! What outlives the process: kill switches, what quotas and token counts have used, and what servers offer.
 //!
-//! Not here: rates, which forget within a day at most, and keeping kill switches (`kills`). The quotas are written
+//! Not here: rates, which forget within a day at most, and keeping kill switches (`kills`) and lists (`catalogue::stored`). The quotas are written
 //! whole once a second, if anything changed: after a kill by the system at most the last second is lost.
 
 use crate::base::clock;
@@ -9,9 +9,11 @@ use crate::config::plan::Plan;
 use crate::config::reader;
 use crate::config::replace::beside;
 use crate::config::replace::replace;
+use crate::control::catalogue::stored;
 use crate::control::kills;
 use crate::control::seal;
 use crate::control::state::State;
+use crate::handoff::Catalogues;
 use crate::handoff::Shared;
 use crate::mcp::sealed::SealKeys;
 use crate::policy::kills::Kills;
@@ -41,6 +43,7 @@ pub struct Kept {
     used: Used,
     /// None: the plan names keys, or has no state directory.
     seal: Option<SealKeys>,
+    catalogues: Catalogues,
 }
 
 /// What of quotas and token counts was used, under keys that these seeds make.
@@ -58,9 +61,11 @@ struct Used {
 /// set aside and told, and begin anew.
 pub fn open(plan: &Plan) -> Result<Kept, String> {
     let Some(directory) = &plan.state_dir else {
-        return Ok(Kept { kills: Kills::default(), used: Used::nothing(), seal: None });
+        let (kills, catalogues) = (Kills::default(), Catalogues::default());
+        return Ok(Kept { kills, used: Used::nothing(), seal: None, catalogues });
     };
-    Ok(Kept { kills: kills::load(directory)?, used: read(&directory.join(FILE))?, seal: seal::open(plan)? })
+    let (kills, used) = (kills::load(directory)?, read(&directory.join(FILE))?);
+    Ok(Kept { kills, used, seal: seal::open(plan)?, catalogues: stored::read(plan) })
 }
 
 impl Kept {
@@ -72,6 +77,7 @@ impl Kept {
     /// Puts it where workers find it; before they serve. `shared` was made with [`Self::keys`].
     pub fn give_to(self, shared: &Shared) {
         shared.kills.store(Arc::new(self.kills));
+        shared.catalogues.store(Arc::new(self.catalogues));
         if let Some(keys) = self.seal {
             shared.seal_keys.store(Arc::new(keys));
         }

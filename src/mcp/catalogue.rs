@@ -47,6 +47,8 @@ pub struct Catalogue {
     pub told: [u64; 3],
     /// When it was listed.
     pub listed: Moment,
+    /// The same for whoever reads it after a restart, in milliseconds since the Unix epoch.
+    pub listed_unix_ms: u64,
     /// What the server says of how long its lists stay fresh; none: it says nothing (the older revisions).
     pub ttl_ms: Option<u64>,
     /// Its lists are for the one that asked (2026-07-28, caching, `cacheScope`).

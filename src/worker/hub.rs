@@ -239,7 +239,12 @@ pub async fn learn(
                 old.push(Arc::clone(&server.name))
             }
             None => unknown.push(Arc::clone(&server.name)),
-            Some(known) if now >= known.fresh_until(server.list_cache) => old.push(Arc::clone(&server.name)),
+            Some(known)
+                if now >= known.fresh_until(server.list_cache)
+                    || newest.catalogues.failing.contains_key(&server.name) =>
+            {
+                old.push(Arc::clone(&server.name));
+            }
             Some(_) => {}
         }
     }

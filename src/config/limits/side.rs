@@ -22,6 +22,12 @@ pub const KILLS_FILE_BYTES_MAX: u64 = 32 * 1024 * 1024;
 pub const CATALOGUE_NAMES_MAX: usize = 10_000;
 pub const CATALOGUE_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const CATALOGUE_PAGES_MAX: usize = 1_000;
+/// The file in which catalogues outlive the process: four of the longest, and hundreds of usual ones. What does not fit is
+/// left out, and the log says so; a longer file is not read.
+pub const CATALOGUES_FILE_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// It is written this often at most, and where nothing has changed but that lists were confirmed, once in the second.
+pub const CATALOGUES_FLUSH_MS: u64 = 1_000;
+pub const CATALOGUES_AGE_MS: u64 = 60_000;
 /// Longest time for the lists of one instance, and instances that are tried.
 pub const CATALOGUE_MS: u64 = 10_000;
 pub const CATALOGUE_INSTANCES_MAX: usize = 4;

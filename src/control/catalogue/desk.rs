@@ -73,6 +73,12 @@ impl Desk {
         }
     }
 
+    /// Known from before the start, and shown as old until it is listed: that is due at once, and nobody waits for it.
+    pub(super) fn restored(era: EraChoice, stale_until: Moment, now: Moment) -> Self {
+        let known = Known { listed: now, fresh_until: now, stale_until };
+        Self { known: Some(known), is_failing: true, wanted: Some(now), ..Self::new(era, now) }
+    }
+
     /// A new plan: all is listed again.
     pub(super) const fn follow(&mut self, era: EraChoice, is_needed: bool, now: Moment) {
         (self.era, self.is_needed) = (era, is_needed);
@@ -311,6 +317,17 @@ mod tests {
         assert_eq!(desk.attends_until(at(11_000)), None);
         desk.succeeded(1_000, 0, at(12_000));
         assert_eq!(desk.attends_until(at(12_000)), None);
+    }
+
+    #[test]
+    fn what_was_known_before_the_start_is_listed_at_once_and_waited_for_by_nobody() {
+        let mut desk = Desk::restored(EraChoice::Auto, at(5_000), at(10));
+        desk.follow(EraChoice::Auto, false, at(10));
+        assert!(desk.is_wanted() && !desk.want(at(10)), "shown as it is");
+        assert!(desk.begins(at(10)));
+        desk.failed(None, at(20));
+        assert_eq!(desk.errand.next(), at(20 + limits::CATALOGUE_RETRY_MS));
+        assert!(!desk.goes_stale(at(4_999)) && desk.goes_stale(at(5_000)), "it is not down for ever");
     }
 
     #[test]

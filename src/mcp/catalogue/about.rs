@@ -4,6 +4,7 @@
 
 use crate::mcp::envelope::Era;
 use serde::Deserialize;
+use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -21,7 +22,7 @@ pub struct About {
 }
 
 /// What a server offers that a hub can pass on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Capabilities {
     pub tools: bool,
     pub prompts: bool,
