@@ -273,6 +273,51 @@ fn request_states_belong_to_their_call() {
     });
 }
 
+/// Hardening, the matrix of states by address and principal: each is good where it was made, by whom it was made for, and
+/// nowhere else: not at a virtual server, nor at one of the newer era, whose states are its own.
+#[test]
+fn request_states_by_address_and_principal() {
+    of_era(Era::Modern, |run| {
+        let asker = Asker::default();
+        let up = asking(&asker);
+        let new = upstream().only(Era::Modern).tool("one").run();
+        let gw = run
+            .gateway()
+            .agents(&["ann", "bob"])
+            .top(
+                "virtualServers: {v: {tools: [\"up.*\"]}, w: {tools: [\"up.one\"]}, n: {tools: [\"new.*\"]}}",
+            )
+            .to("up", &up)
+            .to("new", &new)
+            .run();
+        let older = [("", "up__one"), ("v", "one"), ("w", "one"), ("up", "one")];
+        let newer = [("", "new__one"), ("n", "one")];
+        let by =
+            |agent: &str, (endpoint, name): (&str, &str)| gw.keyed(agent, gw.call(endpoint, name).able(ABLE));
+        for (of, at) in older.iter().enumerate() {
+            for owner in ["ann", "bob"] {
+                let call = by(owner, *at);
+                let (keys, _, state) = asked(&call.clone().send());
+                let responses = json!({keys[0].as_str(): accept(owner)});
+                let retry = |agent: &str, at: (&str, &str)| {
+                    again(&Call { token: call.token.clone(), ..by(agent, at) }, &responses, &state)
+                };
+                for (place, other) in older.iter().chain(&newer).enumerate() {
+                    for agent in ["ann", "bob"].into_iter().filter(|agent| (place, *agent) != (of, owner)) {
+                        let answer = retry(agent, *other).send();
+                        answer.refused(400, "invalid_request_state");
+                        assert_eq!(answer.code(), -32602, "{owner}'s of {at:?} by {agent} at {other:?}");
+                    }
+                }
+                assert_eq!(new.mentions(&call.token), 0, "it reached another server");
+                let text = retry(owner, *at).send().text();
+                assert!(text.contains("complete") && text.contains(owner), "{text}");
+            }
+        }
+        assert_eq!(asker.begun(), 2 * older.len());
+    });
+}
+
 /// An older server whose streams have no event ids: the call is parked, or refused at once; it never hangs.
 #[test]
 fn bridge_elicits_without_event_ids() {

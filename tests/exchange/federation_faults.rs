@@ -99,7 +99,7 @@ fn isolation_of_a_silent_server() {
         let up = upstream().tool("echo").run();
         let gw = run.gateway().to("up", &up).to("db", &silent).run();
         // 2 s, and what a busy machine takes.
-        let bound = Duration::from_millis(size(3_500, 2_500));
+        let bound = Duration::from_millis(size(6_000, 2_500));
         let begun = Instant::now();
         let mut lister = Lister::new(gw.caller(""));
         lists(&mut lister, &["up__echo"], &["db"], 1);

@@ -179,3 +179,39 @@ fn tasks_are_not_told_of_where_they_are_nobodys() {
         }
     });
 }
+
+/// What a hub does not route it does not offer: tasks of either kind, whatever its servers declare; and who asks for one is
+/// told that there is no such method.
+#[test]
+fn hubs_offer_no_tasks() {
+    everywhere(|run| {
+        for only in [Era::Modern, Era::Legacy] {
+            let able = r#"{"tools":{},"tasks":{"list":{},"cancel":{},"requests":{"tools":{"call":{}}}},"extensions":{"io.modelcontextprotocol/tasks":{}}}"#;
+            let up = METHODS.iter().fold(upstream().only(only).tool("echo").able(able), |up, method| {
+                up.method(method, script::echo())
+            });
+            let up = up.run();
+            let gw = run.gateway().top("virtualServers: {v: {tools: [\"up.*\"]}}").to("up", &up).run();
+            for endpoint in ["", "v"] {
+                let offer = match run.era {
+                    Era::Modern => gw.request(endpoint, "server/discover"),
+                    Era::Legacy => gw
+                        .request(endpoint, "initialize")
+                        .member("protocolVersion", "\"2025-11-25\"")
+                        .member("capabilities", "{}"),
+                };
+                let raw = offer.raw();
+                let raw = if run.era == Era::Legacy { raw.without("mcp-protocol-version") } else { raw };
+                let said = gw.client().talk(&raw.bytes()).unwrap();
+                let has = &said.json()["result"]["capabilities"];
+                assert!(has["tools"].is_object() && !has.to_string().contains("tasks"), "{said:?}");
+                let expected = if run.era == Era::Modern { (404, -32601) } else { (200, -32601) };
+                for method in METHODS {
+                    let answer = about(&gw, endpoint, method, "t-1").send();
+                    assert_eq!((answer.status, answer.code()), expected, "{endpoint} {method} {answer:?}");
+                    assert_eq!(up.count(method), 0, "{method} reached the server");
+                }
+            }
+        }
+    });
+}
