@@ -164,6 +164,9 @@ pub enum SessionNote {
     /// It wants to hear of a resource, by its server and the server's own URI; or no more.
     Subscribed(Arc<str>, Arc<str>),
     Unsubscribed(Arc<str>, Arc<str>),
+    /// A stream of its begins to hear of changes, or ends: its worker and number.
+    Listens(usize, u64),
+    Leaves(usize, u64),
 }
 
 /// What is known of sessions beside what is sealed in their names, by their numbers. Bounded: the oldest go first.
@@ -173,6 +176,9 @@ pub struct SessionNotes {
     pub levels: HashMap<[u8; 8], u8>,
     /// Resources that sessions want to hear of. Another pointer: something changed.
     pub subscriptions: Arc<HashMap<[u8; 8], Subscriptions>>,
+    /// Of sessions with several streams the one that tells of changes, by worker and number: no message may come on more
+    /// than one (2025-11-25, transports, "Multiple Connections").
+    pub tellers: Arc<HashMap<[u8; 8], (usize, u64)>>,
 }
 
 /// Resources, by server and the server's own URI.

@@ -57,6 +57,8 @@ struct Listener {
     heard: watch::Receiver<Option<Uris>>,
     /// Since when nobody is interested; None: somebody is.
     idle: Option<Moment>,
+    /// When it is told that less is wanted; None: all that it was told is. Who subscribes and who listens may be two.
+    shrinks: Option<Moment>,
 }
 
 /// A task that has ended by itself: its server tells nothing.
@@ -116,7 +118,8 @@ impl ListenKeeper {
             let idle = self.listeners.values().filter_map(|listener| listener.idle);
             let idle = idle.min().map_or(Moment::NEVER, |idle| idle.plus_millis(limits::LISTEN_LINGER_MS));
             let until = self.waiting.iter().map(|one| one.until).min().unwrap_or(Moment::NEVER);
-            let next = self.look.min(idle).min(until);
+            let shrinks = self.listeners.values().filter_map(|listener| listener.shrinks);
+            let next = shrinks.fold(self.look.min(idle).min(until), Moment::min);
             let pause = Duration::from_nanos(next.nanos_since(clock::now()));
             let opened = Arc::clone(&self.opened);
             tokio::select! {
@@ -204,6 +207,13 @@ impl ListenKeeper {
         let _ = self.wishes.try_send(Wish::Interest { server: Arc::clone(&server) });
         if let Some(listener) = self.listeners.get_mut(&server) {
             listener.idle = None;
+            let told = listener.wanted.borrow().clone();
+            let shrinks = uris.len() < told.len() && uris.iter().all(|uri| told.contains(uri));
+            if shrinks && listener.shrinks.is_none_or(|due| now < due) {
+                listener.shrinks.get_or_insert(now.plus_millis(limits::LISTEN_SHRINK_MS));
+                return;
+            }
+            listener.shrinks = None;
             listener.wanted.send_if_modified(|wanted| {
                 let differs = *wanted != uris;
                 *wanted = uris;
@@ -220,7 +230,8 @@ impl ListenKeeper {
         let ear = Ear::new(Arc::clone(&self.state), Arc::clone(&server), self.wishes.clone());
         let ear = ear.telling(hears, Arc::clone(&self.opened));
         let over = Over { server: Arc::clone(&server), number: self.number };
-        self.listeners.insert(server, Listener { number: self.number, wanted, heard, idle: None });
+        self.listeners
+            .insert(server, Listener { number: self.number, wanted, heard, idle: None, shrinks: None });
         self.tasks.spawn(async move {
             ear.listen(wants).await;
             over
@@ -231,6 +242,12 @@ impl ListenKeeper {
         self.listeners.retain(|_, listener| {
             listener.idle.is_none_or(|idle| now < idle.plus_millis(limits::LISTEN_LINGER_MS))
         });
+        let shrink = |(name, listener): (&Arc<str>, &Listener)| {
+            listener.shrinks.is_some_and(|due| due <= now).then(|| Arc::clone(name))
+        };
+        for server in self.listeners.iter().filter_map(shrink).collect::<Vec<_>>() {
+            self.follow(server, now);
+        }
         if self.look <= now {
             self.look = now.plus_millis(limits::LISTEN_LINGER_MS);
             for server in self.interests.servers() {

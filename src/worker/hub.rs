@@ -3,6 +3,7 @@
 //! Not here: what the answers say (`mcp::hub`), and calls, which go to servers (`crossing`).
 
 pub mod list;
+pub mod seen;
 pub mod session;
 pub mod stream;
 
@@ -86,7 +87,7 @@ pub fn visible_scene<T>(
         if adopted.plan.access.rules.is_empty() {
             return then(scene);
         }
-        let sees = list::sees(worker, adopted, (known, source));
+        let sees = list::sees(worker, adopted, (&known.caller, &known.standing, source));
         let members = lists::members(scene, &mut |entry| sees(entry));
         then(&Scene { members, hub: scene.hub, servers: scene.servers, catalogue: scene.catalogue })
     })

@@ -8,6 +8,7 @@ use crate::handoff::Answer;
 use crate::handoff::Asked;
 use crate::handoff::Letter;
 use crate::handoff::Question;
+use crate::handoff::SessionNote;
 use crate::worker::Worker;
 use crate::worker::calls;
 use crate::worker::parked;
@@ -130,14 +131,14 @@ impl Worker {
         let question = Question { worker: self.index, ticket: UNASKED, what };
         if let Err(Question { what, .. }) = self.shared.ask(question) {
             self.metrics().hit(Bound::QuestionRing);
-            // An interest that nobody ends would be one for ever.
-            if matches!(what, Asked::Interest { .. }) {
+            // An interest that nobody ends would be one for ever, as would the stream that tells.
+            if matches!(what, Asked::Interest { .. } | Asked::Note { note: SessionNote::Leaves(..), .. }) {
                 self.untold.borrow_mut().push_back(what);
             }
         }
     }
 
-    /// Tells again what could not be told. Never more than one a stream.
+    /// Tells again what could not be told. Never more than two a stream.
     pub fn tell_again(&self) {
         let untold = std::mem::take(&mut *self.untold.borrow_mut());
         untold.into_iter().for_each(|what| self.tell(what));

@@ -118,7 +118,7 @@ fn hub_tells_of_changed_lists() {
             let mut lister = Lister::new(caller);
             assert_eq!(lister.tools(), ["up__one", "well__b"]);
             let mut ear = listen(&call, &json!({"toolsListChanged": true}));
-            let mut deaf = listen(&call, &json!({"promptsListChanged": true}));
+            let mut deaf = listen(&gw.call("", "none"), &json!({"promptsListChanged": true}));
             shelf.set(0, &["one", "two"]);
             bell.ring(TOOLS, json!({}));
             ear.hears(TOOLS);
@@ -138,8 +138,8 @@ fn hub_listens_once() {
         let (shelf, bell) = (Shelf::of(&["one"]), Bell::default());
         let up = upstream().shelf(&shelf).rings(&bell).run();
         let gw = run.gateway().workers(4).to("up", &up).run();
-        let (_, call) = caller(&gw);
-        let mut ears: Vec<Ear> = (0..24).map(|_| listen(&call, &json!({"toolsListChanged": true}))).collect();
+        let ear = |_| listen(&gw.call("", "none"), &json!({"toolsListChanged": true}));
+        let mut ears: Vec<Ear> = (0..24).map(ear).collect();
         shelf.set(0, &["one", "two"]);
         bell.ring(TOOLS, json!({}));
         for ear in &mut ears {
@@ -386,7 +386,7 @@ fn a_slow_listener_holds_up_nobody() {
         let gw = run.gateway().workers(1).to("up", &up).run();
         let (caller, call) = caller(&gw);
         let mut lister = Lister::new(caller);
-        let slow = listen(&call, &json!({"toolsListChanged": true}));
+        let slow = listen(&gw.call("", "none"), &json!({"toolsListChanged": true}));
         let mut ear = listen(&call, &json!({"toolsListChanged": true}));
         for number in 1..6 {
             let name = format!("t{number}");
@@ -396,5 +396,106 @@ fn a_slow_listener_holds_up_nobody() {
             assert_eq!(lister.tools(), [format!("up__{name}")]);
         }
         drop(slow);
+    });
+}
+
+/// A message comes on one stream of a session only (2025-11-25, transports, "Multiple Connections"): the newest; when that
+/// has gone, the one before it. Each client of the newer era has a stream for itself.
+#[test]
+fn streams_of_one_session_share_what_is_told() {
+    everywhere(|run| {
+        let (shelf, bell) = (Shelf::of(&["t0"]), Bell::default());
+        let up = upstream().shelf(&shelf).rings(&bell).run();
+        let gw = run.gateway().workers(4).to("up", &up).run();
+        let (_, call) = caller(&gw);
+        let mut ears: Vec<Ear> = (0..3).map(|_| listen(&call, &json!({"toolsListChanged": true}))).collect();
+        let other = call.session.as_ref().map(|_| gw.call("", "none").in_session());
+        let mut other = other.map(|call| listen(&call, &json!({})));
+        shelf.set(0, &["t1"]);
+        bell.ring(TOOLS, json!({}));
+        if run.era == Era::Modern {
+            return ears.iter_mut().for_each(|ear| drop(ear.hears(TOOLS)));
+        }
+        ears[2].hears(TOOLS);
+        assert!(ears.iter_mut().all(Ear::is_quiet), "told twice");
+        other.as_mut().unwrap().hears(TOOLS);
+        drop(ears.pop());
+        let mut number = 1;
+        eventually("the one before it is told", || {
+            number += 1;
+            shelf.set(0, &[&format!("t{number}")]);
+            bell.ring(TOOLS, json!({}));
+            other.as_mut().unwrap().hears(TOOLS);
+            !ears[1].is_quiet()
+        });
+        ears[1].hears(TOOLS);
+        assert!(ears.iter_mut().all(Ear::is_quiet), "told twice");
+    });
+}
+
+/// What changes in a list that a listener may not see is not told to it: by rules, and by what its address shows.
+#[test]
+fn hub_tells_nobody_of_what_is_hidden() {
+    everywhere(|run| {
+        let (shelf, bell) = (Shelf::of(&["a1", "b1"]), Bell::default());
+        let (up, other) = (upstream().shelf(&shelf).rings(&bell).run(), upstream().tool("x").run());
+        let gw = run
+            .gateway()
+            .agents(&["ann", "bob", "eve"])
+            .access("name: ann, principals: [ann], allow: [\"up.a*\"]")
+            .access("name: bob, principals: [bob], allow: [\"up.*\"]")
+            .access("name: eve, principals: [eve], allow: [\"other.*\"]")
+            .top("virtualServers: {only: {tools: [\"up.a*\"]}}")
+            .to("up", &up)
+            .to("other", &other)
+            .run();
+        let ear = |agent: &str, endpoint: &str| {
+            let call = gw.keyed(agent, gw.call(endpoint, "none")).in_session();
+            listen(&call, &json!({"toolsListChanged": true}))
+        };
+        let (mut ann, mut bob, mut eve, mut only) =
+            (ear("ann", ""), ear("bob", ""), ear("eve", ""), ear("bob", "only"));
+        let change = |names: &[&str]| {
+            shelf.set(0, names);
+            bell.ring(TOOLS, json!({}));
+        };
+        change(&["a1", "b1", "b2"]);
+        bob.hears(TOOLS);
+        assert!(ann.is_quiet() && eve.is_quiet() && only.is_quiet(), "told of what is hidden");
+        change(&["a1", "a2", "b1", "b2"]);
+        [&mut ann, &mut bob, &mut only].into_iter().for_each(|ear| drop(ear.hears(TOOLS)));
+        // A server speaks of a list that is as it was: to all who know of the server.
+        bell.ring(TOOLS, json!({}));
+        [&mut ann, &mut bob, &mut only].into_iter().for_each(|ear| drop(ear.hears(TOOLS)));
+        assert!(eve.is_quiet());
+        // Another plan shows other things, and that is a change.
+        let yaml = std::fs::read_to_string(&gw.config).unwrap();
+        gw.rewrite(&yaml.replace("allow: [\"up.a*\"]", "allow: [\"up.a1\"]"));
+        gw.hang_up();
+        ann.hears(TOOLS);
+        assert!(bob.is_quiet() && eve.is_quiet() && only.is_quiet(), "nothing is another for them");
+    });
+}
+
+/// A list that was old because its server could not be asked, and comes back with something else, is told of.
+#[test]
+fn hub_tells_of_what_an_old_list_has_become() {
+    everywhere(|run| {
+        let sick = Dial::default();
+        let shelf = Shelf::of(&["one"]).fresh_for(1_000, "public");
+        let up = upstream().shelf(&shelf).method("tools/list", sick_at_1(&sick, shelf.script(0))).run();
+        let gw = run.gateway().to("up", &up).run();
+        let (caller, call) = caller(&gw);
+        let mut lister = Lister::new(caller);
+        assert_eq!(lister.tools(), ["up__one"]);
+        let mut ear = listen(&call, &json!({"toolsListChanged": true}));
+        sick.turn(1);
+        eventually("it is old", || lister.result(0)["_meta"]["io.ringgate/stale"] == json!(["up"]));
+        assert!(ear.is_quiet(), "it is shown as it was");
+        shelf.set(0, &["other"]);
+        sick.turn(0);
+        ear.hears(TOOLS);
+        assert_eq!(lister.tools(), ["up__other"]);
+        assert!(ear.is_quiet());
     });
 }

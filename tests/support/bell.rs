@@ -51,18 +51,19 @@ impl Bell {
             let is_modern = request.head.field("mcp-protocol-version") == Some(MODERN);
             let id: Value = serde_json::from_str(request.envelope().raw_id()).unwrap();
             let meta = json!({"io.modelcontextprotocol/subscriptionId": id});
-            connection.send(script::STREAM);
-            if is_modern {
-                let params = json!({"notifications": {}, "_meta": meta});
-                let note = json!({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": params});
-                connection.send(&script::event(&note.to_string()));
-            }
+            // Who is told that it listens misses nothing from then on.
             let mut told = {
                 let mut rung = bell.0.0.lock().unwrap();
                 rung.open += 1;
                 rung.ever += 1;
                 rung.notes.len()
             };
+            connection.send(script::STREAM);
+            if is_modern {
+                let params = json!({"notifications": {}, "_meta": meta});
+                let note = json!({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": params});
+                connection.send(&script::event(&note.to_string()));
+            }
             while !is_gone(connection) {
                 let new: Vec<(String, Value)> = {
                     let rung = bell.0.0.lock().unwrap();

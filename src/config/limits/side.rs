@@ -80,6 +80,8 @@ pub const LISTEN_EVENT_BYTES_MAX: usize = 1024 * 1024;
 pub const LISTEN_KEEPALIVE_SECONDS: u64 = 30;
 /// Quiet time after a change of what is wanted of a server, before its stream is opened anew.
 pub const LISTEN_DEBOUNCE_MS: u64 = 50;
+/// That fewer resources of a server are wanted is told to it after this long: another stream may want them in a moment.
+pub const LISTEN_SHRINK_MS: u64 = 1_000;
 /// A server that says that its lists have changed is listed again this often at most.
 pub const LISTEN_REFRESH_MS: u64 = 100;
 /// Changed resources of one server that are told at once, and the pause after them: a flood of its may not fill the

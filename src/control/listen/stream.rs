@@ -34,6 +34,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 use tokio::task::JoinSet;
 
 /// Why there is no stream any more.
@@ -156,7 +157,7 @@ impl Ear {
                 Some(number) = opens.recv() => {
                     handles.retain(|(one, handle)| {
                         if *one < number {
-                            handle.abort();
+                            leave_later(handle.clone());
                         }
                         *one >= number
                     });
@@ -355,6 +356,14 @@ impl Ear {
             tokio::time::sleep(Duration::from_millis(limits::LISTEN_UPDATES_PAUSE_MS)).await;
         }
     }
+}
+
+/// Ends a stream that another has followed, once what was under way on it has come: a change that is told on both is one.
+fn leave_later(stream: AbortHandle) {
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(limits::LISTEN_DEBOUNCE_MS)).await;
+        stream.abort();
+    });
 }
 
 /// Waits until nobody wants to hear of it.

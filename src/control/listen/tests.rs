@@ -207,3 +207,24 @@ async fn servers_that_see_every_caller_are_not_listened_to() {
         assert!(!may_listen(&state.plan(), "another"));
     }
 }
+
+/// Who subscribes and who listens may be two: between them no stream is opened anew.
+#[tokio::test]
+async fn fewer_resources_are_told_after_a_while() {
+    let stub = Stub::start(|_| STREAM.as_bytes().to_vec()).await;
+    let (mut keeper, _wished) = keeper(&stub, Era::Modern);
+    let now = clock::now();
+    keeper.hear(news(1, &["a:1", "a:2"]), now);
+    keeper.until("one stream", |_| stub.streams() == 1).await;
+    let wanted = |keeper: &ListenKeeper| keeper.listeners["up"].wanted.borrow().len();
+    for (stream, uris) in [(1, &["a:1"][..]), (2, &["a:2"]), (1, &[]), (1, &["a:1"])] {
+        keeper.hear(news(stream, uris), now);
+        assert_eq!(wanted(&keeper), 2);
+    }
+    keeper.hear(news(1, &[]), now);
+    keeper.turn(now.plus_millis(limits::LISTEN_SHRINK_MS - 1));
+    assert_eq!(wanted(&keeper), 2);
+    keeper.turn(now.plus_millis(limits::LISTEN_SHRINK_MS));
+    assert_eq!(wanted(&keeper), 1);
+    keeper.until("a second stream", |_| stub.requests().len() == 2).await;
+}

@@ -6,6 +6,7 @@ use crate::base::clock::Moment;
 use crate::config::limits;
 use crate::handoff::SessionNote;
 use crate::handoff::SessionNotes;
+use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -16,6 +17,8 @@ pub(super) struct Notes {
     ended: VecDeque<[u8; 8]>,
     levelled: VecDeque<[u8; 8]>,
     subscribed: VecDeque<[u8; 8]>,
+    /// The streams of each session, the newest last.
+    streams: HashMap<[u8; 8], Vec<(usize, u64)>>,
     /// When the next are published; None: all are.
     due: Option<Moment>,
     published: Moment,
@@ -29,6 +32,21 @@ impl Notes {
                 let all = Arc::make_mut(&mut self.known.subscriptions);
                 if let Some(own) = all.get_mut(&session) {
                     own.retain(|(known, other)| *known != server || *other != uri);
+                }
+            }
+            SessionNote::Listens(worker, stream) => {
+                if self.streams.len() < limits::INTERESTS_MAX || self.streams.contains_key(&session) {
+                    self.streams.entry(session).or_default().push((worker, stream));
+                    self.choose(session);
+                }
+            }
+            SessionNote::Leaves(worker, stream) => {
+                if let Some(streams) = self.streams.get_mut(&session) {
+                    streams.retain(|one| *one != (worker, stream));
+                    if streams.is_empty() {
+                        self.streams.remove(&session);
+                    }
+                    self.choose(session);
                 }
             }
             SessionNote::Ended => {
@@ -58,6 +76,20 @@ impl Notes {
         }
         let due = now.max(self.published.plus_millis(limits::SESSION_NOTES_MS));
         self.due.get_or_insert(due);
+    }
+
+    /// Which of a session's streams tells: the newest, as its client has only just opened it. Of one alone nothing is said.
+    fn choose(&mut self, session: [u8; 8]) {
+        let streams = self.streams.get(&session).filter(|streams| streams.len() > 1);
+        let teller = streams.and_then(|streams| streams.last().copied());
+        if self.known.tellers.get(&session).copied() == teller {
+            return;
+        }
+        let tellers = Arc::make_mut(&mut self.known.tellers);
+        match teller {
+            Some(teller) => drop(tellers.insert(session, teller)),
+            None => drop(tellers.remove(&session)),
+        }
     }
 
     /// Past a bound the session that subscribed first hears no more.
@@ -116,6 +148,35 @@ mod tests {
         let both = notes.take(at(1_010)).expect("due");
         assert_eq!((both.ended.len(), both.levels.len()), (2, 0));
         assert_eq!(notes.next(), Moment::NEVER);
+    }
+
+    #[test]
+    fn of_several_streams_the_newest_tells() {
+        let mut notes = Notes::default();
+        let mut teller = |note| {
+            notes.add([1; 8], note, at(0));
+            let teller = notes.known.tellers.get(&[1; 8]).copied();
+            assert!(teller.is_some() || notes.known.tellers.is_empty());
+            (teller, notes.streams.len())
+        };
+        assert_eq!(teller(SessionNote::Listens(0, 7)), (None, 1));
+        assert_eq!(teller(SessionNote::Listens(1, 7)), (Some((1, 7)), 1));
+        assert_eq!(teller(SessionNote::Listens(0, 8)), (Some((0, 8)), 1));
+        assert_eq!(teller(SessionNote::Leaves(1, 7)), (Some((0, 8)), 1));
+        assert_eq!(teller(SessionNote::Leaves(5, 5)), (Some((0, 8)), 1));
+        assert_eq!(teller(SessionNote::Leaves(0, 8)), (None, 1), "one is left");
+        assert_eq!(teller(SessionNote::Leaves(0, 7)), (None, 0));
+        assert_eq!(teller(SessionNote::Leaves(0, 7)), (None, 0));
+    }
+
+    #[test]
+    fn sessions_that_listen_have_a_bound() {
+        let mut notes = Notes::default();
+        for number in 0..limits::INTERESTS_MAX as u64 + 10 {
+            notes.add(number.to_le_bytes(), SessionNote::Listens(0, number), at(0));
+        }
+        assert_eq!(notes.streams.len(), limits::INTERESTS_MAX);
+        assert!(notes.known.tellers.is_empty(), "nothing is said of one alone");
     }
 
     #[test]

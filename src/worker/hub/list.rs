@@ -15,7 +15,9 @@ use crate::mcp::hub::lists::Entry;
 use crate::mcp::listing::Kind as ListKind;
 use crate::mcp::sealed;
 use crate::mcp::sealed::Kind as TokenKind;
+use crate::policy::access::Standing;
 use crate::policy::access::View;
+use crate::policy::identity::Caller;
 use crate::telemetry::family::Family;
 use crate::worker::Worker;
 use crate::worker::address::Visit;
@@ -89,7 +91,8 @@ pub async fn answer(
         return Err(nothing(adopted, exchange, &members, (&shelf, learned)));
     }
     let stale = stale(worker, (adopted, &shelf), (door, known, client.ends.peer), &members);
-    let made = pages(worker, adopted, &shelf, (door, known, client.ends.peer), kind);
+    let eyes = Eyes { known, standing: &known.standing, source: client.ends.peer };
+    let made = pages(worker, adopted, &shelf, (door, eyes), kind);
     let place = Place { hub: adopted.hub_names[usize::from(door.hub)], owner: known.owner, kind };
     let number = wanted(worker, client, exchange, &place, made.content)?;
     let page = made.pages.get(number).ok_or(NO_CURSOR)?;
@@ -213,14 +216,35 @@ pub fn freshness(
     format!("\"ttlMs\":{ttl_ms},\"cacheScope\":\"{}\"", if public { "public" } else { "private" })
 }
 
+/// Who looks at a list, by which rules, and from where.
+#[derive(Clone, Copy)]
+pub struct Eyes<'e> {
+    pub known: &'e Rc<Known>,
+    pub standing: &'e Standing,
+    pub source: IpAddr,
+}
+
+/// What tells a list, as this caller may see it, from any other.
+pub fn shown(
+    worker: &Worker,
+    adopted: &Adopted,
+    shelf: &Shelf,
+    (door, eyes): (&Door, Eyes<'_>),
+    kind: ListKind,
+) -> u64 {
+    let made = pages(worker, adopted, shelf, (door, eyes), kind);
+    ahash::RandomState::with_seeds(1, 2, 3, 4).hash_one(&made.pages)
+}
+
 /// The pages of a list for a caller.
 fn pages(
     worker: &Worker,
     adopted: &Adopted,
     shelf: &Shelf,
-    (door, known, source): (&Door, &Rc<Known>, IpAddr),
+    (door, eyes): (&Door, Eyes<'_>),
     kind: ListKind,
 ) -> Pages {
+    let Eyes { known, standing, source } = eyes;
     let access = &adopted.plan.access;
     let same_for_all = access.rules.is_empty() && known.caller.tenant.is_empty() && !shelf.has_own();
     let caller = if same_for_all { 0 } else { Rc::as_ptr(known).addr() };
@@ -234,7 +258,7 @@ fn pages(
         return kept.clone();
     }
     let pages = hub::scene(adopted, shelf, (door, &known.caller.tenant), |scene: &Scene<'_>| {
-        let sees = sees(worker, adopted, (known, source));
+        let sees = sees(worker, adopted, (&known.caller, standing, source));
         lists::pages(scene, kind, &mut |entry| access.rules.is_empty() || sees(entry))
     });
     let content = content(&pages);
@@ -250,13 +274,13 @@ fn pages(
 pub fn sees<'w>(
     worker: &'w Worker,
     adopted: &'w Adopted,
-    (known, source): (&'w Known, IpAddr),
+    (caller, standing, source): (&'w Caller, &'w Standing, IpAddr),
 ) -> impl Fn(&Entry<'_>) -> bool + 'w {
     let now = i64::try_from(worker.wall_millis(worker.coarse_now())).unwrap_or(i64::MAX);
     move |entry| {
         let view = View {
-            caller: &known.caller,
-            standing: &known.standing,
+            caller,
+            standing,
             server: &entry.server.name,
             catalogue: Some(entry.catalogue),
             labels: &entry.server.labels,

@@ -11,13 +11,13 @@ use crate::config::pattern::Named;
 use crate::config::plan::Server;
 use crate::handoff::Asked;
 use crate::handoff::Interest;
+use crate::handoff::SessionNote;
 use crate::handoff::Subscriptions;
 use crate::mcp::crossing::path;
 use crate::mcp::crossing::uris;
 use crate::mcp::envelope::Era;
 use crate::mcp::hub::about;
 use crate::mcp::hub::lists::quoted;
-use crate::mcp::listing::Kind as ListKind;
 use crate::mcp::target;
 use crate::mcp::target::Targets;
 use crate::policy::access::View;
@@ -30,6 +30,9 @@ use crate::worker::client::After;
 use crate::worker::client::Client;
 use crate::worker::dispatch;
 use crate::worker::hub;
+use crate::worker::hub::seen::Look;
+use crate::worker::hub::seen::Seen;
+use crate::worker::hub::seen::door_members;
 use crate::worker::outlet;
 use crate::worker::own::Shelf;
 use crate::worker::reply;
@@ -47,7 +50,7 @@ const GONE: Fault =
     Fault::new(Kind::NotFound, "This endpoint is gone: the operator has removed it from the configuration.");
 const NO_PLACE: Fault =
     Fault::new(Kind::Overloaded, "Too many streams are open at this gateway; close some, or retry later.");
-const KINDS: [(Named, &str); 3] = [
+pub const KINDS: [(Named, &str); 3] = [
     (Named::Tool, "notifications/tools/list_changed"),
     (Named::Prompt, "notifications/prompts/list_changed"),
     (Named::Resource, "notifications/resources/list_changed"),
@@ -114,12 +117,18 @@ struct Stream<'w> {
     key: usize,
     /// Tells it from others of this worker that had its place.
     number: u64,
+    /// Of an older client.
+    session: Option<[u8; 8]>,
 }
 
 impl Drop for Stream<'_> {
     fn drop(&mut self) {
         self.worker.streams.open.borrow_mut().try_remove(self.key);
         self.worker.tell(Asked::Interest { stream: self.number, what: None });
+        if let Some(session) = self.session {
+            let note = SessionNote::Leaves(self.worker.index, self.number);
+            self.worker.tell(Asked::Note { session, note });
+        }
     }
 }
 
@@ -130,7 +139,21 @@ impl<'w> Stream<'w> {
             return Err(NO_PLACE);
         }
         let key = open.insert(Open::default());
-        Ok(Self { worker, key, number: worker.next_request_id() })
+        Ok(Self { worker, key, number: worker.next_request_id(), session: None })
+    }
+
+    /// Is one of a session's streams, of which one alone tells; returns once that is known.
+    async fn join(&mut self, slot: usize, session: [u8; 8]) {
+        self.session = Some(session);
+        let note = SessionNote::Listens(self.worker.index, self.number);
+        self.worker.question(Asked::Note { session, note }, slot, limits::QUESTION_MS).await;
+    }
+
+    /// Whether it is the one of its session that tells.
+    fn tells(&self) -> bool {
+        let Some(session) = &self.session else { return true };
+        let notes = self.worker.shared.notes.load();
+        notes.tellers.get(session).is_none_or(|teller| *teller == (self.worker.index, self.number))
     }
 
     /// What the stream wants to hear of from now on.
@@ -195,7 +218,7 @@ pub async fn serve(
     visit: Visit<'_>,
 ) -> Result<After, Fault> {
     let (door, known, intent) = visit;
-    let stream = Stream::open(worker)?;
+    let mut stream = Stream::open(worker)?;
     let visitor = (client.slot, &**known);
     let _learned = hub::learn(worker, adopted, exchange, visitor, &door.hub(adopted).members).await;
     let modern = intent.era == Era::Modern;
@@ -204,10 +227,15 @@ pub async fn serve(
     } else {
         everything(worker, exchange)
     };
+    // Before the client knows of it: from then on it must miss nothing.
+    if let Some(own) = &exchange.own {
+        stream.join(client.slot, own.number).await;
+    }
     // As long as both sides keep it, and the credential is good.
     worker.watch.begin_call(client.slot, exchange.expires, true);
     outlet::open(worker, client, exchange).await?;
-    let sums = sums(worker, adopted, visit);
+    let view = Look { adopted, visit, source: client.ends.peer };
+    let seen = Seen::of(worker, &view);
     stream.begin(client.slot, door_members(adopted, visit), wanted.resources.clone()).await;
     let id = if modern {
         String::from_utf8_lossy(&reply::id(client, exchange)).into_owned()
@@ -221,7 +249,7 @@ pub async fn serve(
     let wished_ms = adopted.plan.http.stream_comment_ms;
     let comment_ms = if wished_ms > 0 { wished_ms } else { limits::STREAM_COMMENT_MS_DEFAULT };
     let members = door_members(adopted, visit);
-    let mut telling = Telling { stream, wanted, id, sums, members, comment_ms };
+    let mut telling = Telling { stream, wanted, id, seen, members, comment_ms };
     let ended = telling.tell(worker, client, exchange, visit).await;
     match ended {
         Ok(()) => {
@@ -256,7 +284,7 @@ struct Telling<'w> {
     wanted: Wanted,
     /// Of the listener, raw JSON; empty for older clients.
     id: String,
-    sums: [u64; KINDS.len()],
+    seen: Seen,
     members: Vec<Arc<str>>,
     /// Silence after which a comment is sent.
     comment_ms: u64,
@@ -291,7 +319,9 @@ impl Telling<'_> {
                 self.lists(worker, client, exchange, visit).await?;
                 self.follow_session(worker, exchange);
             }
-            for (server, uri) in updated {
+            // Another stream of the session tells of it.
+            let told_here = self.stream.tells();
+            for (server, uri) in updated.into_iter().filter(|_| told_here) {
                 let uri = shown(worker, visit, &server, &uri);
                 let text = notification(
                     "notifications/resources/updated",
@@ -316,10 +346,10 @@ impl Telling<'_> {
         let (door, _, _) = visit;
         let Some(hub) = newest.plan.hub_by_name.get(&*door.name).copied() else { return Err(GONE) };
         let door = Door { head: door.head, hub, name: Arc::clone(&door.name) };
-        let now = sums(worker, &newest, (&door, visit.1, visit.2));
-        let before = std::mem::replace(&mut self.sums, now);
+        let view = Look { adopted: &newest, visit: (&door, visit.1, visit.2), source: client.ends.peer };
+        let others = self.seen.renew(worker, &view);
         for (at, (_, method)) in KINDS.iter().enumerate() {
-            if self.wanted.kinds[at] && before[at] != now[at] {
+            if self.wanted.kinds[at] && others[at] && self.stream.tells() {
                 let text = notification(method, "", &self.id);
                 outlet::send(worker, client, exchange, text.as_bytes()).await?;
             }
@@ -342,34 +372,6 @@ impl Telling<'_> {
             self.stream.wants(self.members.clone(), self.wanted.resources.clone());
         }
     }
-}
-
-/// The servers of a hub that the caller may know of.
-fn door_members(adopted: &Adopted, (door, known, _): Visit<'_>) -> Vec<Arc<str>> {
-    let members = door.hub(adopted).members.iter().filter_map(|id| adopted.server(*id));
-    members
-        .map(|server| server.config())
-        .filter(|server| server.is_for_tenant(&known.caller.tenant))
-        .map(|server| Arc::clone(&server.name))
-        .collect()
-}
-
-/// What tells the lists of a hub from any others, by kind.
-fn sums(worker: &Worker, adopted: &Adopted, visit: Visit<'_>) -> [u64; KINDS.len()] {
-    let newest = worker.adopt();
-    let members = door_members(adopted, visit);
-    KINDS.map(|(named, _)| {
-        let lists: Vec<ListKind> = ListKind::ALL.into_iter().filter(|kind| kind.named() == named).collect();
-        // A server that has nothing of a kind changes none of its lists by coming and going.
-        let parts = members.iter().filter_map(|name| {
-            let known = newest.catalogues.by_server.get(name)?;
-            let told = known.told[named as usize];
-            let has = told > 0 || lists.iter().any(|kind| !known.items[*kind as usize].is_empty());
-            let sums = || lists.iter().map(|kind| known.sums[*kind as usize]).collect::<Vec<u64>>();
-            has.then(|| (name, told, sums()))
-        });
-        ahash::RandomState::with_seeds(1, 2, 3, 4).hash_one(parts.collect::<Vec<_>>())
-    })
 }
 
 /// What an older client hears of: every list, and what its session has subscribed to.
