@@ -39,6 +39,7 @@ mod bridge_changes;
 mod bridge_complaints;
 mod bridge_failures;
 mod bridge_questions;
+mod bridge_states;
 mod cancel;
 mod connection;
 mod credentials;
