@@ -25,6 +25,7 @@ use crate::policy::credential::Credential;
 use crate::policy::credential::Needed;
 use crate::policy::credential::Trouble;
 use crate::policy::external::Ruling;
+use crate::policy::external::Unrouted;
 use crate::policy::kills::Kills;
 use crate::policy::limits::Counters;
 use crate::policy::limits::keys::Keys;
@@ -427,6 +428,8 @@ pub enum Asked {
     Introspect { issuer: Box<str>, token: Secret },
     /// Whether a call may pass, as somebody else decides.
     Decide(Box<Inquiry>),
+    /// Which pool a call is for, as a hook of `route` says.
+    Route(Box<Inquiry>),
     /// What a server offers, because a caller names something that is not known.
     Catalogue { server: Arc<str> },
     /// What each of these offers: answered once every one was listed or could not be, within two seconds. From now on
@@ -460,10 +463,10 @@ pub struct OwnAsked {
     pub anew: bool,
 }
 
-/// A call that an external decision point is asked about.
+/// A call that an external decision point or a hook of `route` is asked about.
 #[derive(Debug)]
 pub struct Inquiry {
-    /// The access rule that wants to know.
+    /// The rule that wants to know.
     pub rule: Box<str>,
     pub url: Box<str>,
     pub timeout_ms: u64,
@@ -487,6 +490,8 @@ pub enum Answer {
     Consent(Result<(), &'static str>),
     /// None: nobody has answered in time.
     Decided(Option<Ruling>),
+    /// The name of a pool, which the server need not have.
+    Routed(Result<Box<str>, Unrouted>),
     /// None: the server opens none.
     Session(Option<Arc<UpstreamSession>>),
 }

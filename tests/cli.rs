@@ -208,6 +208,7 @@ const EXPLAINED: &str = r#"mcpServers:
     retry: {hedge: 50ms}
     faults: [{tools: ["get_*"], ratio: 0.125, delay: 2s}]
   files: {url: "http://127.0.0.1:7/mcp"}
+  crm: {pools: {a: {url: "http://127.0.0.1:6/"}, b: {url: "http://127.0.0.1:5/"}}, route: [{hook: "http://127.0.0.1:4/"}]}
 identity: {apiKeys: {file: keys.yaml}}
 state: {dir: state}
 limits:
@@ -219,6 +220,15 @@ limits:
   - {name: daily, key: gateway, quota: 5/day, tz: Asia/Kolkata}
   - {name: tokens, key: principal, rate: 100k/hour, count: tokens}
 "#;
+
+#[test]
+fn explain_tells_of_hooks_and_asks_none() {
+    let scratch = Scratch::new("explain-hooks");
+    scratch.write("gw.yaml", &EXPLAINED.replace("identity: {apiKeys: {file: keys.yaml}}", ""));
+    let (_, out, err) = scratch.run("explain -c gw.yaml --as a crm.x");
+    let says = "pool a, unless the hook of mcpServers.crm.route[0] names another: nobody is asked here\n";
+    assert!(out.contains(says), "{out}{err}");
+}
 
 /// Each line is a run and what must stand in its output; the decision is the last line.
 #[test]
@@ -375,7 +385,7 @@ fn explain_refuses_what_it_cannot_explain() {
     scratch.write("bad.yaml", "lisen: 1\n");
     let table = [
         ("-c gw.yaml --as a bd.x", 1, "gw.yaml has no server `bd`. Did you mean `db`?\n"),
-        ("-c gw.yaml --as a unknown.x", 1, "gw.yaml has no server `unknown`. It has: db, files.\n"),
+        ("-c gw.yaml --as a unknown.x", 1, "gw.yaml has no server `unknown`. It has: db, files, crm.\n"),
         ("-c bad.yaml --as a db.x", 1, "bad.yaml:1:1: `lisen` is not a key."),
         ("-c gw.yaml --as a db", 2, "`db` names no server and tool. Write `server.tool`"),
         ("-c gw.yaml --as a db.x --args [1]", 2, "no JSON object"),

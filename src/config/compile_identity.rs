@@ -219,14 +219,19 @@ fn introspection(reader: &mut Reader<'_>, written: &file_identity::Introspection
 
 /// `https`, or this machine: whoever can change the answer decides who may call.
 pub fn check_url(reader: &mut Reader<'_>, text: &Located<String>) {
+    check_service(reader, text, "who can change its answers decides who may call");
+}
+
+/// `why`: what somebody could do who reads along.
+pub fn check_service(reader: &mut Reader<'_>, text: &Located<String>, why: &str) {
     let flaw = match address::url(&text.value) {
-        Err(flaw) => flaw,
+        Err(flaw) => flaw.to_owned(),
         Ok(url) if url.tls => return,
         Ok(address::Url { transport: Transport::Address(address), .. }) if address.ip().is_loopback() => {
             return;
         }
         Ok(url) if &*url.host == "localhost" => return,
-        Ok(_) => "is not `https://`: who can change its answers decides who may call",
+        Ok(_) => format!("is not `https://`: {why}"),
     };
     reader.problem(
         text.place,

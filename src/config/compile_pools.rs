@@ -153,8 +153,9 @@ fn unreachable(
     let shares = server.split.iter().flat_map(|split| split.value.iter().map(|(name, _)| name));
     let named: Vec<&str> =
         routes.chain(shares).chain(&server.failover).map(|name| name.value.as_str()).collect();
-    // One that is misspelt, or has no share that could be read, was reported there.
+    // One that is misspelt, or has no share that could be read, was reported there. A hook may name any.
     if server.is_split_broken
+        || server.route.iter().any(|rule| rule.hook.is_some())
         || named.iter().any(|name| server.pools.iter().all(|(pool, _)| pool.value != *name))
     {
         return;

@@ -3,15 +3,20 @@
 //! Not here: the pools (`compile_pools`), what single values look like (`read_routing`).
 
 use crate::config::address::Url;
+use crate::config::compile_identity;
 use crate::config::compile_pools::Pools;
 use crate::config::file;
+use crate::config::file_traffic::RouteRule;
+use crate::config::limits;
 use crate::config::problem::nearest;
 use crate::config::reader::Located;
 use crate::config::reader::Reader;
 use crate::config::routing::Affinity;
+use crate::config::routing::Hook;
 use crate::config::routing::Routing;
 use crate::config::routing::Rule;
 use crate::config::routing::Share;
+use crate::config::routing::To;
 use crate::config::traffic::Pool;
 use std::hash::DefaultHasher;
 use std::hash::Hash;
@@ -29,9 +34,8 @@ pub fn routing(
 ) -> Routing {
     check_company(reader, server);
     let rules = server.route.iter().enumerate().filter_map(|(index, written)| {
-        let pool = known(reader, written.pool.as_ref()?, server, &pools.pools)?;
         let name = format!("mcpServers.{}.route[{index}]", name.value).into();
-        Some(Rule { name, when: Arc::clone(written.when.as_ref()?), pool })
+        Some(Rule { name, when: written.when.clone(), to: to(reader, written, server, &pools.pools)? })
     });
     let rules = rules.collect();
     Routing {
@@ -44,6 +48,17 @@ pub fn routing(
             seeds: pools.urls.iter().map(seed).collect(),
         }),
     }
+}
+
+/// None: it is not whole, which was reported.
+fn to(reader: &mut Reader<'_>, written: &RouteRule, server: &file::Server, pools: &[Pool]) -> Option<To> {
+    if let Some(url) = &written.hook {
+        compile_identity::check_service(reader, url, "who can change its answers decides where calls go");
+        let timeout_ms = written.timeout.unwrap_or(limits::ROUTE_HOOK_MS_DEFAULT);
+        return Some(To::Hook(Hook { url: url.value.as_str().into(), timeout_ms }));
+    }
+    let pool = known(reader, written.pool.as_ref()?, server, pools)?;
+    written.when.is_some().then_some(To::Pool(pool))
 }
 
 /// A key that would have no effect is a mistake.

@@ -120,18 +120,25 @@ pub struct Pool {
 /// Pools, and their shares in percent.
 pub type Split = Vec<(Located<String>, u32)>;
 
-/// Calls that go to a certain pool. The first of the list whose condition holds counts.
+/// Calls that go to a certain pool: `when` and `pool`, or a `hook` that names one. The first of the list that names a pool
+/// counts.
 #[derive(Debug, JsonSchema)]
 #[schemars(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RouteRule {
     #[schemars(skip)]
     pub place: Place,
     /// CEL condition on a call. Where it cannot be evaluated the rule does not match.
-    #[schemars(with = "String")]
+    #[schemars(with = "Option<String>")]
     pub when: Option<Arc<Expression>>,
     /// One of `pools`.
-    #[schemars(with = "String")]
+    #[schemars(with = "Option<String>")]
     pub pool: Option<Located<String>>,
+    /// URL of a service that is asked which of `pools` a call is for. Where it names none, the next route counts.
+    #[schemars(with = "Option<String>")]
+    pub hook: Option<Located<String>>,
+    /// How long `hook` may take, 1ms to 2s. Default 100ms.
+    #[schemars(with = "Option<schema::Duration>")]
+    pub timeout: Option<u64>,
 }
 
 /// A fault that is made on purpose: exactly one of `delay`, `status` and `cut`. Needs `run --allow-faults`.

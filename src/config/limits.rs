@@ -163,6 +163,11 @@ pub const RATE_PER_MS_MAX: u64 = 1_000;
 pub const BURST_REFILL_MS_MAX: u64 = 86_400_000;
 /// Rules of `route` of one server: each may be evaluated for every call. Past it: a problem of `check`.
 pub const ROUTES_MAX: usize = 64;
+/// How long a hook of `route` may take, where nothing is said and at most: each of its calls waits for it.
+pub const ROUTE_HOOK_MS_DEFAULT: u64 = 100;
+pub const ROUTE_HOOK_MS_MAX: u64 = 2_000;
+/// What such a hook is told of a call, as JSON. Past it: it is not asked, and the next route counts.
+pub const ROUTE_QUESTION_BYTES_MAX: usize = 256 * 1024;
 /// Weight of an instance; the sum of all stays far inside 32 bits.
 pub const WEIGHT_MAX: u32 = 1_000;
 /// Names or patterns in one list (tools, servers, methods): a call is compared with all of them.

@@ -7,6 +7,7 @@ use crate::config::file;
 use crate::config::file_traffic::RouteRule;
 use crate::config::limits;
 use crate::config::read_limit;
+use crate::config::read_server;
 use crate::config::reader::Located;
 use crate::config::reader::Reader;
 use crate::config::routing::Sticky;
@@ -39,17 +40,26 @@ pub fn routing(reader: &mut Reader<'_>, table: &mut Table<'_>, server: &mut file
 fn rule(reader: &mut Reader<'_>, node: &Node) -> Option<RouteRule> {
     let mut table = reader.table(node, "mcpServers.NAME.route")?;
     let before = reader.problems.len();
-    let complete = table.has("when") && table.has("pool");
+    let (pool, hook) = (table.place("pool"), table.place("hook"));
+    let complete = hook.is_some() || (pool.is_some() && table.has("when"));
+    if let (Some(_), Some(place)) = (pool, hook) {
+        reader.problem(place, "`pool` and `hook` exclude each other", "Write two routes.");
+    }
+    if let Some(place) = table.place("timeout").filter(|_| hook.is_none()) {
+        reader.problem(place, "`timeout` goes with `hook`", "Remove it.");
+    }
     let when = table.take("when");
     let when = when.and_then(|node| read_limit::expression(reader, node, Expression::compile_condition));
     let pool = table.take("pool").and_then(|node| reader.text(node));
-    table.close(reader, &strangers::ROUTE);
+    let hook = table.take("hook").and_then(|node| reader.text(node));
+    let timeout = read_server::duration(reader, &mut table, "timeout", 1..=limits::ROUTE_HOOK_MS_MAX);
+    table.close(reader, &strangers::NONE);
     if !complete && reader.problems.len() == before {
-        let cure =
-            "Write `{when: CONDITION, pool: NAME}`; what nothing matches goes to `split`, or the first pool.";
+        let cure = "Write `{when: CONDITION, pool: NAME}` or `{hook: URL, timeout: 20ms}`; what nothing matches goes to \
+                    `split`, or the first pool.";
         reader.problem(node.place, "a route is `when` and `pool`", cure);
     }
-    Some(RouteRule { place: node.place, when: when.map(Arc::new), pool })
+    Some(RouteRule { place: node.place, when: when.map(Arc::new), pool, hook, timeout })
 }
 
 fn split(reader: &mut Reader<'_>, node: &Node, server: &mut file::Server) {

@@ -13,7 +13,7 @@ const OF_CALLS: [Variable; 5] =
 /// Asked in this order: `rules`, then `split`, then the first pool.
 #[derive(Clone, Debug, Default)]
 pub struct Routing {
-    /// The first whose condition holds names the pool.
+    /// The first that names a pool counts.
     pub rules: Vec<Rule>,
     /// Shares of callers in percent, in the order of the pools; they sum to 100. Empty: the first pool has all.
     pub split: Vec<Share>,
@@ -26,9 +26,25 @@ pub struct Routing {
 pub struct Rule {
     /// `mcpServers.NAME.route[INDEX]`: what metrics call it.
     pub name: Box<str>,
-    pub when: Arc<Expression>,
+    /// None: it is for all calls.
+    pub when: Option<Arc<Expression>>,
+    pub to: To,
+}
+
+/// What a rule says of the calls that it is for.
+#[derive(Clone, Debug)]
+pub enum To {
     /// Index into `Traffic::pools`.
-    pub pool: usize,
+    Pool(usize),
+    /// Somebody else names the pool, or leaves it to the next rule.
+    Hook(Hook),
+}
+
+/// Who is asked which pool a call is for.
+#[derive(Clone, Debug)]
+pub struct Hook {
+    pub url: Box<str>,
+    pub timeout_ms: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +75,12 @@ pub struct Affinity {
     pub seeds: Box<[u64]>,
 }
 
+impl Rule {
+    pub const fn hook(&self) -> Option<&Hook> {
+        if let To::Hook(hook) = &self.to { Some(hook) } else { None }
+    }
+}
+
 impl Routing {
     /// Whether nothing is said: all calls go to the first pool, and any instance of it.
     pub fn is_plain(&self) -> bool {
@@ -67,6 +89,9 @@ impl Routing {
 
     /// Whether calls of one session may be for different pools: a rule looks at the call, and not at its caller alone.
     pub fn reads_calls(&self) -> bool {
-        self.rules.iter().any(|rule| rule.when.uses_body() || OF_CALLS.iter().any(|one| rule.when.uses(*one)))
+        let reads = |when: &Arc<Expression>| when.uses_body() || OF_CALLS.iter().any(|one| when.uses(*one));
+        // Hooks are told of the call.
+        let is_about_it = |rule: &Rule| rule.hook().is_some() || rule.when.as_ref().is_some_and(reads);
+        self.rules.iter().any(is_about_it)
     }
 }

@@ -40,7 +40,6 @@ pub const SERVER: Strangers = Strangers {
     foreign: FOREIGN_SERVER,
     homes: HOMES,
 };
-pub const ROUTE: Strangers = Strangers { later: &["hook", "timeout"], foreign: &[], homes: HOMES };
 pub const VIRTUAL_SERVER: Strangers = Strangers { later: &["search"], foreign: &[], homes: HOMES };
 pub const CACHE: Strangers =
     Strangers { later: &["maxBytes", "readOnly", "scope", "semantic", "tools"], foreign: &[], homes: HOMES };
@@ -96,6 +95,7 @@ const HOMES: &[(&str, &str)] = &[
     ("headerTimeout", "http"),
     ("health", "mcpServers.NAME"),
     ("hedge", "mcpServers.NAME.retry"),
+    ("hook", "mcpServers.NAME.route"),
     ("hosts", "http"),
     ("idempotent", "mcpServers.NAME"),
     ("idleTimeout", "http"),

@@ -10,9 +10,12 @@ use crate::base::clock::Moment;
 use crate::base::text::Text;
 use crate::config::limits;
 use crate::control::fetch;
+use crate::control::fetch::FetchError;
+use crate::control::fetch::Fetched;
 use crate::control::state::State;
 use crate::handoff::Inquiry;
 use crate::policy::external::Ruling;
+use crate::policy::external::Silence;
 use crate::telemetry::family::Family;
 use aws_lc_rs::digest;
 use serde_json::Value;
@@ -49,23 +52,32 @@ pub(crate) async fn ask(state: &State, inquiry: Inquiry) -> Option<Ruling> {
 }
 
 async fn put(state: &State, inquiry: &Inquiry) -> Option<Ruling> {
-    let document = format!("{{\"input\":{}}}", inquiry.input);
-    let asking = state.fetcher.send(fetch::post_json(&inquiry.url, document));
-    let asked = tokio::time::timeout(Duration::from_millis(inquiry.timeout_ms), asking).await;
-    let (ruling, outcome) = match asked {
-        Err(_) => (None, "late"),
-        Ok(Err(error)) => {
-            tracing::debug!(rule = &*inquiry.rule, %error, "the external decision point does not answer");
-            (None, "unreachable")
-        }
-        Ok(Ok(answer)) => match read(answer.status, &answer.body) {
+    let (ruling, outcome) = match post(state, inquiry, limits::FETCHED_BYTES_MAX).await {
+        Err(silence) => (None, silence.as_str()),
+        Ok(answer) => match read(answer.status, &answer.body) {
             Some(ruling) if ruling.allow => (Some(ruling), "allow"),
             Some(ruling) => (Some(ruling), "deny"),
-            None => (None, "unreadable"),
+            None => (None, Silence::Unreadable.as_str()),
         },
     };
     state.families.count(Family::ExternalDecisions, &[&inquiry.rule, outcome], 1);
     ruling
+}
+
+/// Puts one question, in the words of that API. The answer has at most `bytes_max`.
+///
+/// # Errors
+/// Why there is none in time.
+pub(crate) async fn post(state: &State, inquiry: &Inquiry, bytes_max: usize) -> Result<Fetched, Silence> {
+    let document = format!("{{\"input\":{}}}", inquiry.input);
+    let asking = state.fetcher.send(fetch::post_json(&inquiry.url, document).at_most(bytes_max));
+    let error = match tokio::time::timeout(Duration::from_millis(inquiry.timeout_ms), asking).await {
+        Ok(Ok(answer)) => return Ok(answer),
+        Ok(Err(FetchError::Late)) | Err(_) => return Err(Silence::Late),
+        Ok(Err(error)) => error,
+    };
+    tracing::debug!(rule = &*inquiry.rule, %error, "who is asked about a call does not answer");
+    Err(if error == FetchError::TooLong { Silence::Unreadable } else { Silence::Unreachable })
 }
 
 /// `{"result": true}` or `{"result": {"allow": …, "reason": …}}`. A policy that is undefined for the input has no

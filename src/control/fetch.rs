@@ -63,12 +63,21 @@ pub(crate) struct Fetch<'a> {
     method: Method,
     fields: HeaderMap,
     body: Bytes,
+    /// Longest answer.
+    bytes_max: usize,
 }
 
 /// Asks for a document.
 pub(crate) fn get(url: &str) -> Fetch<'_> {
-    let (fields, body) = (HeaderMap::new(), Bytes::new());
-    Fetch { url, reach: Reach::Operator, tls: None, method: Method::GET, fields, body }
+    Fetch {
+        url,
+        reach: Reach::Operator,
+        tls: None,
+        method: Method::GET,
+        fields: HeaderMap::new(),
+        body: Bytes::new(),
+        bytes_max: limits::FETCHED_BYTES_MAX,
+    }
 }
 
 /// Sends a form, as OAuth's endpoints want it (RFC 6749 appendix B).
@@ -105,6 +114,11 @@ impl<'a> Fetch<'a> {
     /// The URL was not written by the operator.
     pub(crate) fn within(self, reach: Reach) -> Self {
         Self { reach, ..self }
+    }
+
+    /// The answer has so many bytes at most.
+    pub(crate) fn at_most(self, bytes_max: usize) -> Self {
+        Self { bytes_max, ..self }
     }
 
     pub(crate) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
@@ -150,7 +164,7 @@ pub(crate) enum FetchError {
     Untrusted(String),
     /// A redirect, which is not followed: the operator names the right URL.
     Redirected(u16),
-    /// More than `FETCHED_BYTES_MAX`.
+    /// More than it may have.
     TooLong,
     Broken(String),
     /// Nothing, or no more, within `QUESTION_MS`.
@@ -167,7 +181,7 @@ impl Display for FetchError {
             Self::Untrusted(why) => write!(f, "its certificate is not to be trusted ({why})"),
             Self::Unconnected(why) => write!(f, "no connection: {why}"),
             Self::Redirected(status) => write!(f, "it redirects ({status}); name the final URL"),
-            Self::TooLong => f.write_str("the answer is longer than 1 MiB"),
+            Self::TooLong => f.write_str("the answer is too long"),
             Self::Broken(why) => write!(f, "no whole answer: {why}"),
             Self::Late => f.write_str("no whole answer within 2 s"),
         }
@@ -203,6 +217,7 @@ impl Fetcher {
     async fn exchange(&self, fetch: Fetch<'_>) -> Result<Fetched, FetchError> {
         let url = address::url(fetch.url).map_err(FetchError::Url)?;
         let (stream, zone) = self.connect(&url, fetch.reach, fetch.tls).await?;
+        let bytes_max = fetch.bytes_max;
         let request = request(&url, fetch)?;
         let broken = |error: hyper::Error| FetchError::Broken(error.to_string());
         let mut builder = http1::Builder::new();
@@ -215,7 +230,7 @@ impl Fetcher {
             let _ = connection.await;
         });
         let answer = sender.send_request(request).await.map_err(broken)?;
-        read(answer, Reach::Peer(zone)).await
+        read(answer, Reach::Peer(zone), bytes_max).await
     }
 
     /// A connection to an address that was looked at, and where that is.
@@ -317,7 +332,7 @@ fn request(url: &Url, fetch: Fetch<'_>) -> Result<Request<Full<Bytes>>, FetchErr
     Ok(request)
 }
 
-async fn read(answer: Response<Incoming>, reach: Reach) -> Result<Fetched, FetchError> {
+async fn read(answer: Response<Incoming>, reach: Reach, bytes_max: usize) -> Result<Fetched, FetchError> {
     let (head, mut body) = answer.into_parts();
     let status = head.status.as_u16();
     if head.status.is_redirection() {
@@ -327,7 +342,7 @@ async fn read(answer: Response<Incoming>, reach: Reach) -> Result<Fetched, Fetch
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| FetchError::Broken(error.to_string()))?;
         let Some(data) = frame.data_ref() else { continue };
-        if whole.len() + data.len() > limits::FETCHED_BYTES_MAX {
+        if whole.len() + data.len() > bytes_max {
             return Err(FetchError::TooLong);
         }
         whole.extend_from_slice(data);

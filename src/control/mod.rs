@@ -20,6 +20,7 @@ pub mod logging;
 mod probe;
 mod process;
 mod questions;
+mod referrals;
 mod reload;
 mod resolve;
 mod seal;

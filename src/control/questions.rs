@@ -10,6 +10,7 @@ use crate::control::decisions;
 use crate::control::eras::EraAsked;
 use crate::control::introspect::Introspector;
 use crate::control::listen::News;
+use crate::control::referrals::Referrals;
 use crate::control::sessions::SessionAsked;
 use crate::control::state::State;
 use crate::control::token_keys::KeyAsked;
@@ -36,6 +37,7 @@ struct Desk {
     credentials: Answering,
     own_catalogues: own::Answering,
     decisions: JoinSet<()>,
+    referrals: Referrals,
 }
 
 /// Hands them on until the process ends.
@@ -46,6 +48,7 @@ pub(crate) async fn serve(state: Arc<State>, doors: Doors) {
         credentials: Answering::new(Arc::clone(&state)),
         own_catalogues: own::Answering::default(),
         decisions: JoinSet::new(),
+        referrals: Referrals::default(),
         state,
         doors,
     };
@@ -56,6 +59,7 @@ pub(crate) async fn serve(state: Arc<State>, doors: Doors) {
             Some(()) = desk.credentials.settle_next() => {}
             Some(()) = desk.own_catalogues.settle_next() => {}
             Some(_) = desk.decisions.join_next() => {}
+            Some(()) = desk.referrals.settle_next() => {}
             else => return,
         }
     }
@@ -91,6 +95,7 @@ impl Desk {
                 return self.introspector.ask(worker, ticket, issuer, token);
             }
             Asked::Decide(inquiry) => return self.decide(worker, ticket, inquiry),
+            Asked::Route(inquiry) => return self.referrals.ask(&self.state, worker, ticket, inquiry),
             Asked::TokenKeys { issuer, kid } => {
                 self.doors.keys.try_send(KeyAsked { worker, ticket, issuer, kid }).is_err()
             }

@@ -1,7 +1,9 @@
-//! What an external decision point is asked about a call (Open Policy Agent's data API), and what it said.
+//! What others are asked about a call (in the words of Open Policy Agent's data API), and what they said: whether it may
+//! pass, and which pool of its server it is for.
 //!
-//! Not here: asking (control) and waiting (the worker).
+//! Not here: asking (control) and waiting (the worker). Nothing that a caller shows of itself is in a question.
 
+use crate::config::limits;
 use crate::config::pattern::Named;
 use crate::mcp::arguments;
 use crate::mcp::target::Target;
@@ -30,6 +32,52 @@ pub struct Answered {
     pub ruling: Option<Ruling>,
 }
 
+/// Why nothing was said that could be understood.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Silence {
+    Late,
+    Unreachable,
+    Unreadable,
+}
+
+impl Silence {
+    /// As metrics call it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Late => "late",
+            Self::Unreachable => "unreachable",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
+/// Why a hook of `route` names no pool for a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unrouted {
+    /// It leaves the call to the next rule.
+    None,
+    /// It names a pool that the server does not have.
+    UnknownPool,
+    Silent(Silence),
+    /// Too many calls wait for it.
+    Busy,
+    /// It is not told of batches, of arguments that name a key twice, and of very long messages.
+    Unasked,
+}
+
+impl Unrouted {
+    /// As metrics call it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::UnknownPool => "unknown_pool",
+            Self::Silent(silence) => silence.as_str(),
+            Self::Busy => "busy",
+            Self::Unasked => "unasked",
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct Input<'a> {
     principal: &'a str,
@@ -43,6 +91,9 @@ struct Input<'a> {
     args: &'a RawValue,
     annotations: Hints,
     labels: Vec<&'a str>,
+    /// Those that may be named.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pools: &'a [&'a str],
 }
 
 #[derive(Serialize)]
@@ -67,11 +118,20 @@ pub struct Question {
 impl Question {
     pub fn new(asked: &Asked<'_>, target: usize) -> Self {
         let named = asked.targets.get(target);
-        Self { message: asked.number, target, input: named.and_then(|named| input(asked, named)) }
+        Self { message: asked.number, target, input: named.and_then(|named| input(asked, named, &[])) }
     }
 }
 
-fn input(asked: &Asked<'_>, target: &Target<'_>) -> Option<Box<str>> {
+/// What a hook of `route` is told of a call; the same for all hooks of a server. None: it is not to be asked.
+pub fn referral(asked: &Asked<'_>, pools: &[&str]) -> Option<Box<str>> {
+    let [target] = asked.targets else { return None };
+    if asked.body.len() > limits::ROUTE_QUESTION_BYTES_MAX {
+        return None;
+    }
+    input(asked, target, pools)
+}
+
+fn input(asked: &Asked<'_>, target: &Target<'_>, pools: &[&str]) -> Option<Box<str>> {
     const NO_ARGUMENTS: &str = "{}";
     let written = arguments::of(asked.body).unwrap_or(NO_ARGUMENTS);
     json::object(written.as_bytes())?;
@@ -92,6 +152,7 @@ fn input(asked: &Asked<'_>, target: &Target<'_>) -> Option<Box<str>> {
             open_world_hint: hints.open_world,
         },
         labels: asked.labels.of(if target.named == Named::Tool { &target.name } else { "" }),
+        pools,
     };
     serde_json::to_string(&input).ok().map(String::into_boxed_str)
 }

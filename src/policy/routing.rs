@@ -1,11 +1,15 @@
 //! Which pool of its server a call goes to, and which other calls it stays with: `route`, `split`, `affinity`.
 //!
-//! Not here: whether the pool can take it, and its instances (`route`).
+//! Not here: asking the hooks of `route` (the worker), whether the pool can take it, and its instances (`route`).
 
+use crate::config::limits;
+use crate::config::routing::Hook;
 use crate::config::routing::Routing;
 use crate::config::routing::Rule;
 use crate::config::routing::Share;
 use crate::config::routing::Sticky;
+use crate::config::routing::To;
+use crate::mcp::envelope::Method;
 use crate::policy::decide::Asked;
 use crate::policy::expression;
 use crate::policy::expression::Patterns;
@@ -23,7 +27,25 @@ pub struct Aim {
     pub handle: Option<u64>,
 }
 
-/// `random`: any bits, fresh for each call. `failed` is told of each expression that cannot be evaluated, by its
+/// What is to be asked before an aim counts: one bit for each rule of `route`, in their order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hooks(u64);
+
+const _: () = assert!(limits::ROUTES_MAX <= u64::BITS as usize);
+
+impl Hooks {
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Those of the rules that a call meets; the first that names a pool counts.
+    pub fn of(self, routing: &Routing) -> impl Iterator<Item = (&Rule, &Hook)> {
+        let met = routing.rules.iter().enumerate().filter(move |(index, _)| (self.0 >> index) & 1 == 1);
+        met.filter_map(|(_, rule)| Some((rule, rule.hook()?)))
+    }
+}
+
+/// Where a call goes, and the hooks that may name another pool for it. `random`: any bits, fresh for each call. `failed` is told of each expression that cannot be evaluated, by its
 /// name: such a rule does not match, and such a call has no handle.
 pub fn aim(
     routing: &Routing,
@@ -31,18 +53,29 @@ pub fn aim(
     patterns: &mut Patterns,
     random: u64,
     mut failed: impl FnMut(&str),
-) -> Aim {
+) -> (Aim, Hooks) {
     if routing.is_plain() {
-        return Aim::default();
+        return (Aim::default(), Hooks::default());
     }
     let mut scope = Scope::new(asked.variables(), patterns);
-    let mut holds = |rule: &&Rule| {
-        expression::evaluate_condition(&rule.when, &mut scope).unwrap_or_else(|_| {
+    let mut holds = |rule: &Rule| {
+        let Some(when) = &rule.when else { return true };
+        expression::evaluate_condition(when, &mut scope).unwrap_or_else(|_| {
             failed(&rule.name);
             false
         })
     };
-    let routed = routing.rules.iter().find(&mut holds).map(|rule| rule.pool);
+    let (mut routed, mut hooks) = (None, Hooks::default());
+    for (index, rule) in routing.rules.iter().enumerate() {
+        match rule.to {
+            To::Pool(pool) if holds(rule) => {
+                routed = Some(pool);
+                break;
+            }
+            To::Hook(_) if is_told(asked.method) && holds(rule) => hooks.0 |= 1 << index,
+            To::Pool(_) | To::Hook(_) => {}
+        }
+    }
     let pool = routed.unwrap_or_else(|| shared(routing, asked, random));
     let handle = routing.affinity.as_ref().and_then(|affinity| {
         let mut hasher = DefaultHasher::new();
@@ -54,7 +87,12 @@ pub fn aim(
             }
         }
     });
-    Aim { pool, handle }
+    (Aim { pool, handle }, hooks)
+}
+
+/// Whether hooks are told of such a call: what it is about can be told from what it names and says.
+const fn is_told(method: Method) -> bool {
+    matches!(method, Method::ToolsCall | Method::PromptsGet | Method::ResourcesRead)
 }
 
 /// The pool by `split`; the first where there is none. The same in every gateway and after every restart, because the

@@ -37,6 +37,8 @@ pub enum Family {
     Introspections,
     /// `rule`, `outcome`
     ExternalDecisions,
+    /// `rule`, `outcome`
+    RouteHooks,
     /// `outcome`
     TlsHandshakes,
     /// `layer`
@@ -61,6 +63,7 @@ impl Family {
         Self::JwksRefreshes,
         Self::Introspections,
         Self::ExternalDecisions,
+        Self::RouteHooks,
         Self::TlsHandshakes,
         Self::CacheHits,
         Self::OwnCatalogues,

@@ -48,6 +48,18 @@ const INJECTED_FAULTS: Words = counter(
     "Faults that the operator asked for and that met a call: `delay`, `status` or `cut`.",
 );
 
+const EXTERNAL_DECISIONS: Words = counter(
+    "ringgate_external_decisions_total",
+    &["rule", "outcome"],
+    "Questions to external decision points by rule: `allow`, `deny`, or why there is no answer: `late`, \
+     `unreachable`, `unreadable`.",
+);
+const ROUTE_HOOKS: Words = counter(
+    "ringgate_route_hooks_total",
+    &["rule", "outcome"],
+    "Calls that a hook of `route` was to name a pool for: `routed`, or why the next route counts: `none` named, \
+     `unknown_pool`, `late`, `unreachable`, `unreadable`, `busy`, `unasked`.",
+);
 const OWN_CATALOGUES: Words = counter(
     "ringgate_own_catalogues_total",
     &["outcome"],
@@ -107,12 +119,8 @@ impl Family {
                 "Answers that came from what the gateway knew: list.",
             ),
             Self::OwnCatalogues => OWN_CATALOGUES,
-            Self::ExternalDecisions => counter(
-                "ringgate_external_decisions_total",
-                &["rule", "outcome"],
-                "Questions to external decision points by rule: `allow`, `deny`, or why there is no answer: `late`, \
-                 `unreachable`, `unreadable`.",
-            ),
+            Self::ExternalDecisions => EXTERNAL_DECISIONS,
+            Self::RouteHooks => ROUTE_HOOKS,
             Self::JwksRefreshes => counter(
                 "ringgate_jwks_refreshes_total",
                 &["issuer", "outcome"],

@@ -14,10 +14,13 @@ use crate::mcp::target::Targets;
 use crate::policy::decide::Asked;
 use crate::policy::routing;
 use crate::policy::routing::Aim;
+use crate::policy::routing::Hooks;
 use crate::route::Wish;
 use crate::route::affinity::Handle;
 use crate::telemetry::family::Family;
 use crate::worker::Worker;
+use crate::worker::referral;
+use crate::worker::referral::Referral;
 use crate::worker::session;
 use crate::worker::state::Exchange;
 
@@ -28,17 +31,28 @@ const APART: Fault = Fault::new(
 
 /// `asked` is about the call of the exchange. A batch goes to one place, whole.
 ///
+/// Where hooks are to be asked as well, they may name another pool.
+///
 /// # Errors
 /// 400 where the messages of a batch are for different places.
-pub fn of(worker: &Worker, plan: &Plan, exchange: &Exchange, asked: &Asked<'_>) -> Result<Aim, Fault> {
+pub fn of(
+    worker: &Worker,
+    plan: &Plan,
+    exchange: &Exchange,
+    asked: &Asked<'_>,
+) -> Result<(Aim, Option<Box<Referral>>), Fault> {
     // A session stays on the instance that issued it.
     let routed = |server: &&Server| exchange.session.is_none() && !server.routing.is_plain();
-    let Some(server) = plan.server_of(asked.server).filter(routed) else { return Ok(Aim::default()) };
+    let Some(server) = plan.server_of(asked.server).filter(routed) else {
+        return Ok((Aim::default(), None));
+    };
     let random = worker.random();
     if exchange.batch.is_empty() {
         // A request without a message has no arguments, and that is no mistake of its own.
         let body = if asked.body.is_empty() { b"{}" } else { asked.body };
-        return Ok(one(worker, server, &Asked { body, ..*asked }, random));
+        let asked = Asked { body, ..*asked };
+        let (aim, hooks) = one(worker, server, &asked, random);
+        return Ok((aim, Referral::new(hooks, &asked, server)));
     }
     let mut known: Option<Aim> = None;
     for (called, body) in exchange.batch.iter().zip(envelope::elements(asked.body)) {
@@ -47,16 +61,17 @@ pub fn of(worker: &Worker, plan: &Plan, exchange: &Exchange, asked: &Asked<'_>) 
         let target = if let Targets::One(target) = &targets { &target.name } else { called.target.as_str() };
         let method_text = called.method.as_str();
         let asked = Asked { method, method_text, target, targets: targets.all(), body, ..*asked };
-        let next = one(worker, server, &asked, random);
+        let (next, hooks) = one(worker, server, &asked, random);
+        referral::pass_over(worker, hooks, server);
         if known.is_some_and(|known| known != next) {
             return Err(APART);
         }
         known = Some(next);
     }
-    Ok(known.unwrap_or_default())
+    Ok((known.unwrap_or_default(), None))
 }
 
-fn one(worker: &Worker, server: &Server, asked: &Asked<'_>, random: u64) -> Aim {
+fn one(worker: &Worker, server: &Server, asked: &Asked<'_>, random: u64) -> (Aim, Hooks) {
     let failed = |rule: &str| worker.metrics().count(Family::CelErrors, &[rule], 1);
     routing::aim(&server.routing, asked, &mut worker.patterns.borrow_mut(), random, failed)
 }

@@ -37,6 +37,7 @@ pub mod parked;
 pub mod passage;
 pub mod permit;
 pub mod post;
+pub mod referral;
 pub mod refuse;
 pub mod relay;
 pub mod replies;

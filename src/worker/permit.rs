@@ -45,6 +45,7 @@ use crate::worker::denial;
 use crate::worker::inquiry;
 use crate::worker::inquiry::Findings;
 use crate::worker::inquiry::Open;
+use crate::worker::referral::Referral;
 use crate::worker::state::Exchange;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -87,8 +88,8 @@ pub async fn ask(
     // Ends: each round finds out one thing more, of those that the rules name.
     let decided = loop {
         let open = match decide(worker, adopted, client, exchange, (known, &findings)) {
-            Ok(None) => break Ok(()),
-            Ok(Some(open)) => open,
+            Ok(Next::Go(referral)) => break Ok(referral),
+            Ok(Next::FindOut(open)) => open,
             Err(fault) => break Err(fault),
         };
         // Boxed: few calls wait for anything.
@@ -97,7 +98,18 @@ pub async fn ask(
     };
     // Whatever became of the call: its record tells what others said of it.
     exchange.answers = findings.answers;
-    decided
+    match decided? {
+        None => Ok(()),
+        Some(referral) => Box::pin(referral.settle(worker, &adopted.plan, client.slot, exchange)).await,
+    }
+}
+
+/// What a decision leads to, if not to a refusal.
+enum Next {
+    /// The call passes. Its limits are charged, so that a hook is asked of no more calls than pass.
+    Go(Option<Box<Referral>>),
+    /// Something has to be found out first.
+    FindOut(Open),
 }
 
 /// Kills and revocations are the newest ones: a body may take longer than a switch.
@@ -109,14 +121,13 @@ fn newest(worker: &Worker, adopted: &Adopted, known: &Known) -> Result<Rc<Adopte
     Ok(newest)
 }
 
-/// What has to be found out first, if anything has.
 fn decide(
     worker: &Worker,
     adopted: &Adopted,
     client: &Client,
     exchange: &mut Exchange,
     (known, findings): (&Known, &Findings),
-) -> Result<Option<Open>, Fault> {
+) -> Result<Next, Fault> {
     let newest = newest(worker, adopted, known)?;
     let desk = Desk {
         access: &adopted.plan.access,
@@ -171,17 +182,18 @@ fn decide(
                 let trusted = &adopted.plan.limits.usage_from;
                 (exchange.tokens_in, exchange.tokens_exact) = tokens(body, trusted, &known.caller.name);
             }
-            exchange.aim = aim::of(worker, &adopted.plan, exchange, &asked)?;
+            let (aim, referral) = aim::of(worker, &adopted.plan, exchange, &asked)?;
+            exchange.aim = aim;
             exchange.remainder = note(&admission, style, exchange.tokens_in, &mut exchange.own_lines);
-            Ok(None)
+            Ok(Next::Go(referral))
         }
         Err(Refused::Undecided { rule, external, question }) => {
-            Ok(Some(Open::ruling(rule, external, question)))
+            Ok(Next::FindOut(Open::ruling(rule, external, question)))
         }
-        Err(Refused::Unlisted) if !findings.is_listed => Ok(Some(Open::First)),
-        Err(Refused::Absent) if !findings.is_relisted => Ok(Some(Open::Again)),
+        Err(Refused::Unlisted) if !findings.is_listed => Ok(Next::FindOut(Open::First)),
+        Err(Refused::Absent) if !findings.is_relisted => Ok(Next::FindOut(Open::Again)),
         Err(Refused::Hidden(_)) if !findings.is_relisted && is_asked_for(adopted, exchange) => {
-            Ok(Some(Open::Again))
+            Ok(Next::FindOut(Open::Again))
         }
         Err(refused) => {
             let fault = refuse(adopted, exchange, findings, metrics, &refused);

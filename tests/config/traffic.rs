@@ -9,7 +9,9 @@ use crate::server;
 use ringgate::config::pattern::Pattern;
 use ringgate::config::plan::FaultKind;
 use ringgate::config::plan::Server;
+use ringgate::config::routing::Rule;
 use ringgate::config::routing::Sticky;
+use ringgate::config::routing::To;
 use ringgate::config::traffic::Adaptive;
 use ringgate::config::traffic::Balance;
 use ringgate::config::traffic::Breaker;
@@ -330,8 +332,8 @@ fn pools_by_attribute_and_by_share() {
     let names: Vec<&str> = one.traffic.pools.iter().map(|pool| &*pool.name).collect();
     // The failover is the last one.
     assert_eq!((names, one.traffic.failover), (vec!["a", "b", "c"], Some(2)));
-    let rules: Vec<_> = one.routing.rules.iter().map(|rule| (&*rule.name, rule.pool)).collect();
-    assert_eq!(rules, [("mcpServers.a.route[0]", 1), ("mcpServers.a.route[1]", 2)]);
+    let rules: Vec<_> = one.routing.rules.iter().map(|rule| (&*rule.name, pool(rule))).collect();
+    assert_eq!(rules, [("mcpServers.a.route[0]", Some(1)), ("mcpServers.a.route[1]", Some(2))]);
     assert!(one.routing.split.is_empty() && one.routing.affinity.is_none() && !one.routing.is_plain());
     let one = server("split: {b: 5, a: 95}\n    sticky: tenant\n    affinity: args.handle").routing;
     let shares: Vec<_> = one.split.iter().map(|share| (share.pool, share.percent)).collect();
@@ -341,6 +343,21 @@ fn pools_by_attribute_and_by_share() {
     assert_eq!(seeds.len(), 3, "each instance has its own");
     assert!(only_server(URL).routing.is_plain());
     assert!(!only_server(&format!("{URL}, affinity: principal")).routing.is_plain());
+}
+
+fn pool(rule: &Rule) -> Option<usize> {
+    if let To::Pool(pool) = rule.to { Some(pool) } else { None }
+}
+
+/// A hook may name any pool: none of them is out of reach.
+#[test]
+fn hooks_of_routes() {
+    let both = "{hook: \"http://127.0.0.1:1/class\", timeout: 20ms}, \
+                {hook: \"https://a.test/\", when: 'args.x == 1'}";
+    let rules = plan(&routed(&format!("route: [{both}]"))).servers.remove(0).routing.rules;
+    let hooks = rules.iter().filter_map(Rule::hook).map(|hook| (&*hook.url, hook.timeout_ms));
+    assert_eq!(hooks.collect::<Vec<_>>(), [("http://127.0.0.1:1/class", 20), ("https://a.test/", 100)]);
+    assert_eq!(rules.iter().map(|rule| rule.when.is_some()).collect::<Vec<_>>(), [false, true]);
 }
 
 #[test]
@@ -363,10 +380,15 @@ fn routes_that_cannot_be_meant() {
     for (marked, what) in [
         ("»{pool: b}", "a route is `when` and `pool`. Write `{when: CONDITION, pool: NAME}`"),
         ("»{when: 'true'}", "a route is `when` and `pool`"),
+        ("{hook: »\"http://a.test/\"}", "who can change its answers decides where calls go"),
+        ("{hook: »\"nowhere\"}", "does not start with"),
+        ("{hook: \"http://localhost:1/\", timeout: »3s}", "here from 1ms to 2s"),
         (
-            "{»hook: \"http://127.0.0.1:1/\"}",
-            "`hook` of `mcpServers.NAME.route` is not available in this version",
+            "{»hook: \"http://localhost:1/\", pool: b}",
+            "`pool` and `hook` exclude each other. Write two routes.",
         ),
+        ("{when: 'true', pool: b, »timeout: 20ms}", "`timeout` goes with `hook`. Remove it."),
+        ("{»timeout: 20ms}", "`timeout` goes with `hook`"),
         ("{when: 'true', »pol: b}", "Did you mean `pool`?"),
     ] {
         check(&routed(&format!("route: [{marked}]\n    {all}")), what);

@@ -95,6 +95,7 @@ mod route_deadline;
 mod route_failover;
 mod route_faults;
 mod route_health;
+mod route_hook;
 mod route_outcomes;
 mod route_retry;
 mod route_timeouts;

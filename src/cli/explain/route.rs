@@ -34,14 +34,21 @@ pub(super) fn aim(server: &Server, asked: &Asked<'_>, patterns: &RefCell<Pattern
     }
     let mut failed = Vec::new();
     let tell = |name: &str| failed.push(name.to_owned());
-    let aim = routing::aim(routing, asked, &mut patterns.borrow_mut(), 0, tell);
+    let (aim, hooks) = routing::aim(routing, asked, &mut patterns.borrow_mut(), 0, tell);
+    let asked_first: Vec<&str> = hooks.of(routing).map(|(rule, _)| &*rule.name).collect();
+    let unless = match asked_first.as_slice() {
+        [] => String::new(),
+        rules => {
+            format!(", unless the hook of {} names another: nobody is asked here", rules.join(" or "))
+        }
+    };
     let pool = server.traffic.pools.get(aim.pool).map_or("", |pool| &pool.name);
     let by_chance = routing.sticky == Sticky::None && !routing.split.is_empty();
     let chance = if by_chance { ", or another of `split` where no `route` names it" } else { "" };
     let handle =
         if aim.handle.is_some() { "; calls with this value of `affinity` stay together" } else { "" };
     let failed = failed.iter().map(|name| format!("; {name} cannot be evaluated"));
-    let says = format!("pool {pool}{chance}{handle}{}", failed.collect::<String>());
+    let says = format!("pool {pool}{unless}{chance}{handle}{}", failed.collect::<String>());
     Some(Setting { name: "this call".into(), says })
 }
 

@@ -180,6 +180,11 @@ pub const TOKEN_KEYS_UNKNOWN_MS: u64 = 30_000;
 /// Tokens that are asked for at the same time; the rest wait. And calls that wait for one answer; the rest are told that
 /// nothing is known.
 pub const ANSWERS_MAX: usize = 256;
+/// Questions to one hook of `route` at a time. Past it: it is not asked, and the next route counts, so that one that hangs
+/// takes nothing but its own time.
+pub const ROUTE_QUESTIONS_MAX: usize = 64;
+/// Answer of such a hook: the name of a pool, with some room. Past it: no more is read, the answer is none.
+pub const ROUTE_ANSWER_BYTES_MAX: usize = 4 * 1024;
 /// How long a token that its issuer did not vouch for is refused without asking again.
 pub const INACTIVE_TOKEN_MS: u64 = 15_000;
 /// How long after its last answer a token that was active is asked for whatever the rate of fruitless questions is.

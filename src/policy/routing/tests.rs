@@ -23,6 +23,18 @@ fn plan(keys: &str) -> Plan {
 
 /// Where a call of the tool `read` goes, and which expressions failed.
 fn go(plan: &Plan, caller: &Caller, arguments: &str, random: u64) -> (Aim, Vec<String>) {
+    let (aim, hooks, failed) = head(plan, (caller, Method::ToolsCall), arguments, random);
+    assert!(hooks.is_empty());
+    (aim, failed)
+}
+
+/// The same, and the rules whose hooks are to be asked.
+fn head(
+    plan: &Plan,
+    (caller, method): (&Caller, Method),
+    arguments: &str,
+    random: u64,
+) -> (Aim, Vec<String>, Vec<String>) {
     let patterns = RefCell::default();
     let standing = Standing::new(&plan.access, caller, &patterns);
     let body = format!(r#"{{"params":{{"name":"read","arguments":{arguments}}}}}"#);
@@ -32,8 +44,8 @@ fn go(plan: &Plan, caller: &Caller, arguments: &str, random: u64) -> (Aim, Vec<S
         server: "crm",
         catalogue: None,
         labels: Labels::NONE,
-        method: Method::ToolsCall,
-        method_text: "tools/call",
+        method,
+        method_text: method.as_str(),
         target: "read",
         targets: &[],
         source: IpAddr::from([10, 0, 0, 7]),
@@ -44,8 +56,9 @@ fn go(plan: &Plan, caller: &Caller, arguments: &str, random: u64) -> (Aim, Vec<S
     };
     let mut failed = Vec::new();
     let tell = |name: &str| failed.push(name.to_owned());
-    let aim = aim(&plan.servers[0].routing, &asked, &mut patterns.borrow_mut(), random, tell);
-    (aim, failed)
+    let routing = &plan.servers[0].routing;
+    let (aim, hooks) = aim(routing, &asked, &mut patterns.borrow_mut(), random, tell);
+    (aim, hooks.of(routing).map(|(rule, _)| rule.name.to_string()).collect(), failed)
 }
 
 fn named(name: &str) -> Caller {
@@ -72,6 +85,31 @@ fn the_first_rule_that_holds_names_the_pool() {
         let expected = (Aim { pool, handle: None }, failed);
         assert_eq!(go(&plan, &named(caller), arguments, 7), expected, "{caller} {arguments}");
     }
+}
+
+/// Hooks before the rule that holds are asked, in their order; where they name nothing, that rule counts.
+#[test]
+fn hooks_are_asked_before_the_rule_that_holds() {
+    let plan = plan(
+        "route: [{when: 'args.n > 1', pool: b}, {hook: \"http://127.0.0.1:1/a\"}, \
+         {hook: \"http://127.0.0.1:1/b\", when: 'args.text != \"\"'}, {when: 'tool == \"read\"', pool: c}, \
+         {hook: \"http://127.0.0.1:1/c\"}]",
+    );
+    let rule = |index: usize| format!("mcpServers.crm.route[{index}]");
+    let call = Method::ToolsCall;
+    for (method, arguments, pool, hooks, failed) in [
+        (call, r#"{"n":2}"#, 1, vec![], vec![]),
+        (call, r#"{"n":1,"text":"x"}"#, 2, vec![rule(1), rule(2)], vec![]),
+        (call, r#"{"n":1,"text":""}"#, 2, vec![rule(1)], vec![]),
+        (call, r#"{"text":1}"#, 2, vec![rule(1), rule(2)], vec![rule(0)]),
+        (call, "{}", 2, vec![rule(1)], vec![rule(0), rule(2)]),
+        // Nothing that a hook could tell anything from.
+        (Method::ToolsList, r#"{"n":1}"#, 0, vec![], vec![]),
+    ] {
+        let told = head(&plan, (&named("ada"), method), arguments, 7);
+        assert_eq!(told, (Aim { pool, handle: None }, hooks, failed), "{arguments}");
+    }
+    assert!(plan.servers[0].routing.reads_calls());
 }
 
 #[test]
