@@ -131,6 +131,46 @@ fn hub_tells_of_changed_lists() {
     });
 }
 
+/// What an older server asks on its stream of changes, where no call is behind it, nobody can be asked: it hears so at once,
+/// and that somebody is there.
+#[test]
+fn hub_refuses_what_is_asked_without_a_call() {
+    everywhere(|run| {
+        let (shelf, bell) = (Shelf::of(&["one"]), Bell::default());
+        let up = upstream().only(Era::Legacy).shelf(&shelf).rings(&bell).run();
+        let gw = run.gateway().to("up", &up).run();
+        let (_, call) = caller(&gw);
+        let mut ear = listen(&call, &json!({"toolsListChanged": true}));
+        let said = |id: &Value| {
+            let bodies = up.requests().into_iter().map(|request| request.body);
+            bodies
+                .filter_map(|body| serde_json::from_slice::<Value>(&body).ok())
+                .find(|body| body["id"] == *id)
+        };
+        for (id, method, code) in [
+            (json!("q"), "sampling/createMessage", json!(-32601)),
+            (json!(70_001), "elicitation/create", json!(-32601)),
+            (json!("r"), "roots/list", json!(-32601)),
+            (json!("s"), "x/unknown", json!(-32601)),
+            (json!("p"), "ping", Value::Null),
+        ] {
+            bell.ask(id.clone(), method);
+            eventually("it is answered", || said(&id).is_some());
+            let said = said(&id).unwrap();
+            assert_eq!(
+                (&said["error"]["code"], said["result"].is_object()),
+                (&code, code.is_null()),
+                "{said}"
+            );
+        }
+        // None of it is the client's business, and the stream goes on.
+        shelf.set(0, &["one", "two"]);
+        bell.ring(TOOLS, json!({}));
+        ear.hears(TOOLS);
+        assert!(ear.is_quiet());
+    });
+}
+
 /// Feature: however many clients listen, a server has one stream, over all workers.
 #[test]
 fn hub_listens_once() {

@@ -23,7 +23,8 @@ pub struct Bell(Arc<(Mutex<Rung>, Condvar)>);
 
 #[derive(Default)]
 struct Rung {
-    notes: Vec<(String, Value)>,
+    /// Whole messages.
+    notes: Vec<Value>,
     open: usize,
     ever: usize,
 }
@@ -31,8 +32,17 @@ struct Rung {
 impl Bell {
     /// Tells every stream that is open, or is opened before long, of a change.
     pub fn ring(&self, method: &str, params: Value) {
+        self.say(json!({"jsonrpc": "2.0", "method": method, "params": params}));
+    }
+
+    /// Asks something on every such stream.
+    pub fn ask(&self, id: Value, method: &str) {
+        self.say(json!({"jsonrpc": "2.0", "id": id, "method": method, "params": {}}));
+    }
+
+    fn say(&self, message: Value) {
         eventually("somebody listens", || self.open() > 0);
-        self.0.0.lock().unwrap().notes.push((method.to_owned(), params));
+        self.0.0.lock().unwrap().notes.push(message);
         self.0.1.notify_all();
     }
 
@@ -65,7 +75,7 @@ impl Bell {
                 connection.send(&script::event(&note.to_string()));
             }
             while !is_gone(connection) {
-                let new: Vec<(String, Value)> = {
+                let new: Vec<Value> = {
                     let rung = bell.0.0.lock().unwrap();
                     let pause = Duration::from_millis(20);
                     let (rung, _) =
@@ -73,11 +83,10 @@ impl Bell {
                     rung.notes[told..].to_vec()
                 };
                 told += new.len();
-                for (method, mut params) in new {
+                for mut note in new {
                     if is_modern {
-                        params["_meta"] = meta.clone();
+                        note["params"]["_meta"] = meta.clone();
                     }
-                    let note = json!({"jsonrpc": "2.0", "method": method, "params": params});
                     connection.send(&script::event(&note.to_string()));
                 }
             }

@@ -281,6 +281,7 @@ impl Ear {
         (last, subscribed): (&mut Vec<u8>, &mut BTreeSet<Arc<str>>),
         wanted: &mut watch::Receiver<Uris>,
     ) -> Option<End> {
+        let patience = Duration::from_millis(limits::LISTEN_OPEN_MS);
         loop {
             let all = wanted.borrow_and_update().clone();
             let uris: BTreeSet<Arc<str>> = all.iter().filter(|_| has.subscribe).cloned().collect();
@@ -289,7 +290,6 @@ impl Ear {
                 .map(|uri| (uri, true))
                 .chain(subscribed.difference(&uris).map(|uri| (uri, false)))
             {
-                let patience = Duration::from_millis(limits::LISTEN_OPEN_MS);
                 match tokio::time::timeout(patience, dialogue.follow(uri, begins)).await {
                     Ok(Ok(())) => {}
                     Ok(Err(why)) => return Some(End::Lost(why)),
@@ -318,11 +318,9 @@ impl Ear {
                     *last = event.id;
                 }
                 match Told::read(&event.data) {
-                    Told::Ping(id) => {
-                        let patience = Duration::from_millis(limits::LISTEN_OPEN_MS);
-                        // One that does not hear it ends the session.
-                        let _ = tokio::time::timeout(patience, dialogue.pong(&id)).await;
-                    }
+                    // A server that does not hear its answer ends the session, or waits in vain.
+                    Told::Ping(id) => drop(tokio::time::timeout(patience, dialogue.pong(&id)).await),
+                    Told::Asked(id) => drop(tokio::time::timeout(patience, dialogue.refuse(&id)).await),
                     told => self.tell(told).await,
                 }
             }
@@ -333,7 +331,7 @@ impl Ear {
         match told {
             Told::ListChanged(what) => self.change(Some(what)).await,
             Told::Updated(uri) => self.update(&uri).await,
-            Told::Ping(_) | Told::Over | Told::Nothing => {}
+            Told::Ping(_) | Told::Asked(_) | Told::Over | Told::Nothing => {}
         }
     }
 

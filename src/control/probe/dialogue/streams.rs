@@ -6,6 +6,7 @@ use crate::config::pattern::Named;
 use crate::control::probe::dialogue::Dead;
 use crate::control::probe::dialogue::Dialogue;
 use crate::control::probe::dialogue::METHOD;
+use crate::control::probe::dialogue::METHOD_NOT_FOUND;
 use crate::control::probe::dialogue::MODERN;
 use crate::control::probe::dialogue::VERSION;
 use crate::control::probe::dialogue::message;
@@ -38,6 +39,8 @@ pub(in crate::control) enum Told {
     Updated(Box<str>),
     /// It asks whether we are there: the id of its request, as it was written.
     Ping(Box<str>),
+    /// It asks something that nobody can be asked here: the id of its request, as it was written.
+    Asked(Box<str>),
     /// The stream is over, as the server says (2026-07-28, subscriptions).
     Over,
     Nothing,
@@ -68,6 +71,7 @@ impl Told {
                 params.and_then(|params| params.uri).map_or(Self::Nothing, Self::Updated)
             }
             (Some("ping"), Some(id)) => Self::Ping(id.get().into()),
+            (Some(_), Some(id)) => Self::Asked(id.get().into()),
             (None, Some(_)) => Self::Over,
             _ => Self::Nothing,
         }
@@ -143,9 +147,22 @@ impl Dialogue<'_> {
 
     /// Answers a ping of the server.
     pub(in crate::control) async fn pong(&mut self, id: &str) -> Result<(), Dead> {
+        self.respond(id, "result", json!({})).await
+    }
+
+    /// Says that nobody can be asked: the session is the gateway's own, and no client is behind it.
+    pub(in crate::control) async fn refuse(&mut self, id: &str) -> Result<(), Dead> {
+        let message =
+            "This session belongs to a gateway. Ask on the stream of the call that the question is about.";
+        self.respond(id, "error", json!({ "code": METHOD_NOT_FOUND, "message": message })).await
+    }
+
+    async fn respond(&mut self, id: &str, member: &str, said: Value) -> Result<(), Dead> {
         let id: Value = serde_json::from_str(id).map_err(|error| error.to_string())?;
+        let mut message = json!({ "jsonrpc": "2.0", "id": id });
+        message[member] = said;
         let fields = self.fields();
-        self.post(&json!({ "jsonrpc": "2.0", "id": id, "result": {} }), &fields).await.map(drop)
+        self.post(&message, &fields).await.map(drop)
     }
 }
 
@@ -170,6 +187,8 @@ mod tests {
             ),
             (r#"{"method":"notifications/resources/updated","params":{}}"#, Told::Nothing),
             (r#"{"method":"ping","id":"7"}"#, Told::Ping(r#""7""#.into())),
+            (r#"{"method":"roots/list","id":7}"#, Told::Asked("7".into())),
+            (r#"{"method":"notifications/message","params":{"data":1}}"#, Told::Nothing),
             (r#"{"method":"notifications/subscriptions/acknowledged","params":{}}"#, Told::Nothing),
             (r#"{"id":1,"result":{"resultType":"complete"}}"#, Told::Over),
             ("", Told::Nothing),
