@@ -260,9 +260,9 @@ fn hubs_take_no_batches_of_other_revisions() {
     });
 }
 
-/// Whoever agrees to 2025-03-26 takes batches: its MUST (basic, "Batching").
+/// Whoever agrees to 2025-03-26 must take batches (basic, "Batching"): hubs, which take none, agree to another one.
 #[test]
-fn hubs_take_batches_where_they_agreed_to() {
+fn hubs_do_not_agree_to_batches() {
     everywhere(|run| {
         if run.era == Era::Modern {
             return;
@@ -277,13 +277,14 @@ fn hubs_take_batches_where_they_agreed_to() {
             .member("capabilities", "{}")
             .member("clientInfo", "{\"name\":\"t\",\"version\":\"1\"}");
         let answer = gw.client().talk(&first.raw().without("mcp-protocol-version").bytes()).unwrap();
-        if answer.json()["result"]["protocolVersion"] == "2025-03-26" {
-            let session = answer.head.field("mcp-session-id").map(str::to_owned);
-            let call = Call { session, ..call.clone() };
-            let raw = call.raw().without("mcp-protocol-version").body(batch);
-            let answer = gw.client().talk(&raw.bytes()).unwrap();
-            assert_eq!(answer.status, 200, "agreed to 2025-03-26, and then: {answer:?}");
-        }
+        // A hub agrees to a revision without them.
+        assert_eq!(answer.json()["result"]["protocolVersion"], "2025-11-25");
+        let session = answer.head.field("mcp-session-id").map(str::to_owned);
+        let call = Call { session, ..call };
+        let raw = call.raw().without("mcp-protocol-version").body(batch);
+        let answer = gw.client().talk(&raw.bytes()).unwrap();
+        assert_eq!((answer.status, answer.code()), (400, -32600), "{answer:?}");
+        assert_eq!(up.mentions(&call.token), 0);
     });
 }
 
