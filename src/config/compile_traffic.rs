@@ -24,9 +24,9 @@ use crate::config::traffic::Traffic;
 /// What was left out is the default.
 pub fn traffic(reader: &mut Reader<'_>, server: &file::Server, pools: Pools) -> Traffic {
     let Pools { urls, weights, pools, failover } = pools;
-    if let Some(retry) = &server.retry {
-        unhedged(reader, retry, &urls);
-    }
+    let default = file_traffic::Retry::default();
+    let written = server.retry.as_ref().unwrap_or(&default);
+    let hedge = hedge(reader, written, &urls);
     Traffic {
         balance: server.balance.unwrap_or_default(),
         weights: weights.into(),
@@ -45,35 +45,30 @@ pub fn traffic(reader: &mut Reader<'_>, server: &file::Server, pools: Pools) -> 
             None | Some(OrOff::Off) => None,
             Some(OrOff::On(written)) => Some(adaptive(reader, written)),
         },
-        retry: retry(server.retry.as_ref().unwrap_or(&file_traffic::Retry::default())),
+        retry: Retry {
+            max: written.max.unwrap_or(limits::RETRIES_DEFAULT),
+            budget_permille: written.budget.unwrap_or(limits::RETRY_BUDGET_PERMILLE_DEFAULT),
+            hedge,
+        },
         hold: server.upstream_limit == Some(UpstreamLimit::Hold),
     }
 }
 
-fn retry(written: &file_traffic::Retry) -> Retry {
-    Retry {
-        max: written.max.unwrap_or(limits::RETRIES_DEFAULT),
-        budget_permille: written.budget.unwrap_or(limits::RETRY_BUDGET_PERMILLE_DEFAULT),
-        hedge: written.hedge.as_ref().map(|hedge| hedge.value).unwrap_or_default(),
+/// Whether an answer has begun cannot be seen over TLS without reading it, so that no call is hedged of a server which has
+/// an instance that is reached so: a copy that went there would win before it is answered.
+fn hedge(reader: &mut Reader<'_>, written: &file_traffic::Retry, urls: &[Url]) -> Hedge {
+    let Some(hedge) = written.hedge.as_ref().filter(|hedge| hedge.value != Hedge::Off) else {
+        return Hedge::Off;
+    };
+    if !urls.iter().any(|url| url.tls) {
+        return hedge.value;
     }
-}
-
-/// Whether an answer has begun cannot be seen over TLS without reading it, so that those calls are not hedged.
-fn unhedged(reader: &mut Reader<'_>, written: &file_traffic::Retry, urls: &[Url]) {
-    let Some(hedge) = written.hedge.as_ref().filter(|hedge| hedge.value != Hedge::Off) else { return };
-    let over_tls = urls.iter().filter(|url| url.tls).count();
-    if over_tls > 0 {
-        let what = if over_tls == urls.len() {
-            "`hedge` has no effect: calls to `https://` instances are not hedged"
-        } else {
-            "calls to the `https://` instances of this server are not hedged"
-        };
-        reader.warn(
-            hedge.place,
-            what,
-            "Write `hedge: off`, or reach them by `http://` in a network that you trust.",
-        );
-    }
+    reader.warn(
+        hedge.place,
+        "`hedge` has no effect: calls of a server with `https://` instances are not hedged",
+        "Write `hedge: off`, or reach them by `http://` in a network that you trust.",
+    );
+    Hedge::Off
 }
 
 /// Patterns of `timeout.tools`, the one with the longest literal part first.

@@ -4,6 +4,7 @@
 
 use crate::base::clock::Moment;
 use crate::config::plan::Server;
+use crate::control::collisions;
 use crate::handoff::Cells;
 use crate::handoff::Shared;
 use crate::policy::kills::Kills;
@@ -17,6 +18,10 @@ use std::collections::BTreeMap;
 pub(crate) fn read(shared: &Shared, now: Moment) -> Vec<Gauge> {
     let mut gauges = kills(&shared.kills.load());
     of_servers(&shared.cells.load(), now, &mut gauges);
+    let count = |contested: Vec<_>| contested.len() as u64;
+    let collisions = collisions::read(shared).into_iter();
+    gauges
+        .extend(collisions.map(|(endpoint, names)| gauge(Which::NameCollisions, &[&endpoint], count(names))));
     gauges
 }
 

@@ -6,6 +6,7 @@
 mod admin;
 mod catalogue;
 mod change;
+mod collisions;
 mod credentials;
 mod decisions;
 mod eras;
@@ -209,6 +210,7 @@ fn run(runtime: Runtime, state: &Arc<State>, parts: Parts, reloader: Reloader, c
         parts.spawn(Prober::new(Arc::clone(state)).run());
         parts.spawn(systemd::feed_watchdog(Arc::clone(state)));
         parts.spawn(free_replaced_parts(Arc::clone(state)));
+        parts.spawn(collisions::tell(Arc::clone(state)));
         let resolver = Resolver::new(Arc::clone(state), resolve::system);
         parts.spawn(async move {
             if let Err(error) = resolver.run().await {

@@ -18,6 +18,8 @@ pub enum Which {
     UpstreamHeld,
     /// `kind`
     KillsActive,
+    /// `endpoint`
+    NameCollisions,
 }
 
 /// How a metric with labels is written.
@@ -138,13 +140,14 @@ impl Family {
 }
 
 impl Which {
-    pub(crate) const ALL: [Self; Self::KillsActive as usize + 1] = [
+    pub(crate) const ALL: [Self; Self::NameCollisions as usize + 1] = [
         Self::BreakerState,
         Self::ToolBreakerState,
         Self::InstanceUp,
         Self::ConcurrencyLimit,
         Self::UpstreamHeld,
         Self::KillsActive,
+        Self::NameCollisions,
     ];
 
     pub(crate) const fn words(self) -> Words {
@@ -175,6 +178,11 @@ impl Which {
                 "1 while a server with `upstreamLimit: hold` is left alone because it asked to be, else 0.",
             ),
             Self::KillsActive => gauge("ringgate_kills_active", &["kind"], "Kill switches in force."),
+            Self::NameCollisions => gauge(
+                "ringgate_name_collisions",
+                &["endpoint"],
+                "Names of a virtual server under which nothing is shown, because several of its servers give them.",
+            ),
         }
     }
 }

@@ -2,7 +2,7 @@
 //! counts. The other is cancelled.
 //!
 //! Not here: whether a call may be sent twice at all (`attempt`). What a TLS session has buffered cannot be seen
-//! without reading it, so that calls over TLS are not hedged.
+//! without reading it: of servers with such instances no call is hedged (config).
 
 use crate::base::fault::Fault;
 use crate::base::sys::Queue;
@@ -29,9 +29,7 @@ pub async fn race(departure: &mut Departure<'_>, first: Dispatched, way: &Way) -
         Hedge::AfterMs(millis) => Some(millis),
         Hedge::P95 => way.latencies.quantile(95).map(|nanos| nanos.div_ceil(1_000_000)),
     };
-    let Some(delay_ms) = delay_ms.filter(|_| !matches!(first.lease.stream, Stream::Tls(..))) else {
-        return Ok(first);
-    };
+    let Some(delay_ms) = delay_ms else { return Ok(first) };
     worker.watch.nudge_at(slot, worker.coarse_now().plus_millis(delay_ms));
     let late = first_of(&worker.watch, slot, [Some(&first.lease.stream), None]).await.is_none();
     if !late || worker.watch.cause(slot).is_some() || !way.budget.take() {

@@ -304,6 +304,18 @@ fn virtual_server_collisions() {
         let token = call.token.clone();
         assert_eq!(call.send().code(), -32602);
         assert_eq!(first.mentions(&token) + second.mentions(&token), 0);
+        // The operator hears of it: of this name, at this address.
+        let count = |endpoint: &str| gw.metric("ringgate_name_collisions", &[endpoint]);
+        assert_eq!((count("exact"), count("loose")), (0.0, 1.0));
+        let line =
+            || gw.stderr().lines().filter(|line| line.contains("several servers give this name")).count();
+        eventually("it is logged", || line() == 1);
+        assert!(gw.stderr().contains("\"servers\":\"first, second\""), "{}", gw.stderr());
+        two.set(0, &["other"]);
+        eventually("it is whole again", || {
+            lister.tools();
+            count("loose") == 0.0
+        });
     });
 }
 

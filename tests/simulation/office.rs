@@ -22,6 +22,7 @@ use crate::policy::decide::Seen;
 use crate::policy::decide::Trail;
 use crate::policy::expression::Patterns;
 use crate::policy::identity::Caller;
+use crate::policy::identity::Origin;
 use crate::policy::kills::Kill;
 use crate::policy::kills::Kills;
 use crate::policy::kills::Kind;
@@ -101,6 +102,7 @@ impl Office {
             .map(|agent| Caller {
                 tenant: agent.tenant.into(),
                 roles: agent.role.into_iter().map(Box::from).collect(),
+                origin: if agent.is_anonymous { Origin::Anonymous } else { Origin::Certificate },
                 ..Caller::of_certificate(agent.name)
             })
             .collect();

@@ -14,13 +14,15 @@ pub struct Agent {
     pub tenant: &'static str,
     pub role: Option<&'static str>,
     pub source: &'static str,
+    /// Known by nothing, and so one of many of that name.
+    pub is_anonymous: bool,
 }
 
 pub const AGENTS: [Agent; 4] = [
-    Agent { name: "ann", tenant: "acme", role: Some("batch"), source: "192.0.2.1" },
-    Agent { name: "bob", tenant: "acme", role: None, source: "192.0.2.1" },
-    Agent { name: "ann", tenant: "umbrella", role: None, source: "192.0.2.2" },
-    Agent { name: "dan", tenant: "", role: Some("batch"), source: "2001:db8::1" },
+    Agent { name: "ann", tenant: "acme", role: Some("batch"), source: "192.0.2.1", is_anonymous: false },
+    Agent { name: "bob", tenant: "acme", role: None, source: "192.0.2.1", is_anonymous: false },
+    Agent { name: "ann", tenant: "umbrella", role: None, source: "192.0.2.2", is_anonymous: false },
+    Agent { name: "dan", tenant: "", role: Some("batch"), source: "2001:db8::1", is_anonymous: true },
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +125,8 @@ enum Key {
     Tenant,
     Server,
     Source,
+    /// The principal, and the address of who is known by nothing. Nobody can write it.
+    Caller,
     PrincipalAndTool,
     /// An expression.
     Database,
@@ -152,12 +156,12 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// One is there whatever the operator wrote: handshakes, by address where callers have no identity.
+    /// One is there whatever the operator wrote: handshakes.
     pub const HANDSHAKES: Self = Self {
         kind: Kind::Rate { count: 25, per_ms: 10_000, burst: 25 },
         about: About::Methods("initialize"),
         when: None,
-        key: Key::Source,
+        key: Key::Caller,
         twice: false,
     };
 
@@ -205,10 +209,11 @@ impl Rule {
         if !holds {
             return Err(Missed::No);
         }
-        let Agent { name, tenant, source, .. } = message.agent();
+        let Agent { name, tenant, source, is_anonymous, .. } = message.agent();
         Ok(match self.key {
             Key::Gateway => String::new(),
-            Key::Principal => format!("{tenant} {name}"),
+            Key::Caller if *is_anonymous => (*source).into(),
+            Key::Principal | Key::Caller => format!("{tenant} {name}"),
             Key::Tenant => (*tenant).into(),
             Key::Server => message.server.into(),
             Key::Source => (*source).into(),
@@ -246,6 +251,7 @@ impl Rule {
             Key::Tenant => "tenant",
             Key::Server => "server",
             Key::Source => "source",
+            Key::Caller => unreachable!("nobody writes it"),
             Key::PrincipalAndTool => "[principal, tool]",
             Key::Database => "args.database",
         };

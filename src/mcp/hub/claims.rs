@@ -44,6 +44,10 @@ impl<T: Same> Claim<T> {
         }
     }
 
+    pub(super) const fn is_contested(&self) -> bool {
+        matches!(self, Self::Contested(_))
+    }
+
     pub(super) fn holder(&self) -> Option<&T> {
         match self {
             Self::One(who, _) => Some(who),

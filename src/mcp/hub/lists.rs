@@ -66,6 +66,43 @@ pub fn members<'a>(scene: &Scene<'a>, sees: &mut dyn FnMut(&Entry<'a>) -> bool) 
     scene.members.iter().copied().filter(|id| seen.get(id) != Some(&false)).collect()
 }
 
+/// A name that several servers give, and no pick decides whose it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contested {
+    pub kind: Kind,
+    pub name: String,
+    /// Names of the servers, in the order of the picks.
+    pub servers: Vec<String>,
+}
+
+/// The names under which nothing is shown because several servers give them, by kind and name.
+pub fn contested(scene: &Scene<'_>) -> Vec<Contested> {
+    let mut all = Vec::new();
+    for kind in Kind::ALL {
+        let claims = claims(scene, kind);
+        let mut names: Vec<&str> =
+            claims.iter().filter(|(_, claim)| claim.is_contested()).map(|(name, _)| &**name).collect();
+        names.sort_unstable();
+        all.extend(names.into_iter().map(|name| Contested {
+            kind,
+            name: name.to_owned(),
+            servers: servers_of(scene, kind, name),
+        }));
+    }
+    all
+}
+
+/// The servers that have something which could be shown under a name.
+fn servers_of(scene: &Scene<'_>, kind: Kind, name: &str) -> Vec<String> {
+    let mut servers: Vec<String> = Vec::new();
+    entries(scene, kind, &mut |_, entry, shown| {
+        if *shown == *name && !servers.iter().any(|known| **known == *entry.server.name) {
+            servers.push(entry.server.name.to_string());
+        }
+    });
+    servers
+}
+
 /// What is shown, in order, each with its name there.
 fn each<'a>(scene: &Scene<'a>, kind: Kind, then: &mut dyn FnMut(&Entry<'a>, &str)) {
     let claims = claims(scene, kind);
