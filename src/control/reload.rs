@@ -131,13 +131,13 @@ impl Reloader {
         };
         let Some(attempt) = settled(cause, self.reading(cause, path)).await else { return };
         let before = self.content.replace(attempt.content);
+        if cause == Cause::File && before.is_none() && self.is_in_force(&attempt) {
+            self.joined_until = None;
+            return;
+        }
         let counted = u64::from(!self.joins(cause, before, asked));
-        let mut acted = true;
         systemd::reloading();
         match attempt.result {
-            Ok(ready) if cause == Cause::File && before.is_none() && self.is_in_force(&ready) => {
-                acted = false
-            }
             Ok(ready) => {
                 self.adopt(ready);
                 // Last: who sees the count sees the plan.
@@ -153,7 +153,7 @@ impl Reloader {
         }
         systemd::ready();
         if cause == Cause::File {
-            self.joined_until = acted.then(|| clock::now().plus_millis(limits::RELOAD_JOIN_MS));
+            self.joined_until = Some(clock::now().plus_millis(limits::RELOAD_JOIN_MS));
         }
     }
 
@@ -187,9 +187,10 @@ impl Reloader {
         joins
     }
 
-    /// Whether a file event tells of a change that was there before the gateway started.
-    fn is_in_force(&self, ready: &Ready) -> bool {
-        ready.plan.digest == self.state.shared.plan.load().digest
+    /// Whether the first look at the files, once they are watched, finds what the gateway started with.
+    fn is_in_force(&self, attempt: &Attempt) -> bool {
+        let in_force = self.state.shared.plan.load();
+        attempt.result.as_ref().is_ok_and(|ready| ready.plan.digest == in_force.digest)
     }
 
     fn adopt(&mut self, ready: Ready) {

@@ -156,8 +156,14 @@ impl Watching {
             }
             match message {
                 Some(Follow(files)) => {
+                    let are_new = self.files != files;
                     self.files = files;
                     self.retrace();
+                    if are_new {
+                        // What has changed since they were read, before there was a watch, nobody else tells.
+                        changes.tell(Change::Keys);
+                        changes.tell(Change::Config);
+                    }
                 }
                 Some(Event(event)) => self.event(&event, changes),
                 None => {}
@@ -318,6 +324,19 @@ mod tests {
         let watcher = Watcher::start(told).expect("inotify");
         watcher.follow(Files { config: vec![config.to_owned()], keys: Some(keys.to_owned()) });
         (watcher, changes)
+    }
+
+    /// Between the reading of a file and the watch on it, nobody would tell of a change: a revoked key stayed in force.
+    #[tokio::test]
+    async fn regression_what_changed_before_there_was_a_watch_is_told() {
+        let folder = Folder::new("watch-first");
+        let (config, keys) = (folder.path("a.yaml"), folder.path("keys.yaml"));
+        for path in [&config, &keys] {
+            fs::write(path, "read, and changed since").expect("written");
+        }
+        let (_watcher, mut changes) = watch(&config, &keys);
+        told(&mut changes, Change::Keys).await;
+        told(&mut changes, Change::Config).await;
     }
 
     /// The watch is set by another thread: change the keys until one change is told.
