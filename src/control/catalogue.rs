@@ -133,7 +133,7 @@ impl CatalogueKeeper {
     fn take_up(&mut self, now: Moment) {
         let (plan, now_unix_ms) = (self.state.plan(), clock::unix_millis());
         for (name, known) in &self.state.shared.catalogues.load().by_server {
-            let Some(server) = server(&plan, name) else { continue };
+            let Some(server) = plan.server_of(name) else { continue };
             let left_ms = stored::shown_until_unix_ms(server, known).saturating_sub(now_unix_ms);
             let desk = Desk::restored(server.era, now.plus_millis(left_ms), now);
             self.desks.insert(Arc::clone(name), desk);
@@ -145,13 +145,13 @@ impl CatalogueKeeper {
     fn follow_plan(&mut self, now: Moment) {
         self.state.own_catalogues.forget();
         let plan = self.state.plan();
-        let needed = |name: &str| server(&plan, name).is_some_and(|server| needs_catalogue(&plan, server));
-        self.desks.retain(|name, desk| needed(name) || desk.is_wanted() && server(&plan, name).is_some());
+        let needed = |name: &str| plan.server_of(name).is_some_and(|server| needs_catalogue(&plan, server));
+        self.desks.retain(|name, desk| needed(name) || desk.is_wanted() && plan.server_of(name).is_some());
         for server in plan.servers.iter().filter(|server| needed(&server.name)) {
             self.desks.entry(Arc::clone(&server.name)).or_insert_with(|| Desk::new(server.era, now));
         }
         for (name, desk) in &mut self.desks {
-            let era = server(&plan, name).map_or(EraChoice::Auto, |server| server.era);
+            let era = plan.server_of(name).map_or(EraChoice::Auto, |server| server.era);
             desk.follow(era, needed(name), now);
         }
         let known = self.state.shared.catalogues.load_full();
@@ -224,7 +224,7 @@ impl CatalogueKeeper {
     fn desk(&mut self, name: &Arc<str>, now: Moment) -> Option<&mut Desk> {
         if !self.desks.contains_key(name) {
             let plan = self.state.plan();
-            let desk = Desk::new(server(&plan, name)?.era, now);
+            let desk = Desk::new(plan.server_of(name)?.era, now);
             self.desks.insert(Arc::clone(name), desk);
         }
         self.desks.get_mut(name)
@@ -246,7 +246,7 @@ impl CatalogueKeeper {
         let known = result.is_ok();
         let waiting = desk.errand.take_waiting();
         let plan = self.state.plan();
-        let Some(configured) = self::server(&plan, &server) else { return };
+        let Some(configured) = plan.server_of(&server) else { return };
         for group in &mut self.groups {
             group.left.retain(|name| *name != server);
         }
@@ -286,8 +286,4 @@ impl CatalogueKeeper {
             self.state.reply(worker, ticket, Answer::Known(known));
         }
     }
-}
-
-fn server<'p>(plan: &'p Plan, name: &str) -> Option<&'p Server> {
-    plan.servers.get(usize::from(*plan.by_name.get(name)?))
 }

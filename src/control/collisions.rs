@@ -4,6 +4,7 @@
 //! Not here: whose a name is (`mcp::hub`).
 
 use crate::config::hub::Hub;
+use crate::config::plan::Server;
 use crate::control::state::State;
 use crate::handoff::Catalogues;
 use crate::handoff::Shared;
@@ -21,7 +22,7 @@ pub(crate) fn read(shared: &Shared) -> Vec<(Arc<str>, Vec<Contested>)> {
     hubs.map(|hub| (Arc::clone(&hub.name), contested(hub, &plan.servers, &known))).collect()
 }
 
-fn contested(hub: &Hub, servers: &[crate::config::plan::Server], known: &Catalogues) -> Vec<Contested> {
+fn contested(hub: &Hub, servers: &[Server], known: &Catalogues) -> Vec<Contested> {
     let catalogue = |id| -> Option<&Catalogue> {
         let server = servers.get(usize::from(id))?;
         known.by_server.get(&server.name).map(|known| &**known)

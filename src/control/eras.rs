@@ -6,7 +6,6 @@ use crate::base::clock;
 use crate::base::clock::Moment;
 use crate::config::limits;
 use crate::config::plan::EraChoice;
-use crate::config::plan::Plan;
 use crate::config::plan::Server;
 use crate::control::credentials;
 use crate::control::probe;
@@ -197,14 +196,10 @@ impl EraKeeper {
     }
 }
 
-fn find<'p>(plan: &'p Plan, name: &str) -> Option<&'p Server> {
-    plan.servers.get(usize::from(*plan.by_name.get(name)?))
-}
-
 /// Asks the first of its instances that answers.
 async fn find_out(state: &State, server: Arc<str>, (known, client): (Eras, Era)) -> Found {
     let plan = state.plan();
-    let Some(configured) = find(&plan, &server) else {
+    let Some(configured) = plan.server_of(&server) else {
         return Found { server, result: Err("the plan has it no more".into()), session: None };
     };
     let end = clock::now().plus_millis(limits::ERA_MS);
@@ -229,6 +224,7 @@ async fn find_out(state: &State, server: Arc<str>, (known, client): (Eras, Era))
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::plan::Plan;
     use crate::control::stub::Stub;
     use crate::control::stub::json;
     use crate::control::stub::serve_by;

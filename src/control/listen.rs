@@ -84,8 +84,7 @@ pub(crate) struct ListenKeeper {
 
 /// Whether one stream stands for all callers: not where each shows a credential of its own.
 fn may_listen(plan: &Plan, name: &str) -> bool {
-    let server = plan.by_name.get(name).and_then(|id| plan.servers.get(usize::from(*id)));
-    server.is_some_and(|server| {
+    plan.server_of(name).is_some_and(|server| {
         server.auth.as_ref().is_none_or(|auth| !auth.is_consented() && !auth.exchanges())
     })
 }

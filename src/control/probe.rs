@@ -99,7 +99,7 @@ impl Identity {
 
     /// The server with its probing, and the place of the instance.
     fn find<'p>(&self, plan: &'p Plan) -> Option<(&'p Server, &'p Health, usize)> {
-        let server = plan.servers.get(usize::from(*plan.by_name.get(&*self.server)?))?;
+        let server = plan.server_of(&self.server)?;
         let mut alike =
             server.instances.iter().enumerate().filter(|(_, instance)| instance.label == self.label);
         Some((server, server.traffic.health.as_ref()?, alike.nth(self.nth)?.0))

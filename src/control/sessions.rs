@@ -161,9 +161,7 @@ impl SessionKeeper {
     /// the calls of the new one.
     fn follow_plan(&mut self) {
         let plan = self.state.plan();
-        let server = |key: &SessionKey| {
-            plan.by_name.get(&*key.server).and_then(|id| plan.servers.get(usize::from(*id)))
-        };
+        let server = |key: &SessionKey| plan.server_of(&key.server);
         let gone = self.table.take(|key, held| {
             !server(key).is_some_and(|server| {
                 server.instances.iter().any(|instance| instance.label == held.closing.label)
@@ -271,8 +269,7 @@ async fn try_instances(
     rest: &mut Vec<Closing>,
 ) -> Result<Held, String> {
     let Order { key, shown, number, plan } = order;
-    let server = plan.by_name.get(&*key.server).and_then(|id| plan.servers.get(usize::from(*id)));
-    let server = server.ok_or("the plan has it no more")?;
+    let server = plan.server_of(&key.server).ok_or("the plan has it no more")?;
     let own = match shown {
         Some(_) => None,
         None => credentials::of_gateway(state, server).await,

@@ -1,7 +1,8 @@
 //! What outlives the process: kill switches, what quotas and token counts have used, and what servers offer.
 //!
-//! Not here: rates, which forget within a day at most, and keeping kill switches (`kills`) and lists (`catalogue::stored`). The quotas are written
-//! whole once a second, if anything changed: after a kill by the system at most the last second is lost.
+//! Not here: rates, which forget within a day at most, and keeping kill switches (`kills`) and lists (`catalogue::stored`).
+//! The quotas are written whole once a second, if anything changed: after a kill by the system at most the last second is
+//! lost.
 
 use crate::base::clock;
 use crate::config::limits;

@@ -24,8 +24,7 @@ pub type Subscriptions = Vec<(Arc<str>, Arc<str>)>;
 #[derive(Clone, Debug, Default)]
 pub struct Interest {
     pub servers: Vec<Arc<str>>,
-    /// Resources, by server and the server's own URI.
-    pub resources: Vec<(Arc<str>, Arc<str>)>,
+    pub resources: Subscriptions,
 }
 
 /// Something that a worker cannot know and control can find out.

@@ -45,8 +45,8 @@ impl Hooks {
     }
 }
 
-/// Where a call goes, and the hooks that may name another pool for it. `random`: any bits, fresh for each call. `failed` is told of each expression that cannot be evaluated, by its
-/// name: such a rule does not match, and such a call has no handle.
+/// Where a call goes, and the hooks that may name another pool for it. `random`: any bits, fresh for each call. `failed` is
+/// told of each expression that cannot be evaluated, by its name: such a rule does not match, and such a call has no handle.
 pub fn aim(
     routing: &Routing,
     asked: &Asked<'_>,

@@ -14,7 +14,9 @@ use crate::handoff::Addresses;
 use crate::handoff::Catalogues;
 use crate::handoff::Cells;
 use crate::handoff::Eras;
+use crate::handoff::SessionKey;
 use crate::handoff::Shared;
+use crate::mcp::crossing::Abilities;
 use crate::mcp::sealed;
 use crate::policy::kills::Kills;
 use crate::policy::limits::rules::Rules;
@@ -49,7 +51,7 @@ pub struct ServerState {
     /// What it is called in sealed tokens.
     pub sealed_name: u64,
     /// Which instances it has (`Server::place`).
-    pub place: u64,
+    place: u64,
     /// The eras that it speaks, as they are pinned or as it has shown.
     pub eras: Eras,
     /// How its instances are chosen.
@@ -148,6 +150,18 @@ impl Adopted {
 }
 
 impl ServerState {
+    /// What a session on it is opened for: on the instances that it has by this plan.
+    pub fn session_key(
+        &self,
+        owner: [u8; 16],
+        client: [u8; 8],
+        abilities: Abilities,
+        pool: Option<Box<str>>,
+    ) -> SessionKey {
+        let server = Arc::clone(&self.config().name);
+        SessionKey { server, place: self.place, owner, client, abilities: abilities.0, pool }
+    }
+
     /// The plan that it is of.
     pub fn plan(&self) -> Arc<Plan> {
         Arc::clone(&self.plan)

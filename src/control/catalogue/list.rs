@@ -4,7 +4,6 @@
 
 use crate::config::limits;
 use crate::config::plan::EraChoice;
-use crate::control::catalogue::server;
 use crate::control::credentials;
 use crate::control::probe;
 use crate::control::probe::dialogue::Dialogue;
@@ -37,7 +36,7 @@ pub(super) async fn list(
     era: EraChoice,
 ) -> Result<(EraChoice, Catalogue), Failure> {
     let plan = state.plan();
-    let server = server(&plan, name).ok_or("the plan has it no more")?;
+    let server = plan.server_of(name).ok_or("the plan has it no more")?;
     let credential = credentials::of_gateway(state, server).await;
     list_as(state, name, era, credential.as_deref()).await
 }
@@ -50,7 +49,7 @@ pub(super) async fn list_as(
     credential: Option<&Credential>,
 ) -> Result<(EraChoice, Catalogue), Failure> {
     let plan = state.plan();
-    let server = server(&plan, name).ok_or("the plan has it no more")?;
+    let server = plan.server_of(name).ok_or("the plan has it no more")?;
     let patience = Duration::from_millis(limits::CATALOGUE_MS);
     let shown = credential.map_or(&[][..], |credential| &credential.fields);
     let mut failure = Failure::from("it has no instance");

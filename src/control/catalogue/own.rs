@@ -13,7 +13,6 @@ use crate::config::limits;
 use crate::config::plan::EraChoice;
 use crate::control::catalogue::list;
 use crate::control::catalogue::list::Failure;
-use crate::control::catalogue::server;
 use crate::control::credentials::Now;
 use crate::control::credentials::Services;
 use crate::control::state::State;
@@ -205,7 +204,7 @@ fn settle(state: &State, known: &mut Known, name: &str, listed: Outcome) -> Foun
             count("listed");
             catalogue.listed = now;
             let plan = state.plan();
-            let cache = server(&plan, name).map(|server| server.list_cache).unwrap_or_default();
+            let cache = plan.server_of(name).map(|server| server.list_cache).unwrap_or_default();
             let fresh_until = catalogue.fresh_until(cache);
             let stale_until = fresh_until.plus_millis(cache.stale_ms);
             let catalogue = Arc::new(catalogue);
@@ -280,7 +279,7 @@ fn era(state: &State, name: &str) -> EraChoice {
     let catalogues = state.shared.catalogues.load();
     let eras = catalogues.eras.get(name).copied().unwrap_or_default();
     let plan = state.plan();
-    let configured = server(&plan, name).map_or(EraChoice::Auto, |server| server.era);
+    let configured = plan.server_of(name).map_or(EraChoice::Auto, |server| server.era);
     match (configured, eras.modern) {
         (EraChoice::Auto, Some(true)) => EraChoice::Modern,
         (configured, _) => configured,

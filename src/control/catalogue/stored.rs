@@ -3,7 +3,8 @@
 //!
 //! Not here: what is kept of single callers: it is never written. What is written the gateway has listed as itself, and a
 //! list that its server calls private is of the credential that it was shown (2026-07-28, caching): another address, or
-//! another credential, and it is none of this server's. Without `state.dir` nothing is written. A file that cannot be used is told of and written anew: nothing is lost but the memory of servers.
+//! another credential, and it is none of this server's. Without `state.dir` nothing is written. A file that cannot be used is
+//! told of and written anew: nothing is lost but the memory of servers.
 
 use crate::base::clock;
 use crate::base::clock::Moment;
@@ -13,7 +14,6 @@ use crate::config::plan::Server;
 use crate::config::reader;
 use crate::config::replace::replace;
 use crate::control::catalogue::desk;
-use crate::control::catalogue::server;
 use crate::control::state::State;
 use crate::handoff::Catalogues;
 use crate::mcp::catalogue::Catalogue;
@@ -98,7 +98,7 @@ pub(in crate::control) fn read(plan: &Plan) -> Catalogues {
 fn known(plan: &Plan, found: Vec<(Entry, Catalogue)>, now_unix_ms: u64) -> Catalogues {
     let mut catalogues = Catalogues::default();
     for (entry, mut catalogue) in found {
-        let Some(server) = server(plan, &entry.server).filter(|server| place(server) == entry.place) else {
+        let Some(server) = plan.server_of(&entry.server).filter(|server| place(server) == entry.place) else {
             continue;
         };
         // A clock that was set back must not keep it for longer.

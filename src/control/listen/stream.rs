@@ -131,8 +131,7 @@ impl Ear {
 
     async fn way(&self) -> Way {
         let plan = self.state.plan();
-        let server = plan.by_name.get(&*self.server).and_then(|id| plan.servers.get(usize::from(*id)));
-        let credential = match server {
+        let credential = match plan.server_of(&self.server) {
             Some(server) => credentials::of_gateway(&self.state, server).await,
             None => None,
         };
@@ -380,7 +379,7 @@ impl Way {
         state: &State,
         name: &str,
     ) -> Option<(&'w Server, &'w Endpoint, Arc<[SocketAddr]>)> {
-        let server = self.plan.servers.get(usize::from(*self.plan.by_name.get(name)?))?;
+        let server = self.plan.server_of(name)?;
         let endpoint = probe::in_order(state, server).into_iter().next()?;
         Some((server, endpoint, probe::addresses(state, endpoint)))
     }

@@ -45,8 +45,7 @@ pub(crate) async fn close(state: Arc<State>, permits: Arc<Semaphore>, session: C
     // Never closed.
     let _permit = permits.acquire_owned().await;
     let plan = state.plan();
-    let Some(id) = plan.by_name.get(&*session.server) else { return };
-    let Some(server) = plan.servers.get(usize::from(*id)) else { return };
+    let Some(server) = plan.server_of(&session.server) else { return };
     let Some(endpoint) = server.instances.iter().find(|instance| instance.label == session.label) else {
         return;
     };

@@ -50,14 +50,9 @@ pub async fn find(
     if let Some(held) = sealed(exchange, server).filter(fits) {
         return Some(held);
     }
-    let key = SessionKey {
-        server: Arc::clone(&server.config().name),
-        place: server.place,
-        owner: exchange.owner,
-        client: exchange.own.as_ref().map_or([0; 8], |own| own.number),
-        abilities: abilities.0,
-        pool: aim::pool(exchange.aim, server.config()),
-    };
+    let client = exchange.own.as_ref().map_or([0; 8], |own| own.number);
+    let pool = aim::pool(exchange.aim, server.config());
+    let key = server.session_key(exchange.owner, client, abilities, pool);
     let known = worker.held.0.borrow().get(&key).map(Arc::clone);
     if let Some(session) = known
         && let Some(held) = of(server, &key, &session)
@@ -154,14 +149,7 @@ pub async fn of_client(
     let pools = pools.map(|(pool, _)| aim::pool(Aim { pool, handle: None }, config));
     // A server without pools, and a session of the first pool that failed over.
     for pool in pools.chain([None]) {
-        let key = SessionKey {
-            server: Arc::clone(&config.name),
-            place: server.place,
-            owner: exchange.owner,
-            client: own.number,
-            abilities: own.abilities.0,
-            pool,
-        };
+        let key = server.session_key(exchange.owner, own.number, own.abilities, pool);
         let known = worker.held.0.borrow().get(&key).map(Arc::clone);
         let held = match known {
             Some(session) => of(server, &key, &session),

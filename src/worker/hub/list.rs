@@ -37,6 +37,7 @@ use ahash::HashMap;
 use std::cell::Cell;
 use std::cell::RefCell;
 use std::fmt::Write;
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::rc::Rc;
 
@@ -233,7 +234,7 @@ pub fn shown(
     kind: ListKind,
 ) -> u64 {
     let made = pages(worker, adopted, shelf, (door, eyes), kind);
-    ahash::RandomState::with_seeds(1, 2, 3, 4).hash_one(&made.pages)
+    hash(&made.pages)
 }
 
 /// The pages of a list for a caller.
@@ -307,7 +308,12 @@ fn fingerprint(adopted: &Adopted, shelf: &Shelf, door: &Door) -> u64 {
         Some((&*server.name, shelf.find(&server.name)?.revision))
     });
     let known: Vec<Option<(&str, u64)>> = known.collect();
-    ahash::RandomState::with_seeds(1, 2, 3, 4).hash_one((&adopted.plan.digest, known))
+    hash((&adopted.plan.digest, known))
+}
+
+/// Tells things of a hub from others, in this process.
+pub fn hash(of: impl Hash) -> u64 {
+    ahash::RandomState::with_seeds(1, 2, 3, 4).hash_one(of)
 }
 
 impl Rendered {

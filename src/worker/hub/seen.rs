@@ -11,9 +11,9 @@ use crate::worker::address::Visit;
 use crate::worker::adopted::Adopted;
 use crate::worker::hub;
 use crate::worker::hub::list;
+use crate::worker::hub::list::hash;
 use crate::worker::hub::stream::KINDS;
 use crate::worker::own::Shelf;
-use std::hash::Hash;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -41,21 +41,15 @@ pub struct Seen {
     told: Told,
 }
 
-fn hash(of: impl Hash) -> u64 {
-    ahash::RandomState::with_seeds(1, 2, 3, 4).hash_one(of)
-}
-
 impl Seen {
     pub fn of(worker: &Worker, look: &Look<'_>) -> Self {
-        let (told, listed) = said(worker, look);
-        let made_of = hash((&look.adopted.plan.digest, &told, listed));
+        let (made_of, told, listed) = made_of(worker, look);
         Self { made_of, shown: shown_lists(worker, look), listed, told }
     }
 
     /// Looks again; which kinds of lists the listener has to hear of.
     pub fn renew(&mut self, worker: &Worker, look: &Look<'_>) -> [bool; KINDS.len()] {
-        let (told, listed) = said(worker, look);
-        let made_of = hash((&look.adopted.plan.digest, &told, listed));
+        let (made_of, told, listed) = made_of(worker, look);
         if made_of == self.made_of {
             return [false; KINDS.len()];
         }
@@ -89,6 +83,12 @@ impl Seen {
             });
         spoke.any(|name| may_know.contains(name))
     }
+}
+
+/// What tells that nothing can have changed, and of what it was made.
+fn made_of(worker: &Worker, look: &Look<'_>) -> (u64, Told, Kinds) {
+    let (told, listed) = said(worker, look);
+    (hash((&look.adopted.plan.digest, &told, listed)), told, listed)
 }
 
 /// How often servers have said that their lists have changed, and what tells their lists from others, by kind.
@@ -134,10 +134,5 @@ fn shown_lists(worker: &Worker, look: &Look<'_>) -> Kinds {
 
 /// The servers of a hub that the caller may know of.
 pub fn door_members(adopted: &Adopted, (door, known, _): Visit<'_>) -> Vec<Arc<str>> {
-    let members = door.hub(adopted).members.iter().filter_map(|id| adopted.server(*id));
-    members
-        .map(|server| server.config())
-        .filter(|server| server.is_for_tenant(&known.caller.tenant))
-        .map(|server| Arc::clone(&server.name))
-        .collect()
+    hub::members(adopted, door, &known.caller.tenant).map(|(_, server)| Arc::clone(&server.name)).collect()
 }

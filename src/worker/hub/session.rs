@@ -11,7 +11,6 @@ use crate::handoff::Answer;
 use crate::handoff::Asked;
 use crate::handoff::Interest;
 use crate::handoff::Letter;
-use crate::handoff::SessionKey;
 use crate::handoff::SessionNote;
 use crate::http::fields;
 use crate::http::fields::Known as Name;
@@ -153,16 +152,8 @@ async fn open_members(
     if older.is_empty() {
         return Vec::new();
     }
-    let key = |server: &ServerState| SessionKey {
-        server: Arc::clone(&server.config().name),
-        place: server.place,
-        owner: session.owner,
-        client: session.number,
-        abilities: session.abilities.0,
-        pool: None,
-    };
     let asked = older.iter().map(|server| Asked::Session {
-        key: key(server),
+        key: server.session_key(session.owner, session.number, session.abilities, None),
         not: None,
         shown: None,
         plan: server.plan(),

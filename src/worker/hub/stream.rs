@@ -236,7 +236,8 @@ pub async fn serve(
     outlet::open(worker, client, exchange).await?;
     let view = Look { adopted, visit, source: client.ends.peer };
     let seen = Seen::of(worker, &view);
-    stream.begin(client.slot, door_members(adopted, visit), wanted.resources.clone()).await;
+    let members = door_members(adopted, visit);
+    stream.begin(client.slot, members.clone(), wanted.resources.clone()).await;
     let id = if modern {
         String::from_utf8_lossy(&reply::id(client, exchange)).into_owned()
     } else {
@@ -248,7 +249,6 @@ pub async fn serve(
     }
     let wished_ms = adopted.plan.http.stream_comment_ms;
     let comment_ms = if wished_ms > 0 { wished_ms } else { limits::STREAM_COMMENT_MS_DEFAULT };
-    let members = door_members(adopted, visit);
     let mut telling = Telling { stream, wanted, id, seen, members, comment_ms };
     let ended = telling.tell(worker, client, exchange, visit).await;
     match ended {

@@ -208,20 +208,16 @@ impl Relay<'_> {
     /// Waits for more of a stream that has said something last at `heard`; false where there is none, or none soon enough.
     async fn more(&mut self, silent: bool, heard: Moment) -> Result<bool, Fault> {
         self.give_back_buffer();
-        let Some(crossing) = &mut self.exchange.crossing else { return Ok(false) };
+        let Some(crossing) = &self.exchange.crossing else { return Ok(false) };
         let resumed = crossing.event.is_some() && silent && crossing.silences < limits::RESUME_SILENCES_MAX;
-        let patience = match (crossing.asked.is_empty(), resumed) {
-            _ if !crossing.notes.is_empty() => limits::QUESTION_SILENCE_MS,
-            (false, _) => limits::QUESTION_SILENCE_MS,
-            (true, true) => limits::RESUME_SILENCE_MS,
-            // One that was asked for again so often is waited for as long as any other.
-            (true, false) => {
-                self.enter(Phase::Relay);
-                return Ok(self.receive().await? > 0);
-            }
-        };
-        let at = heard.plus_millis(patience);
+        let asks = !crossing.notes.is_empty() || !crossing.asked.is_empty();
         self.enter(Phase::Relay);
+        // One that was asked for again so often is waited for as long as any other.
+        if !asks && !resumed {
+            return Ok(self.receive().await? > 0);
+        }
+        let patience = if asks { limits::QUESTION_SILENCE_MS } else { limits::RESUME_SILENCE_MS };
+        let at = heard.plus_millis(patience);
         self.worker.watch.nudge_at(self.client.slot, at);
         let waited = if at <= self.worker.coarse_now() {
             None
@@ -230,9 +226,7 @@ impl Relay<'_> {
         };
         match waited {
             None => {
-                if let Some(crossing) =
-                    self.exchange.crossing.as_mut().filter(|_| patience == limits::RESUME_SILENCE_MS)
-                {
+                if let Some(crossing) = self.exchange.crossing.as_mut().filter(|_| !asks) {
                     crossing.silences += 1;
                 }
                 self.still(false)
