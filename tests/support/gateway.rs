@@ -231,8 +231,16 @@ impl Builder {
         let mut command = Command::new(program[0]);
         command.args(&program[1..]).arg("run").arg("-c").arg(config);
         command.args(["--driver", self.run.driver.as_str()]).args(&self.flags);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // A file, as a pipe is read by somebody: what was said before an answer is read after it.
+        let mut file = std::fs::OpenOptions::new();
+        let stderr = file.create(true).write(true).truncate(true).open(self.said()).unwrap();
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
         command
+    }
+
+    /// Where its stderr goes.
+    fn said(&self) -> PathBuf {
+        self.folder.path().join("stderr")
     }
 
     /// Starts it and waits until it listens.
@@ -266,9 +274,6 @@ impl Builder {
             false => {
                 // Its stdout is closed: it ends, or it hangs and is killed.
                 let code = if gateway.address.port() == 0 { gateway.exit_code() } else { None };
-                // The gathering thread lets go at the end of what was said.
-                let stderr = &gateway.process.stderr;
-                super::within(PATIENCE, || code.is_none() || Arc::strong_count(stderr) == 1);
                 Err((code, gateway.stderr()))
             }
         }
@@ -279,17 +284,14 @@ impl Builder {
 struct Process {
     child: Child,
     stdout: Arc<Mutex<Vec<String>>>,
-    stderr: Arc<Mutex<String>>,
 }
 
 impl Process {
     /// The other half gets each line of its stdout.
     fn spawn(mut command: Command) -> (Self, mpsc::Receiver<String>) {
         let mut child = command.spawn().unwrap();
-        // A test may have given it another stderr.
-        let stderr = child.stderr.take().map(gather).unwrap_or_default();
         let (stdout, more) = follow(child.stdout.take().unwrap());
-        (Self { child, stdout, stderr }, more)
+        (Self { child, stdout }, more)
     }
 }
 
@@ -423,8 +425,9 @@ impl Gateway {
         process::signal(self.pid(), rustix::process::Signal::TERM);
     }
 
+    /// What it said so far.
     pub fn stderr(&self) -> String {
-        self.process.stderr.lock().unwrap().clone()
+        String::from_utf8_lossy(&std::fs::read(self.builder.said()).unwrap()).into_owned()
     }
 
     /// Lines on stdout so far.
@@ -475,18 +478,6 @@ fn address_in(line: &str) -> Option<SocketAddr> {
         let word = word.trim_start_matches("http://").trim_end_matches(['/', ',', '.']);
         word.parse::<SocketAddr>().ok()
     })
-}
-
-fn gather(mut from: impl Read + Send + 'static) -> Arc<Mutex<String>> {
-    let text = Arc::new(Mutex::new(String::new()));
-    let into = Arc::clone(&text);
-    std::thread::spawn(move || {
-        let mut bytes = [0; 4096];
-        while let Ok(count @ 1..) = from.read(&mut bytes) {
-            into.lock().unwrap().push_str(&String::from_utf8_lossy(&bytes[..count]));
-        }
-    });
-    text
 }
 
 fn follow(from: impl Read + Send + 'static) -> (Arc<Mutex<Vec<String>>>, mpsc::Receiver<String>) {
