@@ -302,6 +302,8 @@ pub const RESUME_PAUSE_MS_MAX: u64 = 5_000;
 pub const REPLIES_MAX: usize = 4096;
 /// Streams at hubs that one worker serves. Past it: 503.
 pub const HUB_STREAMS_MAX: usize = 16 * 1024;
+/// Messages of servers that wait for one of them. Past it their servers wait.
+pub const HUB_MESSAGES_MAX: usize = 16;
 /// Sessions at hubs that want to hear of resources. Past it the first of them hears no more.
 pub const SUBSCRIBED_SESSIONS_MAX: usize = 8 * 1024;
 /// How often a worker reminds control of lists that are old.

@@ -4,7 +4,7 @@
 //! changed resource is told to workers.
 
 mod interests;
-mod pause;
+pub(in crate::control) mod pause;
 mod stream;
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,9 @@
 //! Not here: who waits and what has to go (`table`), the notes (`notes`), what is said to a server (`probe::dialogue`).
 
 pub(crate) mod close;
+mod listener;
 mod notes;
+mod standalone;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -22,6 +24,7 @@ use crate::control::probe::dialogue::Dialogue;
 use crate::control::probe::link::Target;
 use crate::control::sessions::close::Closing;
 use crate::control::sessions::notes::Notes;
+use crate::control::sessions::standalone::Standalone;
 use crate::control::sessions::table::Held;
 use crate::control::sessions::table::Opened;
 use crate::control::sessions::table::Step;
@@ -84,6 +87,7 @@ pub(crate) struct SessionKeeper {
     state: Arc<State>,
     table: Table,
     notes: Notes,
+    standalone: Standalone,
     /// Who waits until they are published: worker and ticket.
     noted: Vec<(usize, u64)>,
     openings: JoinSet<Tried>,
@@ -103,6 +107,7 @@ pub(crate) async fn ended(state: &State) {
 impl SessionKeeper {
     pub(crate) fn new(state: Arc<State>) -> Self {
         Self {
+            standalone: Standalone::new(Arc::clone(&state)),
             state,
             table: Table::default(),
             notes: Notes::default(),
@@ -169,6 +174,7 @@ impl SessionKeeper {
         });
         drop(gone);
         self.table.follow(|key| server(key).map(Server::place));
+        self.standalone.follow_plan(&plan);
     }
 
     fn turn(&mut self, now: Moment) {
@@ -205,9 +211,15 @@ impl SessionKeeper {
                 if session == [0; 8] {
                     return self.state.reply(worker, ticket, Answer::Known(false));
                 }
+                if let SessionNote::Hears(hearing) = note {
+                    let open = self.table.of_client(session);
+                    return self.standalone.hear(session, hearing, open);
+                }
                 self.noted.push((worker, ticket));
                 let ends = note == SessionNote::Ended;
                 self.notes.add(session, note, now);
+                let teller = self.notes.teller(&session).filter(|_| !ends);
+                self.standalone.tell_on(session, teller);
                 if ends {
                     let ended = self.table.ended(session);
                     self.close(ended);
@@ -225,7 +237,10 @@ impl SessionKeeper {
 
     fn settle(&mut self, Tried { key, result, rest }: Tried, now: Moment) {
         let opened = match result {
-            Ok(held) => self.table.opened(key, held),
+            Ok(held) => {
+                self.standalone.opened(&key, &held.closing);
+                self.table.opened(key, held)
+            }
             Err(why) => {
                 tracing::debug!(server = &*key.server, why, "no session can be opened");
                 Opened { waiting: self.table.failed(key, now), ..Opened::default() }

@@ -7,6 +7,9 @@ use crossbeam_queue::ArrayQueue;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::task::Waker;
 
 /// What a mailbox carries.
 #[derive(Debug)]
@@ -25,6 +28,55 @@ pub enum Letter {
     Said { ticket: u64, message: Option<Box<[u8]>> },
     /// A client wants a call ended that may be one of this worker's: its session, and its id as it was written.
     Cancel { session: [u8; 8], id: Box<[u8]> },
+    /// A server says something by itself to the client of this stream.
+    Message { stream: u64, parcel: Parcel },
+}
+
+/// A message that was said once, and may be put to several streams, one after the other.
+#[derive(Debug)]
+pub struct Said {
+    message: Box<[u8]>,
+    is_taken: AtomicBool,
+}
+
+impl Said {
+    pub fn new(message: Vec<u8>) -> Self {
+        Self { message: message.into(), is_taken: AtomicBool::new(false) }
+    }
+
+    /// Whether somebody has begun to write it: from then on it may have arrived, and goes to nobody else.
+    pub fn is_taken(&self) -> bool {
+        self.is_taken.load(Ordering::Acquire)
+    }
+}
+
+/// A message on its way, and the task that waits until it was taken or let go: it is woken when this is dropped.
+#[derive(Debug)]
+pub struct Parcel {
+    /// Always there until the end.
+    said: Option<Arc<Said>>,
+    sender: Waker,
+}
+
+impl Parcel {
+    pub const fn new(said: Arc<Said>, sender: Waker) -> Self {
+        Self { said: Some(said), sender }
+    }
+
+    /// The message, which is about to be written.
+    pub fn take(&self) -> &[u8] {
+        let Some(said) = &self.said else { return &[] };
+        said.is_taken.store(true, Ordering::Release);
+        &said.message
+    }
+}
+
+impl Drop for Parcel {
+    fn drop(&mut self) {
+        // First: who is woken looks whether it is gone.
+        self.said = None;
+        self.sender.wake_by_ref();
+    }
 }
 
 /// A bounded queue of letters and a descriptor that wakes its reader.

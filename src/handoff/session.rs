@@ -3,6 +3,8 @@
 //! Not here: opening, closing and remembering (control).
 
 use crate::handoff::Subscriptions;
+use crate::mcp::crossing::Abilities;
+use crate::mcp::sealed::own::Member;
 use ahash::HashMap;
 use ahash::HashSet;
 use std::sync::Arc;
@@ -44,6 +46,16 @@ pub struct SessionKey {
     pub pool: Option<Box<str>>,
 }
 
+/// Who may speak to a client at a hub by themselves, in sessions that were opened for its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hearing {
+    pub servers: Vec<Arc<str>>,
+    /// Their sessions that are sealed in the client's.
+    pub members: Vec<(Arc<str>, Member)>,
+    /// What the client can be asked.
+    pub abilities: Abilities,
+}
+
 /// What a worker wants control to remember of a session that the gateway holds by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionNote {
@@ -57,6 +69,8 @@ pub enum SessionNote {
     /// A stream of its begins to hear of changes, or ends: its worker and number.
     Listens(usize, u64),
     Leaves(usize, u64),
+    /// Who may speak to it while it has a stream; in place of what was said before.
+    Hears(Arc<Hearing>),
 }
 
 /// What is known of sessions beside what is sealed in their names, by their numbers. Bounded: the oldest go first.

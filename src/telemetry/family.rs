@@ -45,10 +45,12 @@ pub enum Family {
     CacheHits,
     /// `outcome`
     OwnCatalogues,
+    /// `server`, `outcome`
+    SessionMessages,
 }
 
 impl Family {
-    pub const ALL: [Self; Self::OwnCatalogues as usize + 1] = [
+    pub const ALL: [Self; Self::SessionMessages as usize + 1] = [
         Self::Denied,
         Self::Limited,
         Self::LimitTableFull,
@@ -67,6 +69,7 @@ impl Family {
         Self::TlsHandshakes,
         Self::CacheHits,
         Self::OwnCatalogues,
+        Self::SessionMessages,
     ];
 }
 

@@ -68,6 +68,13 @@ const OWN_CATALOGUES: Words = counter(
     "Lists of servers for single callers: `listed`, `refused`, `failed`, or `forgotten` for want of room.",
 );
 
+const SESSION_MESSAGES: Words = counter(
+    "ringgate_session_messages_total",
+    &["server", "outcome"],
+    "Messages that older servers sent by themselves in clients' sessions at hubs: `passed` to the client, `refused` where \
+     it cannot be asked; and `no_room` for streams of theirs that were not listened to.",
+);
+
 impl Family {
     pub(crate) const fn words(self) -> Words {
         match self {
@@ -121,6 +128,7 @@ impl Family {
                 "Answers that came from what the gateway knew: list.",
             ),
             Self::OwnCatalogues => OWN_CATALOGUES,
+            Self::SessionMessages => SESSION_MESSAGES,
             Self::ExternalDecisions => EXTERNAL_DECISIONS,
             Self::RouteHooks => ROUTE_HOOKS,
             Self::JwksRefreshes => counter(

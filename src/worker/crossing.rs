@@ -13,6 +13,7 @@ use crate::mcp::crossing::answer::Lens;
 use crate::mcp::crossing::path;
 use crate::mcp::crossing::questions;
 use crate::mcp::crossing::questions::Question;
+use crate::mcp::crossing::request_ids;
 use crate::mcp::envelope::Era;
 use crate::mcp::envelope::Method;
 use crate::mcp::mirror;
@@ -384,8 +385,8 @@ impl Crossing {
     }
 }
 
-/// The number of an instance in the ids of its requests to older clients: the same after a reload, and on every gateway.
+/// The number of an instance in the ids of its requests to older clients.
 pub fn asker(server: &ServerState, instance: usize) -> Option<u32> {
-    let name = u32::try_from(server.sealed_name >> 32).unwrap_or_default();
-    server.instances.get(instance).map(|instance| name ^ instance.sealed_name)
+    let instance = server.instances.get(instance)?;
+    Some(request_ids::numbered(server.sealed_name, instance.sealed_name))
 }

@@ -6,6 +6,7 @@ pub mod list;
 pub mod seen;
 pub mod session;
 pub mod stream;
+pub mod streams;
 
 use crate::base::clock;
 use crate::base::fault::Fault;

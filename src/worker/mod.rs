@@ -86,7 +86,7 @@ use crate::worker::calls::Calls;
 use crate::worker::crossing::held::HeldSessions;
 use crate::worker::handshake::Handshakes;
 use crate::worker::hub::list::Rendered;
-use crate::worker::hub::stream::Streams;
+use crate::worker::hub::streams::Streams;
 use crate::worker::parked::Parked;
 use crate::worker::post::Questions;
 use crate::worker::replies::Replies;

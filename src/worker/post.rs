@@ -76,6 +76,7 @@ fn open(worker: &Rc<Worker>, letter: Letter) {
             }
         }
         Letter::Updated { server, uri } => worker.streams.update(&server, &uri),
+        Letter::Message { stream, parcel } => worker.streams.deliver(stream, parcel),
         Letter::Ping { reply: None, .. } => {}
     }
 }
@@ -132,13 +133,18 @@ impl Worker {
         if let Err(Question { what, .. }) = self.shared.ask(question) {
             self.metrics().hit(Bound::QuestionRing);
             // An interest that nobody ends would be one for ever, as would the stream that tells.
-            if matches!(what, Asked::Interest { .. } | Asked::Note { note: SessionNote::Leaves(..), .. }) {
+            let is_kept = match &what {
+                Asked::Interest { .. } => true,
+                Asked::Note { note, .. } => matches!(note, SessionNote::Leaves(..) | SessionNote::Hears(_)),
+                _ => false,
+            };
+            if is_kept {
                 self.untold.borrow_mut().push_back(what);
             }
         }
     }
 
-    /// Tells again what could not be told. Never more than two a stream.
+    /// Tells again what could not be told. Never more than three a stream.
     pub fn tell_again(&self) {
         let untold = std::mem::take(&mut *self.untold.borrow_mut());
         untold.into_iter().for_each(|what| self.tell(what));

@@ -66,7 +66,7 @@ pub fn listen(like: &Call, wanted: &Value) -> Ear {
 impl Ear {
     /// The next message.
     #[track_caller]
-    fn next(&mut self) -> Value {
+    pub fn next(&mut self) -> Value {
         self.try_next().expect("the stream ended")
     }
 

@@ -67,6 +67,9 @@ pub const UPSTREAM_SESSION_IDLE_MS: u64 = 600_000;
 pub const UPSTREAM_SESSIONS_LOOK_MS: u64 = 10_000;
 /// Ended sessions of clients, and levels of others, that are remembered. Past it the oldest is forgotten.
 pub const SESSION_NOTES_MAX: usize = 64 * 1024;
+/// Streams of older servers that are listened to in sessions of clients, a connection each. Past it a server that says
+/// something by itself to one client is not heard.
+pub const SESSION_STREAMS_MAX: usize = 4 * 1024;
 /// Notes are published this often at most.
 pub const SESSION_NOTES_MS: u64 = 10;
 /// Streams of clients whose interests control knows, over all workers. Past it a stream is told nothing but what others

@@ -5,14 +5,14 @@
 use crate::config::limits;
 
 #[derive(Default)]
-pub(super) struct Pause {
+pub(in crate::control) struct Pause {
     failures: u32,
 }
 
 impl Pause {
     /// The stream has ended, or did not begin, after so long: milliseconds to wait, of which `spread` thousandths of a
     /// quarter are taken off, so that gateways do not all come at once.
-    pub(super) fn after(&mut self, lasted_ms: u64, spread: u64) -> u64 {
+    pub(in crate::control) fn after(&mut self, lasted_ms: u64, spread: u64) -> u64 {
         if lasted_ms >= limits::LISTEN_RETRY_MS_MAX {
             self.failures = 0;
         }

@@ -200,7 +200,7 @@ impl Ear {
         let patience = Duration::from_millis(limits::LISTEN_OPEN_MS);
         let mut stream = match tokio::time::timeout(patience, dialogue.subscribe_all(has, &uris)).await {
             Ok(Ok(streams::Ear::Open(stream))) => stream,
-            Ok(Ok(streams::Ear::Deaf)) => return End::Deaf,
+            Ok(Ok(streams::Ear::Deaf | streams::Ear::Gone)) => return End::Deaf,
             Ok(Err(why)) => return End::Lost(why),
             Err(_) => return End::Lost("no stream in time".into()),
         };
@@ -252,6 +252,7 @@ impl Ear {
             let mut stream = match tokio::time::timeout(patience, dialogue.hear(&last)).await {
                 Ok(Ok(streams::Ear::Open(stream))) => stream,
                 Ok(Ok(streams::Ear::Deaf)) => return End::Deaf,
+                Ok(Ok(streams::Ear::Gone)) => return End::Lost("it knows the session no more".into()),
                 Ok(Err(why)) => return End::Lost(why),
                 Err(_) => return End::Lost("no stream in time".into()),
             };
@@ -319,7 +320,9 @@ impl Ear {
                 match Told::read(&event.data) {
                     // A server that does not hear its answer ends the session, or waits in vain.
                     Told::Ping(id) => drop(tokio::time::timeout(patience, dialogue.pong(&id)).await),
-                    Told::Asked(id) => drop(tokio::time::timeout(patience, dialogue.refuse(&id)).await),
+                    Told::Asked { id, .. } => {
+                        drop(tokio::time::timeout(patience, dialogue.refuse(&id)).await)
+                    }
                     told => self.tell(told).await,
                 }
             }
@@ -330,7 +333,7 @@ impl Ear {
         match told {
             Told::ListChanged(what) => self.change(Some(what)).await,
             Told::Updated(uri) => self.update(&uri).await,
-            Told::Ping(_) | Told::Asked(_) | Told::Over | Told::Nothing => {}
+            Told::Ping(_) | Told::Asked { .. } | Told::Over | Told::Nothing => {}
         }
     }
 

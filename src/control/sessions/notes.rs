@@ -49,6 +49,8 @@ impl Notes {
                     self.choose(session);
                 }
             }
+            // Of streams, not of sessions (`standalone`).
+            SessionNote::Hears(_) => {}
             SessionNote::Ended => {
                 if self.known.subscriptions.contains_key(&session) {
                     Arc::make_mut(&mut self.known.subscriptions).remove(&session);
@@ -120,6 +122,11 @@ impl Notes {
         self.due.take_if(|due| *due <= now)?;
         self.published = now;
         Some(self.known.clone())
+    }
+
+    /// The stream of a session that tells. None: it has none.
+    pub(super) fn teller(&self, session: &[u8; 8]) -> Option<(usize, u64)> {
+        self.streams.get(session)?.last().copied()
     }
 
     pub(super) fn is_ended(&self, session: &[u8; 8]) -> bool {

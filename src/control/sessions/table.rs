@@ -158,6 +158,16 @@ impl Table {
         }
     }
 
+    /// What was opened for a client's session.
+    pub(super) fn of_client(&self, client: [u8; 8]) -> Vec<Closing> {
+        let own = self.slots.iter().filter(|(key, _)| key.client == client);
+        let open = own.filter_map(|(_, slot)| match slot {
+            Slot::Open(held) => Some(held.closing.clone()),
+            Slot::Opening { .. } | Slot::Failed { .. } => None,
+        });
+        open.collect()
+    }
+
     /// Takes out what this says.
     pub(super) fn take(&mut self, mut which: impl FnMut(&SessionKey, &Held) -> bool) -> Vec<Closing> {
         let taken = self.slots.extract_if(|key, slot| matches!(slot, Slot::Open(held) if which(key, held)));

@@ -8,7 +8,18 @@ use crate::mcp::grammar::Cursor;
 use crate::mcp::grammar::Shape;
 use crate::mcp::listing::Unfit;
 use crate::mcp::refusal::string;
+use crate::mcp::sealed;
 use crate::mcp::splice::Splice;
+
+/// The number of an instance in the ids of its requests to older clients: the same after a reload, and on every gateway.
+pub fn asker(server: &str, instance: &str) -> u32 {
+    numbered(sealed::name_of(server), sealed::instance_name(instance))
+}
+
+/// The same of names that are sealed already.
+pub fn numbered(server: u64, instance: u32) -> u32 {
+    u32::try_from(server >> 32).unwrap_or_default() ^ instance
+}
 
 /// The id as the client gets it; both are raw JSON.
 pub fn wrap(server: u32, raw: &str) -> String {

@@ -72,15 +72,7 @@ impl Seen {
         if spoke.peek().is_none() {
             return false;
         }
-        let (door, known, _) = look.visit;
-        let shelf = Shelf::of(worker, known);
-        let may_know =
-            hub::visible_scene(worker, (look.adopted, &shelf), (door, known, look.source), |scene| {
-                let name = |id: &ServerId| {
-                    scene.servers.get(usize::from(*id)).map(|server| Arc::clone(&server.name))
-                };
-                scene.members.iter().filter_map(name).collect::<Vec<_>>()
-            });
+        let may_know = visible(worker, look);
         spoke.any(|name| may_know.contains(name))
     }
 }
@@ -129,6 +121,16 @@ fn shown_lists(worker: &Worker, look: &Look<'_>) -> Kinds {
                 .map(|kind| list::shown(worker, look.adopted, &shelf, (door, eyes), kind))
                 .collect::<Vec<_>>(),
         )
+    })
+}
+
+/// The servers of a hub of which the caller may use something.
+pub fn visible(worker: &Worker, look: &Look<'_>) -> Vec<Arc<str>> {
+    let (door, known, _) = look.visit;
+    let shelf = Shelf::of(worker, known);
+    hub::visible_scene(worker, (look.adopted, &shelf), (door, known, look.source), |scene| {
+        let name = |id: &ServerId| scene.servers.get(usize::from(*id)).map(|server| Arc::clone(&server.name));
+        scene.members.iter().filter_map(name).collect()
     })
 }
 

@@ -1,7 +1,7 @@
 //! Streams at a hub: `subscriptions/listen` of 2026-07-28 and the GET stream of the older revisions. What they tell comes
 //! from control, which listens to each server once, however many clients want to know.
 //!
-//! Not here: listening to servers (control), and the framing (`outlet`).
+//! Not here: listening to servers (control), the framing (`outlet`), and waiting for news (`streams`).
 
 use crate::base::clock::Moment;
 use crate::base::fault::Fault;
@@ -9,15 +9,15 @@ use crate::base::fault::Kind;
 use crate::config::limits;
 use crate::config::pattern::Named;
 use crate::config::plan::Server;
-use crate::handoff::Asked;
-use crate::handoff::Interest;
-use crate::handoff::SessionNote;
+use crate::handoff::Hearing;
 use crate::handoff::Subscriptions;
+use crate::mcp::crossing::Abilities;
 use crate::mcp::crossing::path;
 use crate::mcp::crossing::uris;
 use crate::mcp::envelope::Era;
 use crate::mcp::hub::about;
 use crate::mcp::hub::lists::quoted;
+use crate::mcp::sealed::own::OwnSession;
 use crate::mcp::target;
 use crate::mcp::target::Targets;
 use crate::policy::access::View;
@@ -33,169 +33,24 @@ use crate::worker::hub;
 use crate::worker::hub::seen::Look;
 use crate::worker::hub::seen::Seen;
 use crate::worker::hub::seen::door_members;
+use crate::worker::hub::seen::visible;
+use crate::worker::hub::streams::News;
+use crate::worker::hub::streams::Stream;
 use crate::worker::outlet;
 use crate::worker::own::Shelf;
 use crate::worker::reply;
 use crate::worker::state::Exchange;
 use crate::worker::watch::Phase;
-use slab::Slab;
-use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
-use std::task::Waker;
 
 const GONE: Fault =
     Fault::new(Kind::NotFound, "This endpoint is gone: the operator has removed it from the configuration.");
-const NO_PLACE: Fault =
-    Fault::new(Kind::Overloaded, "Too many streams are open at this gateway; close some, or retry later.");
 pub const KINDS: [(Named, &str); 3] = [
     (Named::Tool, "notifications/tools/list_changed"),
     (Named::Prompt, "notifications/prompts/list_changed"),
     (Named::Resource, "notifications/resources/list_changed"),
 ];
-
-/// Resources that have changed, by server and the server's own URI.
-type Updates = VecDeque<(Arc<str>, Arc<str>)>;
-
-/// The open streams of one worker.
-#[derive(Default)]
-pub struct Streams {
-    open: RefCell<Slab<Open>>,
-}
-
-#[derive(Default)]
-struct Open {
-    waker: Option<Waker>,
-    /// Something may have changed.
-    is_due: bool,
-    /// Resources that it wants to hear of, by server and the server's own URI.
-    wanted: Subscriptions,
-    /// Those of them that have changed.
-    updated: Updates,
-}
-
-impl Streams {
-    /// Something that is known of servers, or of sessions, is another now.
-    pub fn wake_all(&self) {
-        for (_, open) in self.open.borrow_mut().iter_mut() {
-            open.is_due = true;
-            if let Some(waker) = open.waker.take() {
-                waker.wake();
-            }
-        }
-    }
-
-    /// A resource has changed. What is told already need not be told twice.
-    pub fn update(&self, server: &Arc<str>, uri: &Arc<str>) {
-        for (_, open) in self.open.borrow_mut().iter_mut() {
-            let wants = |(known, other): &(Arc<str>, Arc<str>)| known == server && is_part_of(uri, other);
-            if !open.wanted.iter().any(wants) || open.updated.len() >= limits::SUBSCRIPTIONS_MAX {
-                continue;
-            }
-            let news = (Arc::clone(server), Arc::clone(uri));
-            if !open.updated.contains(&news) {
-                open.updated.push_back(news);
-            }
-            if let Some(waker) = open.waker.take() {
-                waker.wake();
-            }
-        }
-    }
-}
-
-/// Whether a resource is one that was subscribed to, or lies below it (2025-11-25, resources, "Subscriptions").
-fn is_part_of(uri: &str, wanted: &str) -> bool {
-    let below = |rest: &str| wanted.ends_with('/') || rest.starts_with('/');
-    uri.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || below(rest))
-}
-
-/// One stream; its place goes with it.
-struct Stream<'w> {
-    worker: &'w Rc<Worker>,
-    key: usize,
-    /// Tells it from others of this worker that had its place.
-    number: u64,
-    /// Of an older client.
-    session: Option<[u8; 8]>,
-}
-
-impl Drop for Stream<'_> {
-    fn drop(&mut self) {
-        self.worker.streams.open.borrow_mut().try_remove(self.key);
-        self.worker.tell(Asked::Interest { stream: self.number, what: None });
-        if let Some(session) = self.session {
-            let note = SessionNote::Leaves(self.worker.index, self.number);
-            self.worker.tell(Asked::Note { session, note });
-        }
-    }
-}
-
-impl<'w> Stream<'w> {
-    fn open(worker: &'w Rc<Worker>) -> Result<Self, Fault> {
-        let mut open = worker.streams.open.borrow_mut();
-        if open.len() >= limits::HUB_STREAMS_MAX {
-            return Err(NO_PLACE);
-        }
-        let key = open.insert(Open::default());
-        Ok(Self { worker, key, number: worker.next_request_id(), session: None })
-    }
-
-    /// Is one of a session's streams, of which one alone tells; returns once that is known.
-    async fn join(&mut self, slot: usize, session: [u8; 8]) {
-        self.session = Some(session);
-        let note = SessionNote::Listens(self.worker.index, self.number);
-        self.worker.question(Asked::Note { session, note }, slot, limits::QUESTION_MS).await;
-    }
-
-    /// Whether it is the one of its session that tells.
-    fn tells(&self) -> bool {
-        let Some(session) = &self.session else { return true };
-        let notes = self.worker.shared.notes.load();
-        notes.tellers.get(session).is_none_or(|teller| *teller == (self.worker.index, self.number))
-    }
-
-    /// What the stream wants to hear of from now on.
-    fn interest(&self, servers: Vec<Arc<str>>, resources: Subscriptions) -> Asked {
-        if let Some(open) = self.worker.streams.open.borrow_mut().get_mut(self.key) {
-            open.wanted.clone_from(&resources);
-        }
-        Asked::Interest { stream: self.number, what: Some(Interest { servers, resources }) }
-    }
-
-    /// Says what it wants to hear of, and waits until somebody listens.
-    async fn begin(&self, slot: usize, servers: Vec<Arc<str>>, resources: Subscriptions) {
-        let what = self.interest(servers, resources);
-        self.worker.question(what, slot, limits::LISTEN_WAIT_MS).await;
-    }
-
-    fn wants(&self, servers: Vec<Arc<str>>, resources: Subscriptions) {
-        let what = self.interest(servers, resources);
-        self.worker.tell(what);
-    }
-
-    /// Waits until something may have changed (true), or it is time for a comment.
-    async fn news(&self, slot: usize) -> bool {
-        std::future::poll_fn(|cx| {
-            let mut all = self.worker.streams.open.borrow_mut();
-            let Some(open) = all.get_mut(self.key) else { return Poll::Ready(false) };
-            if open.is_due || !open.updated.is_empty() {
-                return Poll::Ready(true);
-            }
-            open.waker = Some(cx.waker().clone());
-            if self.worker.watch.poll_nudge(slot, cx.waker()) { Poll::Ready(false) } else { Poll::Pending }
-        })
-        .await
-    }
-
-    /// What has changed since it was asked last.
-    fn take(&self) -> (bool, Updates) {
-        let mut all = self.worker.streams.open.borrow_mut();
-        let Some(open) = all.get_mut(self.key) else { return (false, VecDeque::new()) };
-        (std::mem::take(&mut open.is_due), std::mem::take(&mut open.updated))
-    }
-}
 
 /// What a stream is to tell.
 #[derive(Default)]
@@ -249,7 +104,8 @@ pub async fn serve(
     }
     let wished_ms = adopted.plan.http.stream_comment_ms;
     let comment_ms = if wished_ms > 0 { wished_ms } else { limits::STREAM_COMMENT_MS_DEFAULT };
-    let mut telling = Telling { stream, wanted, id, seen, members, comment_ms };
+    let mut telling = Telling { stream, wanted, id, seen, members, hearing: None, comment_ms };
+    telling.hears(worker, exchange, &view);
     let ended = telling.tell(worker, client, exchange, visit).await;
     match ended {
         Ok(()) => {
@@ -286,6 +142,8 @@ struct Telling<'w> {
     id: String,
     seen: Seen,
     members: Vec<Arc<str>>,
+    /// Who may speak to an older client by themselves; None: nobody may.
+    hearing: Option<Arc<Hearing>>,
     /// Silence after which a comment is sent.
     comment_ms: u64,
 }
@@ -314,10 +172,13 @@ impl Telling<'_> {
                 outlet::comment(worker, client, exchange).await?;
                 continue;
             }
-            let (is_due, updated) = self.stream.take();
+            let News { is_due, updated, said } = self.stream.take();
             if is_due {
                 self.lists(worker, client, exchange, visit).await?;
                 self.follow_session(worker, exchange);
+            }
+            for parcel in said {
+                outlet::send(worker, client, exchange, parcel.take()).await?;
             }
             // Another stream of the session tells of it.
             let told_here = self.stream.tells();
@@ -359,7 +220,20 @@ impl Telling<'_> {
             self.members = members;
             self.stream.wants(self.members.clone(), self.wanted.resources.clone());
         }
+        self.hears(worker, exchange, &view);
         Ok(())
+    }
+
+    /// Says who may speak to an older client by themselves, where that has changed.
+    fn hears(&mut self, worker: &Worker, exchange: &Exchange, look: &Look<'_>) {
+        let Some(own) = &exchange.own else { return };
+        let hearing = hearing(worker, look, own);
+        let before = self.hearing.as_deref();
+        if before.map_or(!hearing.servers.is_empty(), |before| *before != hearing) {
+            let hearing = Arc::new(hearing);
+            self.stream.hears(Arc::clone(&hearing));
+            self.hearing = Some(hearing);
+        }
     }
 
     /// What an older client has subscribed to meanwhile, or no longer wants.
@@ -379,6 +253,26 @@ fn everything(worker: &Worker, exchange: &Exchange) -> Wanted {
     let notes = worker.shared.notes.load();
     let own = exchange.own.as_ref().and_then(|own| notes.subscriptions.get(&own.number));
     Wanted { kinds: [true; KINDS.len()], resources: own.cloned().unwrap_or_default(), shown: Vec::new() }
+}
+
+/// Who may speak to an older client by themselves: older servers of which it may use something, and which log, or can ask it
+/// something.
+fn hearing(worker: &Worker, look: &Look<'_>, own: &OwnSession) -> Hearing {
+    let newest = worker.adopt();
+    let speaks = |name: &Arc<str>| {
+        let server = newest.find(name)?;
+        let logs = newest.catalogues.by_server.get(name).is_some_and(|known| known.about.has.logging);
+        let has_cause = logs || own.abilities != Abilities::default();
+        (has_cause && server.eras.speaks(Era::Legacy) == Some(true)).then_some(server)
+    };
+    let mut hearing = Hearing { servers: Vec::new(), members: Vec::new(), abilities: own.abilities };
+    for name in visible(worker, look) {
+        let Some(server) = speaks(&name) else { continue };
+        let sealed = own.members.iter().find(|member| member.server == server.sealed_name);
+        hearing.members.extend(sealed.map(|member| (Arc::clone(&name), member.clone())));
+        hearing.servers.push(name);
+    }
+    hearing
 }
 
 /// What a listener asks for, as far as it may have it.

@@ -29,6 +29,8 @@ pub(in crate::control) enum Ear {
     Open(Listening),
     /// It has no such stream: asking again is of no use.
     Deaf,
+    /// It knows the session no more.
+    Gone,
 }
 
 /// What a message on such a stream says.
@@ -39,8 +41,12 @@ pub(in crate::control) enum Told {
     Updated(Box<str>),
     /// It asks whether we are there: the id of its request, as it was written.
     Ping(Box<str>),
-    /// It asks something that nobody can be asked here: the id of its request, as it was written.
-    Asked(Box<str>),
+    /// It asks something else: `id` and `params` as they were written.
+    Asked {
+        id: Box<str>,
+        method: Box<str>,
+        params: Option<Box<str>>,
+    },
     /// The stream is over, as the server says (2026-07-28, subscriptions).
     Over,
     Nothing,
@@ -52,7 +58,8 @@ struct Message<'m> {
     method: Option<std::borrow::Cow<'m, str>>,
     #[serde(borrow)]
     id: Option<&'m RawValue>,
-    params: Option<Params>,
+    #[serde(borrow)]
+    params: Option<&'m RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -68,10 +75,15 @@ impl Told {
             (Some("notifications/prompts/list_changed"), None) => Self::ListChanged(Named::Prompt),
             (Some("notifications/resources/list_changed"), None) => Self::ListChanged(Named::Resource),
             (Some("notifications/resources/updated"), None) => {
+                let params = params.and_then(|params| serde_json::from_str::<Params>(params.get()).ok());
                 params.and_then(|params| params.uri).map_or(Self::Nothing, Self::Updated)
             }
             (Some("ping"), Some(id)) => Self::Ping(id.get().into()),
-            (Some(_), Some(id)) => Self::Asked(id.get().into()),
+            (Some(method), Some(id)) => Self::Asked {
+                id: id.get().into(),
+                method: method.into(),
+                params: params.map(|params| params.get().into()),
+            },
             (None, Some(_)) => Self::Over,
             _ => Self::Nothing,
         }
@@ -126,6 +138,7 @@ impl Dialogue<'_> {
         match status {
             405 | 501 => return Ok(Ear::Deaf),
             404 if message.is_some() => return Ok(Ear::Deaf),
+            404 => return Ok(Ear::Gone),
             200..=299 => {}
             _ => return Err(format!("it answers a listener with {status}")),
         }
@@ -187,7 +200,18 @@ mod tests {
             ),
             (r#"{"method":"notifications/resources/updated","params":{}}"#, Told::Nothing),
             (r#"{"method":"ping","id":"7"}"#, Told::Ping(r#""7""#.into())),
-            (r#"{"method":"roots/list","id":7}"#, Told::Asked("7".into())),
+            (
+                r#"{"method":"roots/list","id":7}"#,
+                Told::Asked { id: "7".into(), method: "roots/list".into(), params: None },
+            ),
+            (
+                r#"{"method":"sampling/createMessage","id":"7","params":{"maxTokens":1}}"#,
+                Told::Asked {
+                    id: r#""7""#.into(),
+                    method: "sampling/createMessage".into(),
+                    params: Some(r#"{"maxTokens":1}"#.into()),
+                },
+            ),
             (r#"{"method":"notifications/message","params":{"data":1}}"#, Told::Nothing),
             (r#"{"method":"notifications/subscriptions/acknowledged","params":{}}"#, Told::Nothing),
             (r#"{"id":1,"result":{"resultType":"complete"}}"#, Told::Over),
