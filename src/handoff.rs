@@ -37,6 +37,7 @@ pub use session::SessionNotes;
 pub use session::UpstreamSession;
 
 use crate::base::bound::Bound;
+use crate::base::clock;
 use crate::config::keys::KeyRing;
 use crate::config::limits;
 use crate::config::plan::Plan;
@@ -73,7 +74,7 @@ impl Cells {
         let cells = |server: &Server| {
             let labels: Vec<&str> = server.instances.iter().map(|instance| &*instance.label).collect();
             let before = before.and_then(|cells| cells.by_server.get(&server.name)).map(|cells| &**cells);
-            Arc::new(ServerCells::new(&server.traffic, &labels, before))
+            Arc::new(ServerCells::new(&server.traffic, &labels, before, clock::now()))
         };
         let by_server = plan.servers.iter().map(|server| (Arc::clone(&server.name), cells(server)));
         Self { by_server: by_server.collect(), plan }

@@ -315,7 +315,7 @@ fn setups_of_the_load_tool_do_what_they_are_named_for() {
     let passes = ["breaker        off", "balance        roundRobin: ", "\nallowed\n"];
     let limits = ["  caller      principal=", "  tool        tool=up.load: ", "  server      server=up: "];
     let shared = [
-        "leastConnections: ",
+        "leastConnections: the one with the fewest calls in flight\n  slowStart      an instance that comes back begins with a tenth of its share, and has all of it after 10s\n",
         "breaker        opens ",
         ":1 (weight 1), http://127.0.0.1:1 (weight 1)",
         "\nallowed\n",

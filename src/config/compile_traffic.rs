@@ -15,9 +15,11 @@ use crate::config::plan::FaultKind;
 use crate::config::plan::InjectedFault;
 use crate::config::reader::Reader;
 use crate::config::traffic::Adaptive;
+use crate::config::traffic::Balance;
 use crate::config::traffic::Breaker;
 use crate::config::traffic::Health;
 use crate::config::traffic::Hedge;
+use crate::config::traffic::Pool;
 use crate::config::traffic::Retry;
 use crate::config::traffic::Traffic;
 
@@ -27,8 +29,10 @@ pub fn traffic(reader: &mut Reader<'_>, server: &file::Server, pools: Pools) -> 
     let default = file_traffic::Retry::default();
     let written = server.retry.as_ref().unwrap_or(&default);
     let hedge = hedge(reader, written, &urls);
+    let balance = server.balance.unwrap_or_default();
     Traffic {
-        balance: server.balance.unwrap_or_default(),
+        balance,
+        slow_start_ms: slow_start(reader, server, balance, &pools),
         weights: weights.into(),
         pools,
         failover,
@@ -52,6 +56,23 @@ pub fn traffic(reader: &mut Reader<'_>, server: &file::Server, pools: Pools) -> 
         },
         hold: server.upstream_limit == Some(UpstreamLimit::Hold),
     }
+}
+
+fn slow_start(
+    reader: &mut Reader<'_>,
+    server: &file::Server,
+    balance: Balance,
+    pools: &[Pool],
+) -> Option<u64> {
+    let Some(written) = &server.slow_start else {
+        return balance.compares().then_some(limits::SLOW_START_MS_DEFAULT);
+    };
+    let OrOff::On(window_ms) = written.value else { return None };
+    if pools.iter().all(|pool| pool.count < 2) {
+        let what = "`slowStart` has no effect: no pool has two instances";
+        reader.warn(written.place, what, "Remove it.");
+    }
+    Some(window_ms)
 }
 
 /// Whether an answer has begun cannot be seen over TLS without reading it, so that no call is hedged of a server which has

@@ -153,6 +153,10 @@ pub struct Server {
     /// less busy of two random ones, or by the load that they report (ORCA). Default roundRobin.
     #[schemars(with = "Option<schema::Balance>")]
     pub balance: Option<Balance>,
+    /// How long the share of an instance that comes back takes to grow from a tenth to its whole, or `off`. Default 10s
+    /// where `balance` looks at calls in flight (`leastConnections`, `twoChoices`), else off.
+    #[schemars(with = "Option<schema::SlowStart>")]
+    pub slow_start: Option<Located<OrOff<u64>>>,
     /// Named groups of instances, instead of `url` and `instances`. The first that is not `failover` gets the calls that
     /// neither `route` nor `split` sends elsewhere.
     #[schemars(with = "Option<std::collections::BTreeMap<String, Pool>>")]

@@ -170,6 +170,9 @@ pub const ROUTE_HOOK_MS_MAX: u64 = 2_000;
 pub const ROUTE_QUESTION_BYTES_MAX: usize = 256 * 1024;
 /// Weight of an instance; the sum of all stays far inside 32 bits.
 pub const WEIGHT_MAX: u32 = 1_000;
+/// In which an instance that comes back grows into its share, where it would else get every call until it is as busy as the
+/// others: long enough for caches and compilers to warm up under a share of the calls.
+pub const SLOW_START_MS_DEFAULT: u64 = 10_000;
 /// Names or patterns in one list (tools, servers, methods): a call is compared with all of them.
 pub const NAMES_MAX: usize = 256;
 /// Faults that one server makes on purpose.

@@ -45,6 +45,8 @@ pub fn traffic(reader: &mut Reader<'_>, table: &mut Table<'_>, server: &mut file
         ("resource", Balance::Resource),
     ];
     server.balance = table.take("balance").and_then(|node| reader.choice(node, &balances));
+    let cure = "It is `off`, or a duration such as `10s`.";
+    server.slow_start = table.take("slowStart").and_then(|node| reader.parsed(node, cure, slow_start));
     server.pools = table.take("pools").map(|node| pools(reader, node)).unwrap_or_default();
     server.failover = table.take("failover").and_then(|node| reader.text(node));
     server.health = table.take("health").and_then(|node| or_off(reader, node, health));
@@ -61,6 +63,13 @@ pub fn traffic(reader: &mut Reader<'_>, table: &mut Table<'_>, server: &mut file
         server.faults =
             items.iter().take(limits::FAULTS_MAX).filter_map(|item| fault(reader, item)).collect();
     }
+}
+
+fn slow_start(text: &str) -> Option<OrOff<u64>> {
+    if reader::is_off(text) {
+        return Some(OrOff::Off);
+    }
+    units::duration_ms(text).filter(|ms| TIME.contains(ms)).map(OrOff::On)
 }
 
 /// `timeout.tools`.

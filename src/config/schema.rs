@@ -114,6 +114,7 @@ shape! {
     TimeoutForm => {"oneOf": [timeout(), {"type": "number", "description": "As in a client's file; not read."}]};
     Era => {"enum": ["auto", "modern", "legacy"]};
     Balance => {"enum": ["roundRobin", "weighted", "leastConnections", "twoChoices", "resource"]};
+    SlowStart => {"anyOf": [{"enum": ["off", false]}, {"type": "string", "pattern": DURATION}]};
     Sticky => {"enum": ["principal", "tenant", "none"]};
     ServerType => {"enum": ["http", "streamable-http", "streamableHttp"]};
     Number => {"type": ["integer", "string"], "minimum": 0, "pattern": r"^([0-9]+|.*\$\{.*)$"};

@@ -120,6 +120,7 @@ const HOMES: &[(&str, &str)] = &[
     ("retry", "mcpServers.NAME"),
     ("route", "mcpServers.NAME"),
     ("serverName", "mcpServers.NAME.tls"),
+    ("slowStart", "mcpServers.NAME"),
     ("split", "mcpServers.NAME"),
     ("sticky", "mcpServers.NAME"),
     ("streamComment", "http"),

@@ -18,6 +18,13 @@ pub enum Balance {
     Resource,
 }
 
+impl Balance {
+    /// Whether it looks at the calls in flight, so that an instance without any would get each one that comes.
+    pub const fn compares(self) -> bool {
+        matches!(self, Self::LeastConnections | Self::TwoChoices)
+    }
+}
+
 /// Active probes and passive failures of connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Health {
@@ -93,6 +100,8 @@ impl Pool {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Traffic {
     pub balance: Balance,
+    /// In which the share of an instance that comes back grows to its whole; none: it has it at once.
+    pub slow_start_ms: Option<u64>,
     /// One for each instance of the server, in its order; 1 where nothing is said.
     pub weights: Box<[u32]>,
     /// At least one; the first is the one that is chosen where nothing names another.

@@ -11,6 +11,7 @@ use crate::policy::kills::Kills;
 use crate::policy::kills::Kind;
 use crate::route::cells::InstanceCells;
 use crate::route::cells::ServerCells;
+use crate::route::slow_start;
 use crate::telemetry::expose::Gauge;
 use crate::telemetry::words::Which;
 use std::collections::BTreeMap;
@@ -39,6 +40,11 @@ fn of_servers(cells: &Cells, now: Moment, gauges: &mut Vec<Gauge>) {
             // Without probes nothing takes an instance out, and what they found before counts no more.
             let all_up = traffic.health.is_none() || alike.iter().all(|instance| instance.health.is_up());
             gauges.push(gauge(Which::InstanceUp, &labels, u64::from(all_up)));
+            if let Some(window_ms) = traffic.slow_start_ms {
+                let mut shares = alike.iter().map(|instance| instance.returned.share(window_ms, now));
+                let starts_slowly = shares.any(|share| share < slow_start::WHOLE);
+                gauges.push(gauge(Which::SlowStart, &labels, u64::from(starts_slowly)));
+            }
             let states =
                 alike.iter().filter_map(|instance| Some(instance.breaker.as_ref()?.state(now) as u64));
             gauges.extend(states.max().map(|worst| gauge(Which::BreakerState, &labels, worst)));

@@ -207,7 +207,7 @@ async fn probe(state: &State, identity: &Identity, learned: &mut Learned) {
 /// One log line for each change.
 fn note(instance: &InstanceCells, health: &Health, identity: &Identity, found: &Result<EraChoice, String>) {
     let change = match found {
-        Ok(_) => instance.health.succeeded(health),
+        Ok(_) => instance.probe_succeeded(health, clock::now()),
         Err(_) => instance.health.failed(health),
     };
     let (server, instance) = (&*identity.server, &*identity.label);

@@ -10,6 +10,7 @@ use crate::route::affinity::Handle;
 use crate::route::cells::InstanceCells;
 use crate::route::cells::ServerCells;
 use crate::route::load::FULL;
+use crate::route::slow_start::WHOLE;
 use std::cell::Cell;
 
 /// A report older than so many probe intervals says nothing.
@@ -29,7 +30,7 @@ const NEUTRAL: u64 = FULL as u64 / 2;
 pub struct Local {
     /// Where the next round begins.
     cursor: Cell<usize>,
-    /// Credit of each instance in the smooth weighted round robin.
+    /// Credit of each instance in the smooth weighted round robin; while one warms up, in every kind of balance.
     credits: Box<[Cell<i64>]>,
 }
 
@@ -83,6 +84,9 @@ impl<'a> Choice<'a> {
         if let Some(handle) = handle {
             return handle.best(self.in_turn(pool, 0));
         }
+        if let Some(window_ms) = self.warms_up() {
+            return self.by_shares(pool, local, window_ms);
+        }
         match self.traffic.balance {
             Balance::RoundRobin => {
                 let chosen = self.in_turn(pool, local.cursor.get()).next();
@@ -95,9 +99,41 @@ impl<'a> Choice<'a> {
                 self.advance(pool, local, chosen)
             }
             Balance::TwoChoices => self.less_busy_of_two(pool, random),
-            Balance::Weighted => self.smooth(pool, local, |index| self.weight(index)),
-            Balance::Resource => self.smooth(pool, local, |index| self.free(index).unwrap_or(NEUTRAL)),
+            // The unit of credits is that of `by_shares`, so that they mean the same before and after.
+            Balance::Weighted => self.smooth(pool, local, |index| self.weight(index) * WHOLE),
+            Balance::Resource => self.smooth(pool, local, |index| self.free(index) * WHOLE),
         }
+    }
+
+    /// The time in which an instance warms up, while one may. Without any it is one comparison.
+    fn warms_up(&self) -> Option<u64> {
+        self.traffic.slow_start_ms.filter(|window_ms| self.cells.last_return.is_within(*window_ms, self.now))
+    }
+
+    /// `pick` while an instance warms up: what each kind gives to it is lessened to its share.
+    fn by_shares(&self, pool: &Pool, local: &Local, window_ms: u64) -> Option<usize> {
+        let share =
+            |index| self.instance(index).map_or(WHOLE, |cells| cells.returned.share(window_ms, self.now));
+        match self.traffic.balance {
+            Balance::RoundRobin => self.smooth(pool, local, share),
+            Balance::Weighted => self.smooth(pool, local, |index| self.weight(index) * share(index)),
+            Balance::Resource => self.smooth(pool, local, |index| self.free(index) * share(index)),
+            Balance::LeastConnections | Balance::TwoChoices => self.less_busy_by_shares(pool, local, share),
+        }
+    }
+
+    /// An instance that warms up is asked when it is its turn by shares, so that it gets no more of the calls than that,
+    /// and takes the call if it is no busier for its share than the others, so that no more are in flight on it than
+    /// that. Everything else goes to the least busy of those that have the largest share. Where all came back together,
+    /// that is all.
+    fn less_busy_by_shares(&self, pool: &Pool, local: &Local, share: impl Fn(usize) -> u64) -> Option<usize> {
+        let largest = self.in_turn(pool, 0).map(&share).max()?;
+        let due = self.smooth(pool, local, &share)?;
+        let candidates = self.in_turn(pool, 0).filter(|index| *index == due || share(*index) == largest);
+        // Calls in flight are counted in 24 bits, so none is lost.
+        let busy = |index: usize| self.in_flight(index) * WHOLE * WHOLE / share(index).max(1);
+        // The one whose turn it is before its equals.
+        candidates.min_by_key(|index| (busy(*index), *index != due))
     }
 
     pub(super) fn instance(&self, index: usize) -> Option<&'a InstanceCells> {
@@ -170,12 +206,17 @@ impl<'a> Choice<'a> {
         self.traffic.weights.get(index).copied().map_or(1, u64::from)
     }
 
-    /// What an instance reported to be free, in thousandths.
-    fn free(&self, index: usize) -> Option<u64> {
+    /// How much of an instance is free, in thousandths.
+    fn free(&self, index: usize) -> u64 {
+        let used = self.used(index);
+        used.map_or(NEUTRAL, |used| u64::from(FULL.saturating_sub(used)).max(SHARE_MIN))
+    }
+
+    /// What an instance reported to be in use, in thousandths.
+    fn used(&self, index: usize) -> Option<u16> {
         let interval_ms =
             self.traffic.health.as_ref().map_or(REPORT_INTERVAL_MS, |health| health.interval_ms);
         let age_ms_max = interval_ms.saturating_mul(REPORT_INTERVALS_MAX);
-        let used = self.instance(index)?.load.latest(age_ms_max, self.now)?;
-        Some(u64::from(FULL.saturating_sub(used)).max(SHARE_MIN))
+        self.instance(index)?.load.latest(age_ms_max, self.now)
     }
 }

@@ -7,8 +7,8 @@ use crate::base::atomic::AtomicU64;
 use crate::base::atomic::Ordering;
 use crate::base::clock::Moment;
 use crate::config::limits::TOOL_BREAKERS_MAX;
-use crate::config::traffic::Balance;
 use crate::config::traffic::Breaker as BreakerSettings;
+use crate::config::traffic::Health;
 use crate::config::traffic::Traffic;
 use crate::route::adaptive::AdaptiveCell;
 use crate::route::breaker::Breaker;
@@ -16,9 +16,13 @@ use crate::route::breaker::Change;
 use crate::route::breaker::Entry;
 use crate::route::breaker::Outcome;
 use crate::route::breaker::Refused;
+use crate::route::breaker::State;
 use crate::route::flow::Flow;
+use crate::route::health;
 use crate::route::health::HealthCell;
 use crate::route::load::LoadCell;
+use crate::route::slow_start::LastReturn;
+use crate::route::slow_start::ReturnCell;
 use std::sync::Arc;
 use std::sync::OnceLock;
 
@@ -28,6 +32,8 @@ pub struct ServerCells {
     pub adaptive: Option<Arc<AdaptiveCell>>,
     pub tools: Option<Arc<ToolBreakers>>,
     pub hold: Arc<HoldCell>,
+    /// Of any of the instances.
+    pub(super) last_return: Arc<LastReturn>,
     /// Whether calls in flight are counted: for breakers, and where the balance compares them.
     pub(super) counts_flow: bool,
 }
@@ -35,14 +41,21 @@ pub struct ServerCells {
 impl ServerCells {
     /// `labels`: one for each instance, in the order of the plan. Of `before`, the same server's cells under the
     /// last plan, whatever the new plan has as well is taken over; breakers begin anew where their settings
-    /// changed, as what they counted was counted for others.
-    pub fn new(traffic: &Traffic, labels: &[&str], before: Option<&Self>) -> Self {
+    /// changed, as what they counted was counted for others. An instance that this brings into rotation comes back `now`;
+    /// those of a server that is new itself were always there.
+    pub fn new(traffic: &Traffic, labels: &[&str], before: Option<&Self>, now: Moment) -> Self {
+        let last_return = before.map(|cells| Arc::clone(&cells.last_return)).unwrap_or_default();
         let instance = |(index, label): (usize, &&str)| {
             // Of instances with the same label the n-th becomes the n-th.
             let same = labels.iter().take(index).filter(|earlier| *earlier == label).count();
             let mut known = before.into_iter().flat_map(|cells| cells.instances.iter());
             let known = known.by_ref().filter(|cells| &*cells.label == *label).nth(same);
-            InstanceCells::taken_over(traffic, label, known)
+            let cells = InstanceCells::taken_over(traffic, label, known, &last_return);
+            let was_out = known.map_or(before.is_some(), |known| known.is_broken(now));
+            if was_out && !cells.is_broken(now) {
+                cells.returned.note(now);
+            }
+            cells
         };
         let adaptive = traffic.adaptive.as_ref().map(|settings| {
             let known = before.and_then(|cells| cells.adaptive.clone());
@@ -55,13 +68,13 @@ impl ServerCells {
             let same = known.filter(|tools| tools.settings == *settings);
             same.unwrap_or_else(|| Arc::new(ToolBreakers::new(settings)))
         });
-        let compares = matches!(traffic.balance, Balance::LeastConnections | Balance::TwoChoices);
         Self {
             instances: labels.iter().enumerate().map(instance).collect(),
             adaptive,
             tools,
             hold: before.map(|cells| cells.hold.clone()).unwrap_or_default(),
-            counts_flow: compares || traffic.breaker.is_some(),
+            counts_flow: traffic.balance.compares() || traffic.breaker.is_some(),
+            last_return,
         }
     }
 
@@ -94,11 +107,31 @@ pub struct InstanceCells {
     pub breaker: Option<Breaker>,
     pub health: HealthCell,
     pub load: LoadCell,
+    pub returned: ReturnCell,
     pub label: Box<str>,
 }
 
 impl InstanceCells {
-    fn taken_over(traffic: &Traffic, label: &str, known: Option<&Arc<Self>>) -> Arc<Self> {
+    /// A probe succeeded. Where that brings the instance back, it starts slowly.
+    pub fn probe_succeeded(&self, settings: &Health, now: Moment) -> Option<health::Change> {
+        let change = self.health.succeeded(settings);
+        if change == Some(health::Change::Up) {
+            self.returned.note(now);
+        }
+        change
+    }
+
+    /// Whether its breaker lets no calls in, or only probes.
+    fn is_broken(&self, now: Moment) -> bool {
+        self.breaker.as_ref().is_some_and(|breaker| breaker.state(now) != State::Closed)
+    }
+
+    fn taken_over(
+        traffic: &Traffic,
+        label: &str,
+        known: Option<&Arc<Self>>,
+        last_return: &Arc<LastReturn>,
+    ) -> Arc<Self> {
         let settings = traffic.breaker.as_ref();
         let same = known.filter(|cells| cells.breaker.as_ref().map(Breaker::settings) == settings);
         same.cloned().unwrap_or_else(|| {
@@ -107,6 +140,10 @@ impl InstanceCells {
                 breaker: settings.map(Breaker::new),
                 health: known.map(|cells| HealthCell::as_of(&cells.health)).unwrap_or_default(),
                 load: known.map(|cells| LoadCell::as_of(&cells.load)).unwrap_or_default(),
+                returned: known.map_or_else(
+                    || ReturnCell::new(Arc::clone(last_return)),
+                    |cells| ReturnCell::as_of(&cells.returned),
+                ),
                 label: label.into(),
             })
         })

@@ -17,6 +17,7 @@ pub mod health;
 pub mod latency;
 pub mod load;
 pub mod phase;
+pub mod slow_start;
 
 use crate::base::clock::Moment;
 use crate::config::traffic::Traffic;
@@ -177,7 +178,13 @@ fn enter(instance: &InstanceCells, counts_flow: bool, now: Moment) -> Result<Ent
 /// How a call to an instance ended. Returns what that changed at its breaker, for a log line.
 pub fn settle(instance: &InstanceCells, entry: Entry, outcome: Outcome, now: Moment) -> Option<Change> {
     match (entry.0, &instance.breaker) {
-        (Held::Breaker(entry), Some(breaker)) => breaker.finish(&instance.flow, entry, outcome, now),
+        (Held::Breaker(entry), Some(breaker)) => {
+            let change = breaker.finish(&instance.flow, entry, outcome, now);
+            if change == Some(Change::Closed) {
+                instance.returned.note(now);
+            }
+            change
+        }
         (Held::Nothing, _) => None,
         (Held::Flow | Held::Breaker(_), _) => {
             instance.flow.leave();

@@ -1,5 +1,7 @@
 //! Choice and settling as a worker does it: balance, failover, reload, and everything at once under threads.
 
+mod slow_start;
+
 use super::*;
 use crate::base::atomic::AtomicU64;
 use crate::base::atomic::Ordering;
@@ -38,6 +40,7 @@ impl Rig {
         let pools: Vec<Pool> = pools.collect();
         let traffic = Traffic {
             balance,
+            slow_start_ms: None,
             weights: vec![1; first].into(),
             failover: (pools.len() > 1).then_some(1),
             pools,
@@ -51,7 +54,7 @@ impl Rig {
     }
 
     fn of(traffic: Traffic) -> Self {
-        let cells = ServerCells::new(&traffic, &labels(traffic.weights.len()), None);
+        let cells = ServerCells::new(&traffic, &labels(traffic.weights.len()), None, Moment::ZERO);
         let local = Local::new(&traffic);
         Self { traffic, cells, local, now: Moment::ZERO, random: Cell::new(0x9e37_79b9_7f4a_7c15) }
     }
@@ -92,7 +95,7 @@ impl Rig {
     }
 
     fn bring_back(&self, index: usize) {
-        (0..2).for_each(|_| _ = self.cells.instances[index].health.succeeded(&HEALTH));
+        (0..2).for_each(|_| _ = self.cells.instances[index].probe_succeeded(&HEALTH, self.now));
     }
 
     fn open_breaker(&self, index: usize) {
@@ -355,7 +358,8 @@ fn what_was_counted_survives_a_reload() {
     rig.take_out(0);
     rig.open_breaker(1);
     rig.cells.hold.hold(rig.now.plus_millis(5));
-    let reloaded = |traffic: &Traffic| ServerCells::new(traffic, &["c", "b", "new", "a"], Some(&rig.cells));
+    let reloaded =
+        |traffic: &Traffic| ServerCells::new(traffic, &["c", "b", "new", "a"], Some(&rig.cells), rig.now);
     let same = reloaded(&rig.traffic);
     for (new, old) in [(0, 2), (1, 1), (3, 0)] {
         assert!(Arc::ptr_eq(&same.instances[new], &rig.cells.instances[old]));
@@ -368,8 +372,8 @@ fn what_was_counted_survives_a_reload() {
         |cells: &ServerCells| cells.instances[1].breaker.as_ref().map(|breaker| breaker.state(rig.now));
     assert_eq!((state(&same), state(&changed)), (Some(State::Open), Some(State::Closed)));
     assert!(!changed.instances[3].health.is_up(), "health has nothing to do with the breaker");
-    let twins = ServerCells::new(&rig.traffic, &["a", "a"], None);
-    let after = ServerCells::new(&rig.traffic, &["a", "b", "a"], Some(&twins));
+    let twins = ServerCells::new(&rig.traffic, &["a", "a"], None, rig.now);
+    let after = ServerCells::new(&rig.traffic, &["a", "b", "a"], Some(&twins), rig.now);
     assert!(Arc::ptr_eq(&after.instances[2], &twins.instances[1]));
     assert!(Arc::ptr_eq(&after.instances[0], &twins.instances[0]));
 }
@@ -430,7 +434,7 @@ fn four_workers_leave_nothing_in_flight() {
     let mut rig = Rig::new(Balance::LeastConnections, &[3, 2]);
     rig.traffic.breaker =
         Some(BreakerSettings { window: 8, min_calls: 4, open_ms: 1, max_open_ms: 2, ..DEFAULTS });
-    rig.cells = ServerCells::new(&rig.traffic, &labels(5), None);
+    rig.cells = ServerCells::new(&rig.traffic, &labels(5), None, rig.now);
     let (traffic, cells, clock) = (&rig.traffic, &rig.cells, &AtomicU64::new(0));
     std::thread::scope(|scope| {
         for worker in 1..=4_u64 {

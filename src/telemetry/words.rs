@@ -12,6 +12,8 @@ pub enum Which {
     ToolBreakerState,
     /// `server`, `instance`
     InstanceUp,
+    /// `server`, `instance`
+    SlowStart,
     /// `server`
     ConcurrencyLimit,
     /// `server`
@@ -152,6 +154,7 @@ impl Which {
         Self::BreakerState,
         Self::ToolBreakerState,
         Self::InstanceUp,
+        Self::SlowStart,
         Self::ConcurrencyLimit,
         Self::UpstreamHeld,
         Self::KillsActive,
@@ -174,6 +177,11 @@ impl Which {
                 "ringgate_instance_up",
                 &["server", "instance"],
                 "1 if an instance is in rotation, 0 if it is out.",
+            ),
+            Self::SlowStart => gauge(
+                "ringgate_instance_slow_start",
+                &["server", "instance"],
+                "1 while an instance of a server with `slowStart` came back and has not its whole share yet, else 0.",
             ),
             Self::ConcurrencyLimit => gauge(
                 "ringgate_concurrency_limit",

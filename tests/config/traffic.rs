@@ -174,6 +174,38 @@ fn balance_and_weights() {
     check_member("balance: »leastConnection", "Did you mean `leastConnections`?");
 }
 
+/// On where calls in flight are compared, and where it is written.
+#[test]
+fn slow_start_is_on_where_an_instance_would_get_every_call() {
+    let two = "instances: [{url: \"http://localhost:1/\"}, {url: \"http://localhost:2/\"}]";
+    for (members, expected) in [
+        ("era: auto", None),
+        ("balance: roundRobin", None),
+        ("balance: weighted", None),
+        ("balance: resource", None),
+        ("balance: leastConnections", Some(10_000)),
+        ("balance: twoChoices", Some(10_000)),
+        ("balance: leastConnections, slowStart: off", None),
+        ("balance: leastConnections, slowStart: false", None),
+        ("balance: leastConnections, slowStart: 1m", Some(60_000)),
+        ("slowStart: 1ms", Some(1)),
+        ("balance: weighted, slowStart: 24h", Some(86_400_000)),
+    ] {
+        let members = format!("{two}, {members}");
+        assert_eq!(only_server(&members).traffic.slow_start_ms, expected, "{members}");
+        assert_eq!(warnings(&members), Vec::<String>::new(), "{members}");
+    }
+    for wrong in ["0s", "25h", "on", "10", "{}"] {
+        let what = if wrong == "{}" { "expected" } else { "It is `off`, or a duration such as `10s`." };
+        check_member(&format!("slowStart: »{wrong}"), what);
+    }
+    check_member("breaker: {»slowStart: 1s}", "It belongs under `mcpServers.NAME`.");
+    let found = warnings(&format!("{URL}, slowStart: 30s"));
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains("`slowStart` has no effect: no pool has two instances"), "{found:?}");
+    assert_eq!(warnings(&format!("{URL}, balance: leastConnections")), Vec::<String>::new());
+}
+
 fn pools(pools: &str) -> String {
     format!("mcpServers:\n  a:\n    {pools}\n")
 }

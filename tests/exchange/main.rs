@@ -99,6 +99,7 @@ mod route_health;
 mod route_hook;
 mod route_outcomes;
 mod route_retry;
+mod route_slow_start;
 mod route_timeouts;
 mod route_visible;
 mod saml;

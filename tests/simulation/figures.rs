@@ -28,6 +28,7 @@ const SECOND_NS: u64 = 1_000 * MS_NS;
 fn three_instances() -> Traffic {
     Traffic {
         balance: Balance::RoundRobin,
+        slow_start_ms: None,
         weights: [1, 1, 1].into(),
         pools: vec![Pool { name: "all".into(), first: 0, count: 3 }],
         failover: None,
@@ -49,7 +50,7 @@ fn a_thousand_a_second_are_exactly_that_for_half_a_minute() {
         let table: Table = Table::new(1_024);
         let terms = Terms::new(1_000, 1_000, burst).expect("in range");
         let traffic = three_instances();
-        let cells = ServerCells::new(&traffic, &["a", "b", "c"], None);
+        let cells = ServerCells::new(&traffic, &["a", "b", "c"], None, Moment::ZERO);
         let locals = [Local::new(&traffic), Local::new(&traffic)];
         let mut calls = [0_u64; 3];
         // Connections call one after another, and one of them at the end of every millisecond.

@@ -5,6 +5,7 @@
 //!
 //! Not here: building those (`tests/simulation.rs`).
 
+pub mod balance;
 pub mod invariants;
 pub mod ledger;
 pub mod office;

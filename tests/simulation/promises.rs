@@ -119,6 +119,26 @@ impl Rotation {
     }
 }
 
+/// When an instance came back last, if it ever went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Returned(Option<u64>);
+
+impl Returned {
+    pub fn note(&mut self, now_ns: u64) {
+        self.0 = self.0.max(Some(now_ns));
+    }
+
+    pub fn is_within(self, window_ms: u64, now_ns: u64) -> bool {
+        self.0.is_some_and(|at_ns| now_ns < at_ns + window_ms * MS_NS)
+    }
+
+    /// Its share of an equal part of the calls, in thousandths: a tenth at first, all after `window_ms`.
+    pub fn share(self, window_ms: u64, now_ns: u64) -> u64 {
+        let Some(at_ns) = self.0.filter(|_| self.is_within(window_ms, now_ns)) else { return 1_000 };
+        100 + now_ns.saturating_sub(at_ns) * 900 / (window_ms * MS_NS)
+    }
+}
+
 /// A circuit breaker.
 pub struct Fuse {
     settings: BreakerSettings,

@@ -58,6 +58,7 @@ impl Scene {
         let same = before.filter(|_| !random.one_in(3));
         let traffic = Traffic {
             balance: random.one_of(&[RoundRobin, LeastConnections, TwoChoices, Weighted, Resource]),
+            slow_start_ms: random.one_of(&[None, Some(300), Some(5_000), Some(60_000)]),
             weights: weights[..chosen + others].into(),
             pools: vec![pool("chosen", 0, chosen), pool("others", chosen, others)],
             failover: (others > 0).then_some(1),

@@ -22,6 +22,7 @@ use crate::route::cells::ServerCells;
 use crate::route::health;
 use crate::simulation::operator;
 use crate::simulation::promises::Fuse;
+use crate::simulation::promises::Returned;
 use crate::simulation::promises::Rotation;
 use crate::simulation::promises::Ticket;
 use crate::simulation::random::mixed;
@@ -37,7 +38,7 @@ pub struct Plan {
     pub budgets: Vec<RetryBudget>,
     locals: Vec<Local>,
     /// Of each worker, as `locals`.
-    turns: Vec<RefCell<Turns>>,
+    pub(super) turns: Vec<RefCell<Turns>>,
     /// Of each instance its place among the watched ones, and of the first tool among the fuses.
     pub(super) watched: Vec<usize>,
     first_tool: usize,
@@ -50,6 +51,8 @@ pub struct Server {
     tools: Vec<Fuse>,
     pub(super) stays: u32,
     held_until_ns: u64,
+    /// Any of the instances.
+    pub(super) returned: Returned,
 }
 
 pub(super) struct Watched {
@@ -57,13 +60,18 @@ pub(super) struct Watched {
     pub(super) in_flight: u64,
     pub(super) rotation: Rotation,
     pub(super) fuse: Option<Fuse>,
+    pub(super) returned: Returned,
 }
 
-/// How often each of a group was chosen since the group last changed.
+/// How often each of a group was chosen since the group, or how one chooses from it, last changed.
 #[derive(Default)]
-struct Turns {
-    group: Vec<usize>,
-    counts: Vec<u64>,
+pub(super) struct Turns {
+    pub(super) group: Vec<usize>,
+    /// Those that came back while somebody warms up, else nobody.
+    pub(super) warm_up: Vec<Returned>,
+    pub(super) counts: Vec<u64>,
+    /// While somebody warms up: what each earned by its share, less what those earned together whose call it got.
+    pub(super) owed: Vec<i64>,
 }
 
 /// What a call holds of an instance.
@@ -93,8 +101,7 @@ pub enum Sign {
 impl Plan {
     /// Whether instances count calls in flight.
     fn counts_flow(&self) -> bool {
-        let compares = matches!(self.traffic.balance, Balance::LeastConnections | Balance::TwoChoices);
-        compares || self.traffic.breaker.is_some()
+        self.traffic.balance.compares() || self.traffic.breaker.is_some()
     }
 }
 
@@ -105,9 +112,12 @@ impl Server {
         before: Option<&Plan>,
         (labels, traffic): (Vec<&'static str>, Traffic),
         workers: usize,
+        now_ns: u64,
     ) -> Plan {
-        let cells = ServerCells::new(&traffic, &labels, before.map(|before| &before.cells));
-        let watched = cells.instances.iter().map(|cells| self.watch(cells, before, &traffic)).collect();
+        let now = Moment::from_nanos(now_ns);
+        let cells = ServerCells::new(&traffic, &labels, before.map(|before| &before.cells), now);
+        let mut watch = |cells| self.watch(cells, before, &traffic, now_ns);
+        let watched = cells.instances.iter().map(&mut watch).collect();
         if let Some(before) = before {
             assert_eq!(
                 cells.adaptive.as_ref().map(Arc::as_ptr),
@@ -125,7 +135,13 @@ impl Server {
         Plan { labels, traffic, cells, budgets, locals, turns, watched, first_tool }
     }
 
-    fn watch(&mut self, cells: &Arc<InstanceCells>, before: Option<&Plan>, traffic: &Traffic) -> usize {
+    fn watch(
+        &mut self,
+        cells: &Arc<InstanceCells>,
+        before: Option<&Plan>,
+        traffic: &Traffic,
+        now_ns: u64,
+    ) -> usize {
         if let Some(known) = self.instances.iter().position(|known| Arc::ptr_eq(&known.cells, cells)) {
             return known;
         }
@@ -137,7 +153,19 @@ impl Server {
         assert!(!forgotten, "{}: a reload forgot what was counted", cells.label);
         let rotation = earlier.map(|(_, place)| self.instances[place].rotation.clone()).unwrap_or_default();
         let fuse = traffic.breaker.as_ref().map(Fuse::new);
-        self.instances.push(Watched { cells: Arc::clone(cells), in_flight: 0, rotation, fuse });
+        let earlier = earlier.map(|(_, place)| &self.instances[place]);
+        let is_new = before.is_some() && earlier.is_none();
+        // Its breaker begins anew.
+        let was_open = |earlier: &Watched| {
+            earlier.fuse.as_ref().is_some_and(|fuse| fuse.state(now_ns) != breaker::State::Closed)
+        };
+        let comes_back = is_new || earlier.is_some_and(was_open);
+        let mut returned = earlier.map(|earlier| earlier.returned).unwrap_or_default();
+        if comes_back {
+            returned.note(now_ns);
+            self.returned.note(now_ns);
+        }
+        self.instances.push(Watched { cells: Arc::clone(cells), in_flight: 0, rotation, fuse, returned });
         self.instances.len() - 1
     }
 
@@ -222,7 +250,7 @@ impl Server {
             "instance {} is none of {group:?}",
             pick.index
         );
-        self.judge_balance(plan, worker, &group, pick.index);
+        self.judge_balance(plan, worker, &group, (pick.index, now_ns));
         let watched = &mut self.instances[plan.watched[pick.index]];
         watched.in_flight += u64::from(plan.counts_flow());
         let entered = watched.fuse.as_mut().map(|fuse| fuse.enter(now_ns));
@@ -239,12 +267,16 @@ impl Server {
         let fuse = watched.fuse.as_mut().zip(ticket);
         let promised = fuse.and_then(|(fuse, ticket)| fuse.leave(ticket, outcome, now_ns));
         assert_eq!(told, promised, "instance {index}: {outcome:?}");
+        if promised == Some(Change::Closed) {
+            watched.returned.note(now_ns);
+            self.returned.note(now_ns);
+        }
         watched.check(&plan, now_ns);
     }
 
-    pub fn observe(&mut self, plan: &Plan, index: usize, sign: Sign) {
+    pub fn observe(&mut self, plan: &Plan, index: usize, sign: Sign, now_ns: u64) {
         let Some(settings) = &plan.traffic.health else { return };
-        let Watched { cells, rotation, .. } = &mut self.instances[plan.watched[index]];
+        let Watched { cells, rotation, returned, .. } = &mut self.instances[plan.watched[index]];
         let was_up = rotation.up;
         let told = match sign {
             Sign::Connected => {
@@ -254,7 +286,7 @@ impl Server {
             }
             Sign::Succeeded => {
                 rotation.succeeded(settings);
-                cells.health.succeeded(settings)
+                cells.probe_succeeded(settings, Moment::from_nanos(now_ns))
             }
             Sign::Failed => {
                 rotation.failed(settings);
@@ -263,6 +295,10 @@ impl Server {
         };
         let change = if rotation.up { health::Change::Up } else { health::Change::Down };
         assert_eq!(told, (was_up != rotation.up).then_some(change), "health of {}", cells.label);
+        if !was_up && rotation.up {
+            returned.note(now_ns);
+            self.returned.note(now_ns);
+        }
     }
 
     pub fn tidy(&mut self, plan: &Plan, now_ns: u64) {
@@ -305,40 +341,6 @@ impl Server {
             Some(retry_ms) => NoRoute::BreakerOpen { retry_ms },
             None if tried.is_empty() => NoRoute::NoneHealthy,
             None => NoRoute::AllTried,
-        }
-    }
-
-    /// Before the chosen one is counted.
-    fn judge_balance(&self, plan: &Plan, worker: usize, group: &[usize], chosen: usize) {
-        let in_flight = |index: &usize| self.instances[plan.watched[*index]].in_flight;
-        let mut turns = plan.turns[worker].borrow_mut();
-        if turns.group != group {
-            *turns = Turns { group: group.to_vec(), counts: vec![0; plan.labels.len()] };
-        }
-        turns.counts[chosen] += 1;
-        let count = |index: &usize| turns.counts[*index];
-        match plan.traffic.balance {
-            Balance::LeastConnections => {
-                assert!(
-                    group.iter().all(|other| in_flight(&chosen) <= in_flight(other)),
-                    "{chosen} is busier"
-                );
-            }
-            Balance::RoundRobin => {
-                let most = group.iter().map(count).max();
-                let least = group.iter().map(count).min();
-                assert!(most <= least.map(|least| least + 1), "{chosen} was chosen out of turn");
-            }
-            // Nobody owes more, or is owed more, than one round of all; both may add up.
-            Balance::Weighted => {
-                let weight = |index: &usize| u64::from(plan.traffic.weights[*index]);
-                let round: u64 = plan.traffic.weights.iter().map(|weight| u64::from(*weight)).sum();
-                let weights: u64 = group.iter().map(weight).sum();
-                let total: u64 = group.iter().map(count).sum();
-                let off = |index: &usize| (count(index) * weights).abs_diff(total * weight(index));
-                assert!(group.iter().map(off).max() <= Some(2 * round), "{chosen} has not its share");
-            }
-            Balance::TwoChoices | Balance::Resource => {}
         }
     }
 }

@@ -115,10 +115,11 @@ impl World {
         let scene = Scene::new(&mut random);
         let ledger = Ledger::new(&mut random, scene.workers);
         let mut server = Server::default();
-        let plan = server.adopt(None, scene.traffic(&mut random, None), scene.workers);
+        let traffic = scene.traffic(&mut random, None);
         // Just before the times of buckets and of breakers wrap, too.
         let wraps_ns = random.one_of(&[SECOND_NS + STORM_NS, 1 << 48, MS_NS << 32]);
         let began_ns = (wraps_ns - random.between(SECOND_NS, STORM_NS)) / 16 * 16;
+        let plan = server.adopt(None, traffic, scene.workers, began_ns);
         let sent = vec![(0, 0); scene.workers];
         Self {
             random,
@@ -276,7 +277,7 @@ impl World {
             let condition = self.conditions[call.plan.labels[index]];
             self.note(|| format!("  to instance {index}, {condition:?}"));
             let sign = if condition == Condition::Down { Sign::Failed } else { Sign::Connected };
-            self.server.observe(&call.plan, index, sign);
+            self.server.observe(&call.plan, index, sign, self.now_ns);
             if condition == Condition::Down {
                 self.server.settle(passage, Outcome::Failure, self.now_ns);
                 continue;
@@ -332,7 +333,8 @@ impl World {
     fn probe(&mut self) -> u64 {
         for (index, label) in self.plan.labels.iter().enumerate() {
             let sick = matches!(self.conditions[label], Condition::Down | Condition::Failing(1_000));
-            self.server.observe(&self.plan, index, if sick { Sign::Failed } else { Sign::Succeeded });
+            let sign = if sick { Sign::Failed } else { Sign::Succeeded };
+            self.server.observe(&self.plan, index, sign, self.now_ns);
         }
         self.plan.traffic.health.map_or(SECOND_NS, |health| health.interval_ms * MS_NS)
     }
@@ -363,7 +365,8 @@ impl World {
     fn reload(&mut self) -> u64 {
         if self.passed_ns() < STORM_NS {
             let written = self.scene.traffic(&mut self.random, Some(&self.plan.traffic));
-            self.plan = Rc::new(self.server.adopt(Some(&self.plan), written, self.scene.workers));
+            self.plan =
+                Rc::new(self.server.adopt(Some(&self.plan), written, self.scene.workers, self.now_ns));
             self.ledger.reload();
             self.ledger.step_wall(&mut self.random);
         }

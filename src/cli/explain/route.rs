@@ -77,9 +77,16 @@ pub(super) fn settings(server: &Server, subject: &Subject) -> Vec<Setting> {
         true => "hold: after its 429 calls are refused here until its Retry-After is over",
         false => "pass: its 429 goes to the caller",
     };
+    let slow_start = traffic.slow_start_ms.map(|window_ms| {
+        let whole = units::show_ms(window_ms);
+        format!(
+            "an instance that comes back begins with a tenth of its share, and has all of it after {whole}"
+        )
+    });
     let off = |part: Option<String>| part.unwrap_or_else(|| "off".into());
     let parts = [
         ("balance", balance(traffic.balance).into()),
+        ("slowStart", off(slow_start)),
         ("health", off(health)),
         ("breaker", off(traffic.breaker.map(breaker))),
         ("adaptive", off(adaptive)),
