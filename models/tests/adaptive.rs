@@ -60,6 +60,20 @@ fn a_window_has_one_verdict() {
     });
 }
 
+/// A reload beside a verdict of the plan before: whichever comes first, the limit is between the bounds of now.
+#[test]
+fn a_verdict_beside_new_bounds_stays_within_them() {
+    loom::model(|| {
+        let cell = slow();
+        let adopt = |cell: &AdaptiveCell| {
+            cell.adopt(&Settings { min: 2, max: 3, ..SETTINGS });
+            None
+        };
+        both(&cell, [leave_late, adopt]);
+        assert_eq!((cell.limit(), cell.in_flight()), (2, 1));
+    });
+}
+
 /// A call that comes beside the verdict is under the old limit or the new one, and counted once.
 #[test]
 fn a_call_beside_a_verdict_is_counted() {

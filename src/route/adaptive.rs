@@ -5,6 +5,7 @@
 
 use crate::base::atomic::AtomicU64;
 use crate::base::atomic::Ordering;
+use crate::base::atomic::fence;
 use crate::base::clock::Moment;
 use crate::config::traffic::Adaptive;
 
@@ -34,6 +35,8 @@ pub struct AdaptiveCell {
     /// Limit in the high half, calls in flight in the low one: compared and counted in one step, so that no
     /// call is admitted above the limit of that moment.
     calls: AtomicU64,
+    /// See `Bounds`. Of the newest plan: calls of older ones end here as well.
+    bounds: AtomicU64,
     /// See `Window`.
     window: AtomicU64,
 }
@@ -41,12 +44,18 @@ pub struct AdaptiveCell {
 impl AdaptiveCell {
     /// Begins at `max`: a limit is lowered by evidence, not by a guess.
     pub fn new(settings: &Adaptive) -> Self {
-        Self { calls: AtomicU64::new(u64::from(settings.max) << 32), window: AtomicU64::new(0) }
+        Self {
+            calls: AtomicU64::new(u64::from(settings.max) << 32),
+            bounds: AtomicU64::new(Bounds::of(settings).pack()),
+            window: AtomicU64::new(0),
+        }
     }
 
     /// Brings the limit between the bounds of new settings; calls in flight stay counted.
     pub fn adopt(&self, settings: &Adaptive) {
-        self.move_limit(settings, |limit| limit);
+        self.bounds.store(Bounds::of(settings).pack(), Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        self.move_limit(|limit, _| limit);
     }
 
     pub fn limit(&self) -> u32 {
@@ -78,11 +87,10 @@ impl AdaptiveCell {
         self.calls.fetch_sub(1, Ordering::Relaxed);
         let slow = latency_ns? > settings.target_ms.saturating_mul(1_000_000);
         match self.observe(settings, slow, now)? {
-            Verdict::Missed => self.move_limit(settings, |limit| limit * FALL_PERMILLE / 1_000),
+            Verdict::Missed => self.move_limit(|limit, _| limit * FALL_PERMILLE / 1_000),
             Verdict::Kept { elapsed_ms } => {
-                let range = u64::from(settings.max.saturating_sub(settings.min));
-                let step = (range * u64::from(elapsed_ms)).div_ceil(RISE_MS);
-                self.move_limit(settings, |limit| limit + step)
+                let step = |range: u64| (range * u64::from(elapsed_ms)).div_ceil(RISE_MS);
+                self.move_limit(|limit, bounds| limit + step(bounds.max - bounds.min))
             }
             Verdict::Undecided => None,
         }
@@ -103,9 +111,24 @@ impl AdaptiveCell {
         }
     }
 
-    fn move_limit(&self, settings: &Adaptive, to: impl Fn(u64) -> u64) -> Option<u32> {
-        let (min, max) = (u64::from(settings.min), u64::from(settings.max.max(settings.min)));
-        let moved = |calls: u64| to(calls >> 32).clamp(min, max) << 32 | calls & 0xffff_ffff;
+    /// The limit if that changed it.
+    fn move_limit(&self, to: impl Fn(u64, Bounds) -> u64) -> Option<u32> {
+        let mut bounds = Bounds::unpack(self.bounds.load(Ordering::Relaxed));
+        let mut moved = self.replace_limit(|limit| bounds.around(to(limit, bounds)));
+        loop {
+            // Of a limit that is moved and bounds that are, at the same time, at least one sees the other.
+            fence(Ordering::SeqCst);
+            let newest = Bounds::unpack(self.bounds.load(Ordering::Relaxed));
+            if newest == bounds {
+                return moved;
+            }
+            bounds = newest;
+            moved = self.replace_limit(|limit| bounds.around(limit)).or(moved);
+        }
+    }
+
+    fn replace_limit(&self, to: impl Fn(u64) -> u64) -> Option<u32> {
+        let moved = |calls: u64| to(calls >> 32) << 32 | calls & 0xffff_ffff;
         let mut seen = self.calls.load(Ordering::Relaxed);
         loop {
             let next = moved(seen);
@@ -117,6 +140,31 @@ impl AdaptiveCell {
                 Err(now) => seen = now,
             }
         }
+    }
+}
+
+/// Between which the limit moves, in one word: the most in its high half, the least in the low one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Bounds {
+    min: u64,
+    max: u64,
+}
+
+impl Bounds {
+    fn of(settings: &Adaptive) -> Self {
+        Self { min: u64::from(settings.min), max: u64::from(settings.max.max(settings.min)) }
+    }
+
+    fn pack(self) -> u64 {
+        self.max << 32 | self.min
+    }
+
+    fn unpack(word: u64) -> Self {
+        Self { min: word & 0xffff_ffff, max: word >> 32 }
+    }
+
+    fn around(self, limit: u64) -> u64 {
+        limit.clamp(self.min, self.max)
     }
 }
 

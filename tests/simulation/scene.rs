@@ -20,7 +20,9 @@ pub const TARGET_MS: u64 = 250;
 pub struct Scene {
     pub workers: usize,
     health: Option<Health>,
-    adaptive: Option<Adaptive>,
+    /// The percentile of the adaptive limit. Its bounds change: calls of the plan before find out about the server under
+    /// those of the next one.
+    adaptive: Option<u8>,
     has_breaker: bool,
     hold: bool,
 }
@@ -33,12 +35,11 @@ impl Scene {
             unhealthy: random.between(1, 3) as u8,
             healthy: random.between(1, 2) as u8,
         };
-        let (min, max) = (random.between(1, 4) as u32, random.between(8, 40) as u32);
-        let adaptive = Adaptive { min, max, percentile: random.one_of(&[80, 95]), target_ms: TARGET_MS };
+        let percentile = random.one_of(&[80, 95]);
         Self {
             workers: random.between(2, 4) as usize,
             health: (!random.one_in(8)).then_some(health),
-            adaptive: (!random.one_in(8)).then_some(adaptive),
+            adaptive: (!random.one_in(8)).then_some(percentile),
             has_breaker: !random.one_in(8),
             hold: random.one_in(2),
         }
@@ -55,6 +56,8 @@ impl Scene {
         let mut weights: Box<[u32]> = labels.iter().map(|_| random.between(0, 4) as u32).collect();
         weights[0] = 1;
         let drawn = self.has_breaker.then(|| breaker(random));
+        let (min, max) = (random.between(1, 12) as u32, random.between(13, 40) as u32);
+        let adaptive = |percentile| Adaptive { min, max, percentile, target_ms: TARGET_MS };
         let same = before.filter(|_| !random.one_in(3));
         let traffic = Traffic {
             balance: random.one_of(&[RoundRobin, LeastConnections, TwoChoices, Weighted, Resource]),
@@ -64,7 +67,7 @@ impl Scene {
             failover: (others > 0).then_some(1),
             health: self.health,
             breaker: same.map_or(drawn, |before| before.breaker),
-            adaptive: self.adaptive,
+            adaptive: self.adaptive.map(adaptive),
             retry: Retry { max: random.between(1, 2) as u8, budget_permille: 100, hedge: Hedge::Off },
             hold: self.hold,
         };

@@ -183,3 +183,20 @@ fn eight_threads_never_hold_more_calls_than_the_limit_of_the_moment() {
     assert_eq!(cell.in_flight(), 0);
     assert!(changes.into_inner() > 10);
 }
+
+/// A reload lowers `max`, or raises `min`, while calls of the plan before are on their way: what they find out moves the
+/// limit within the bounds of now.
+#[test]
+fn calls_of_an_older_plan_move_no_limit_past_the_bounds_of_now() {
+    for (bounds, latency_ms) in [((1, 8), 20), ((1, 8), 800), ((200, 300), 800)] {
+        let cell = AdaptiveCell::new(&SETTINGS);
+        (0..100).for_each(|_| cell.enter().unwrap());
+        let now = Adaptive { min: bounds.0, max: bounds.1, ..SETTINGS };
+        cell.adopt(&now);
+        for call in 0..100 {
+            cell.leave(&SETTINGS, Some(latency_ms * MS), at(call * 600));
+            assert!((now.min..=now.max).contains(&cell.limit()), "{bounds:?}: {}", cell.limit());
+        }
+        assert_eq!(cell.in_flight(), 0);
+    }
+}
