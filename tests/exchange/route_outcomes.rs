@@ -130,7 +130,7 @@ fn breaker_counts_no_deadline_of_a_caller() {
     everywhere(|run| {
         let (up, gw, mut caller) = before(run, BRIEF);
         for _ in 0..MANY {
-            let call = caller.next().argument("\"silence\"").field("Ringgate-Deadline: 40");
+            let call = caller.next().argument("\"silence\"").field("Ringgate-Deadline: 150");
             caller.make(&call).unwrap().refused(504, "upstream_timeout");
         }
         assert_eq!((state(&gw, &up), up.calls()), (0.0, MANY));
