@@ -11,6 +11,7 @@ use criterion::criterion_main;
 use ringgate::http::chunked::ChunkLimits;
 use ringgate::http::chunked::Decoder;
 use ringgate::http::chunked::Side;
+use ringgate::http::fields::Fields;
 use ringgate::http::fields::classify;
 use ringgate::http::request::HeadLimits;
 use ringgate::http::request::HeadScan;
@@ -50,7 +51,7 @@ const LIMITS: HeadLimits = HeadLimits { head_bytes: 32 * 1024, target_bytes: 8 *
 
 fn heads(c: &mut Criterion) {
     let mut group = c.benchmark_group("head");
-    let mut fields = Vec::with_capacity(LIMITS.fields);
+    let mut fields = Fields::default();
     group.throughput(Throughput::Bytes(REQUEST.len() as u64));
     group.bench_function("parse request", |b| {
         b.iter(|| parse_request(black_box(REQUEST), &mut HeadScan::default(), LIMITS, &mut fields));
@@ -76,7 +77,7 @@ fn heads(c: &mut Criterion) {
 fn written_heads(c: &mut Criterion) {
     let mut group = c.benchmark_group("write");
     let mut out = Vec::with_capacity(4096);
-    let mut fields = Vec::new();
+    let mut fields = Fields::default();
     let head = parse_request(REQUEST, &mut HeadScan::default(), LIMITS, &mut fields);
     let head = head.expect("valid").expect("whole");
     let line = write::RequestLine {

@@ -3,6 +3,8 @@
 //! Not here: what a field means for framing (`head`, `request`, `response`) or whether it is forwarded
 //! (`write`). May not know: whose head it is.
 
+use std::ops::Deref;
+
 /// A range of bytes of the buffer that a head was parsed from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
@@ -140,13 +142,51 @@ impl Single {
     }
 }
 
-/// The value of the field `known`, if it stands there exactly once.
-pub fn single(fields: &[Field], known: Known) -> Single {
-    let mut found = Single::Missing;
-    for field in fields.iter().filter(|field| field.known == known) {
-        found.saw(field.value);
+/// The fields of a head, in their order, and which names are among them: most that are asked for are not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fields {
+    list: Vec<Field>,
+    /// Bit per [`Known`].
+    names: u64,
+}
+
+const _: () = assert!((Known::XRequestId as u32) < u64::BITS);
+
+impl Fields {
+    pub(super) fn clear(&mut self) {
+        self.list.clear();
+        self.names = 0;
     }
-    found
+
+    pub(super) fn reserve(&mut self, more: usize) {
+        self.list.reserve(more);
+    }
+
+    pub(super) fn push(&mut self, field: Field) {
+        self.names |= 1 << field.known as u32;
+        self.list.push(field);
+    }
+
+    pub const fn has(&self, known: Known) -> bool {
+        self.names & 1 << known as u32 != 0
+    }
+
+    /// The value of the field `known`, if it stands there exactly once.
+    pub fn single(&self, known: Known) -> Single {
+        let mut found = Single::Missing;
+        if self.has(known) {
+            self.list.iter().filter(|field| field.known == known).for_each(|field| found.saw(field.value));
+        }
+        found
+    }
+}
+
+impl Deref for Fields {
+    type Target = [Field];
+
+    fn deref(&self) -> &[Field] {
+        &self.list
+    }
 }
 
 #[inline]
@@ -422,10 +462,15 @@ mod tests {
     #[test]
     fn a_field_is_missing_there_or_twice() {
         let field = |known, start| Field { name: Span::default(), value: Span { start, end: start }, known };
-        let fields =
-            [field(Known::Host, 1), field(Known::Te, 2), field(Known::Host, 3), field(Known::Host, 4)];
-        assert_eq!(single(&fields, Known::Origin), Single::Missing);
-        assert_eq!(single(&fields, Known::Te), Single::One(Span { start: 2, end: 2 }));
-        assert_eq!(single(&fields, Known::Host), Single::Twice);
+        let mut fields = Fields::default();
+        for (known, start) in [(Known::Host, 1), (Known::Te, 2), (Known::Host, 3), (Known::XRequestId, 4)] {
+            fields.push(field(known, start));
+        }
+        assert_eq!(fields.single(Known::Origin), Single::Missing);
+        assert_eq!(fields.single(Known::Te), Single::One(Span { start: 2, end: 2 }));
+        assert_eq!(fields.single(Known::XRequestId), Single::One(Span { start: 4, end: 4 }));
+        assert_eq!(fields.single(Known::Host), Single::Twice);
+        fields.clear();
+        assert_eq!((fields.single(Known::Host), fields.len()), (Single::Missing, 0));
     }
 }

@@ -13,6 +13,7 @@ use crate::http::chunked::ChunkLimits;
 use crate::http::chunked::Decoder;
 use crate::http::chunked::Side;
 use crate::http::fields::Field;
+use crate::http::fields::Fields;
 use crate::http::fuzz::naive::Pair;
 use crate::http::fuzz::naive::Verdict;
 use crate::http::request::HeadLimits;
@@ -39,7 +40,7 @@ fn cuts(len: usize) -> impl Iterator<Item = usize> {
 }
 
 /// What a head parser made of some bytes.
-type Parsed<T> = Result<Option<(T, Vec<Field>)>, Fault>;
+type Parsed<T> = Result<Option<(T, Fields)>, Fault>;
 
 /// One parse of one buffer, continuing a search.
 trait Parser<T>: Fn(&[u8], &mut HeadScan) -> Parsed<T> {}
@@ -80,7 +81,7 @@ fn pairs(data: &[u8], fields: &[Field]) -> Vec<Pair> {
 pub fn request_head(data: &[u8]) {
     let data = &data[..data.len().min(INPUT_BYTES_MAX)];
     let parsed = incremental(data, |buf: &[u8], scan: &mut HeadScan| -> Parsed<RequestHead> {
-        let mut fields = Vec::new();
+        let mut fields = Fields::default();
         Ok(parse_request(buf, scan, HEAD_LIMITS, &mut fields)?.map(|head| (head, fields)))
     });
     match (parsed, naive::request(data, HEAD_LIMITS)) {
@@ -106,7 +107,7 @@ pub fn request_head(data: &[u8]) {
 }
 
 /// What the gateway would send for an accepted request.
-fn forwarded(data: &[u8], head: RequestHead, fields: &[Field]) {
+fn forwarded(data: &[u8], head: RequestHead, fields: &Fields) {
     let options = write::connection_options(data, fields);
     let kept = || fields.iter().filter(|field| !write::drops_upstream(field) && !options.names(data, field));
     let mut out = Vec::new();
@@ -137,7 +138,7 @@ pub fn response_head(data: &[u8]) {
     let Some((first, data)) = data.split_first() else { return };
     let (head_request, data) = (first & 1 == 1, &data[..data.len().min(INPUT_BYTES_MAX)]);
     let parsed = incremental(data, |buf: &[u8], scan: &mut HeadScan| -> Parsed<ResponseHead> {
-        let mut fields = Vec::new();
+        let mut fields = Fields::default();
         Ok(parse_response(buf, scan, HEAD_LIMITS, head_request, &mut fields)?.map(|head| (head, fields)))
     });
     match (parsed, naive::response(data, HEAD_LIMITS, head_request)) {

@@ -4,6 +4,7 @@
 //! caller gives a kind.
 
 use crate::http::fields::Field;
+use crate::http::fields::Fields;
 use crate::http::fields::Known;
 use crate::http::fields::Single;
 use crate::http::fields::Span;
@@ -32,7 +33,7 @@ pub(super) struct Facts {
 pub(super) fn collect(
     head: &[u8],
     parsed: &[httparse::Header<'_>],
-    fields: &mut Vec<Field>,
+    fields: &mut Fields,
 ) -> Result<Facts, &'static str> {
     let mut facts = Facts::default();
     fields.reserve(parsed.len());
@@ -103,7 +104,7 @@ fn length(value: &[u8]) -> Option<u64> {
 }
 
 /// Whether Connection asks to close. Most heads say `keep-alive` or nothing, and are spared the list.
-pub(super) fn closes(head: &[u8], facts: &Facts, fields: &[Field]) -> Result<bool, &'static str> {
+pub(super) fn closes(head: &[u8], facts: &Facts, fields: &Fields) -> Result<bool, &'static str> {
     match facts.connection {
         Single::Missing => Ok(false),
         Single::One(value) if value.of(head).eq_ignore_ascii_case(b"keep-alive") => Ok(false),

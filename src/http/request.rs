@@ -6,7 +6,7 @@
 use crate::base::bound::Bound;
 use crate::base::fault::Fault;
 use crate::base::fault::Kind;
-use crate::http::fields::Field;
+use crate::http::fields::Fields;
 use crate::http::fields::Single;
 use crate::http::fields::Span;
 use crate::http::head::BARE_CR;
@@ -160,7 +160,22 @@ pub fn parse_request(
     buf: &[u8],
     scan: &mut HeadScan,
     limits: HeadLimits,
-    fields: &mut Vec<Field>,
+    fields: &mut Fields,
+) -> Result<Option<RequestHead>, Fault> {
+    parse_next(buf, scan, limits, &[], fields)
+}
+
+/// [`parse_request`] on a connection on which `known_host` was the Host of a request before: what is the same is not
+/// looked at again.
+///
+/// # Errors
+/// The same.
+pub fn parse_next(
+    buf: &[u8],
+    scan: &mut HeadScan,
+    limits: HeadLimits,
+    known_host: &[u8],
+    fields: &mut Fields,
 ) -> Result<Option<RequestHead>, Fault> {
     fields.clear();
     let Some(start) = leading_line(buf)? else { return Ok(None) };
@@ -177,7 +192,7 @@ pub fn parse_request(
             Ok(httparse::Status::Complete(len)) => {
                 *scan = HeadScan::default();
                 let head = &window[..start + len];
-                return finish(head, &request, limits, fields).map(Some);
+                return finish(head, &request, limits, known_host, fields).map(Some);
             }
             Ok(httparse::Status::Partial) => {}
             Err(error) => return Err(refusal(error, message)),
@@ -248,7 +263,8 @@ fn finish(
     head: &[u8],
     request: &httparse::Request<'_, '_>,
     limits: HeadLimits,
-    fields: &mut Vec<Field>,
+    known_host: &[u8],
+    fields: &mut Fields,
 ) -> Result<RequestHead, Fault> {
     let (method_text, target) = (request.method.unwrap_or(""), request.path.unwrap_or("").as_bytes());
     if method_text.len() > METHOD_BYTES {
@@ -260,7 +276,7 @@ fn finish(
     let http10 = request.version == Some(0);
     let facts = collect(head, request.headers, fields).map_err(malformed)?;
     let method = method(method_text.as_bytes());
-    let host = host(head, &facts, http10)?;
+    let host = host(head, &facts, http10, known_host)?;
     let connect = method_text == "CONNECT";
     let place = if connect { authority_form(target)? } else { place(target, host.of(head))? };
     let framing = match declared(head, &facts, http10).map_err(malformed)? {
@@ -301,8 +317,9 @@ fn method(text: &[u8]) -> Method {
     }
 }
 
-fn host(head: &[u8], facts: &Facts, http10: bool) -> Result<Span, Fault> {
+fn host(head: &[u8], facts: &Facts, http10: bool, known: &[u8]) -> Result<Span, Fault> {
     match facts.host {
+        Single::One(value) if !known.is_empty() && value.of(head) == known => Ok(value),
         Single::One(value) => parse_authority(value.of(head)).map(|_| value),
         Single::Missing if http10 => Ok(Span::default()),
         Single::Missing => Err(malformed("HTTP/1.1 needs a Host field; send one.")),
@@ -384,6 +401,10 @@ fn expects_continue(head: &[u8], facts: &Facts) -> Result<bool, Fault> {
 /// Whether a Content-Type is what MCP bodies are sent as: `application/json`, with no parameter but
 /// `charset=utf-8`, in any case of letters.
 pub fn json_media_type(value: &[u8]) -> bool {
+    // As nearly all write it.
+    if value == b"application/json" {
+        return true;
+    }
     let mut parts = value.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
     if !parts.next().is_some_and(|essence| essence.eq_ignore_ascii_case(b"application/json")) {
         return false;

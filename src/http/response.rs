@@ -6,7 +6,7 @@
 use crate::base::bound::Bound;
 use crate::base::fault::Fault;
 use crate::base::fault::Kind;
-use crate::http::fields::Field;
+use crate::http::fields::Fields;
 use crate::http::fields::Single;
 use crate::http::head::Declared;
 use crate::http::head::closes;
@@ -67,7 +67,7 @@ pub fn parse_response(
     scan: &mut HeadScan,
     limits: HeadLimits,
     head_request: bool,
-    fields: &mut Vec<Field>,
+    fields: &mut Fields,
 ) -> Result<Option<ResponseHead>, Fault> {
     fields.clear();
     let window = &buf[..buf.len().min(limits.head_bytes)];
@@ -105,7 +105,7 @@ fn finish(
     head: &[u8],
     answer: &httparse::Response<'_, '_>,
     head_request: bool,
-    fields: &mut Vec<Field>,
+    fields: &mut Fields,
 ) -> Result<ResponseHead, &'static str> {
     let (status, http10) = (answer.code.unwrap_or(0), answer.version == Some(0));
     match status {
@@ -144,6 +144,10 @@ fn finish(
 }
 
 fn content_type(value: &[u8]) -> ContentType {
+    // As nearly all write it.
+    if value == b"application/json" {
+        return ContentType::Json;
+    }
     let end = memchr::memchr(b';', value).unwrap_or(value.len());
     match value[..end].trim_ascii() {
         essence if essence.eq_ignore_ascii_case(b"application/json") => ContentType::Json,

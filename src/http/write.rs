@@ -7,6 +7,7 @@
 use crate::http::chunked::is_token_byte;
 use crate::http::chunked::is_value_byte;
 use crate::http::fields::Field;
+use crate::http::fields::Fields;
 use crate::http::fields::Known;
 use crate::http::fields::Span;
 use crate::http::fields::classify;
@@ -169,6 +170,14 @@ pub struct ConnectionOptions {
 }
 
 impl ConnectionOptions {
+    const NONE: Self = Self {
+        close: false,
+        keep_alive: false,
+        named: [Span { start: 0, end: 0 }; NAMED_OPTIONS],
+        count: 0,
+        fault: None,
+    };
+
     /// Whether this field is named, so that it ends here.
     #[inline]
     pub fn names(&self, source: &[u8], field: &Field) -> bool {
@@ -232,15 +241,15 @@ const fn must_survive(known: Known) -> bool {
     )
 }
 
-/// Reads the Connection fields of a head (RFC 9110 section 7.6.1).
-pub fn connection_options(source: &[u8], fields: &[Field]) -> ConnectionOptions {
-    let mut options = ConnectionOptions {
-        close: false,
-        keep_alive: false,
-        named: [Span::default(); NAMED_OPTIONS],
-        count: 0,
-        fault: None,
-    };
+/// Reads the Connection fields of a head (RFC 9110 section 7.6.1). Most have none.
+#[inline]
+pub fn connection_options(source: &[u8], fields: &Fields) -> ConnectionOptions {
+    if fields.has(Known::Connection) { listed_options(source, fields) } else { ConnectionOptions::NONE }
+}
+
+#[inline(never)]
+fn listed_options(source: &[u8], fields: &Fields) -> ConnectionOptions {
+    let mut options = ConnectionOptions::NONE;
     for field in fields.iter().filter(|field| matches!(field.known, Known::Connection)) {
         for option in field.value.of(source).split(|byte| *byte == b',') {
             let option = trim(option);

@@ -10,7 +10,7 @@ use crate::config::hub::Form;
 use crate::config::hub::Hub;
 use crate::config::hub::HubId;
 use crate::edge::host;
-use crate::http::fields;
+use crate::http::fields::Fields;
 use crate::http::fields::Known;
 use crate::http::fields::Single;
 use crate::http::host as authority;
@@ -119,7 +119,7 @@ pub fn enter(
         client.known_host = (adopted.epoch, named.to_vec());
     }
     let source = &client.input[client.start..client.end];
-    match fields::single(&exchange.fields, Known::Origin) {
+    match exchange.fields.single(Known::Origin) {
         Single::Missing => {}
         Single::One(span) => {
             let value = span.of(source);
@@ -130,8 +130,9 @@ pub fn enter(
         Single::Twice => return Err(host::TWO_ORIGINS),
     }
     let path = head.path.of(source);
-    let path = std::str::from_utf8(path).map_err(|_| NOT_FOUND)?;
-    let Some(name) = path.strip_prefix("/mcp") else {
+    let text = |bytes| std::str::from_utf8(bytes).map_err(|_| NOT_FOUND);
+    let Some(name) = path.strip_prefix(b"/mcp") else {
+        let path = text(path)?;
         if path == compile_auth::CALLBACK_PATH && adopted.plan.asks_for_consent() {
             pages::check(&head)?;
             return Ok(Entry::Callback(head));
@@ -140,10 +141,10 @@ pub fn enter(
         pages::check(&head)?;
         return Ok(Entry::Page(head, page));
     };
-    let name = if name.is_empty() {
-        name
-    } else {
-        name.strip_prefix('/').filter(|name| !name.is_empty()).ok_or(NOT_FOUND)?
+    let name = match name {
+        [] => "",
+        [b'/', name @ ..] if !name.is_empty() => text(name)?,
+        _ => return Err(NOT_FOUND),
     };
     let Some(hub) = adopted.plan.hub_by_name.get(name).copied() else {
         // Only names that an endpoint can have are worth a question.
@@ -160,8 +161,8 @@ pub fn enter(
 }
 
 /// The caller's trace, else a new one. A valid `_meta.traceparent` of the body wins over this header later.
-fn trace_id(worker: &Worker, source: &[u8], fields: &[fields::Field]) -> [u8; 16] {
-    let given = match fields::single(fields, Known::Traceparent) {
+fn trace_id(worker: &Worker, source: &[u8], fields: &Fields) -> [u8; 16] {
+    let given = match fields.single(Known::Traceparent) {
         Single::One(value) => std::str::from_utf8(value.of(source)).ok().and_then(trace::trace_id),
         Single::Missing | Single::Twice => None,
     };
@@ -176,7 +177,7 @@ fn parts<'a>(name: &HostName<'a>) -> (Option<IpAddr>, &'a [u8]) {
 }
 
 /// POST carries calls; GET and DELETE belong to the sessions of the older revisions.
-fn method(head: &RequestHead, source: &[u8], fields: &[fields::Field]) -> Result<(), Fault> {
+fn method(head: &RequestHead, source: &[u8], fields: &Fields) -> Result<(), Fault> {
     match head.method {
         Method::Post => return Ok(()),
         Method::Get | Method::Delete => {}
@@ -190,7 +191,7 @@ fn method(head: &RequestHead, source: &[u8], fields: &[fields::Field]) -> Result
     if !matches!(head.framing, Framing::None | Framing::Length(0)) {
         return Err(Fault::new(Kind::Malformed, "GET and DELETE carry no body here."));
     }
-    match fields::single(fields, Known::ProtocolVersion) {
+    match fields.single(Known::ProtocolVersion) {
         Single::One(version) if version.of(source) == envelope::REVISION_MODERN.as_bytes() => {
             Err(Fault::new(Kind::MethodNotAllowed, "Revision 2026-07-28 has no GET and DELETE; send a POST."))
         }
@@ -251,7 +252,7 @@ async fn at_endpoint(
     let known = recognise(worker, adopted, client, exchange, (head, endpoint)).await;
     if known.as_ref().is_err_and(|fault| fault.kind == Kind::Unauthenticated) {
         let sent = [Known::Authorization, Known::ApiKey];
-        let sent = sent.iter().any(|field| fields::single(&exchange.fields, *field) != Single::Missing);
+        let sent = sent.iter().any(|field| exchange.fields.single(*field) != Single::Missing);
         let challenge = resource::challenge(&adopted.plan.identity, endpoint, sent);
         exchange.deny(Denial { challenge, ..Denial::default() });
     }
@@ -310,11 +311,11 @@ pub fn understand(
         }
         return Ok(Intent { era: Era::Legacy, leaving_cancels: true, stream_only: true });
     }
-    let json = match fields::single(fields, Known::ContentType) {
+    let json = match fields.single(Known::ContentType) {
         Single::One(value) => request::json_media_type(value.of(source)),
         Single::Missing | Single::Twice => false,
     };
-    let plain = fields::single(fields, Known::ContentEncoding) == Single::Missing;
+    let plain = fields.single(Known::ContentEncoding) == Single::Missing;
     if !json || !plain {
         return Err(Fault::new(
             Kind::MediaType,
@@ -325,7 +326,7 @@ pub fn understand(
         protocol_version: header(source, fields, Known::ProtocolVersion),
         method: header(source, fields, Known::McpMethod),
         name: header(source, fields, Known::McpName),
-        session: fields::single(fields, Known::SessionId) != Single::Missing,
+        session: fields.single(Known::SessionId) != Single::Missing,
     };
     let text = &client.input[body.bytes.clone()];
     let scratch = &mut worker.scratch.borrow_mut();
@@ -341,7 +342,7 @@ pub fn understand(
     exchange.record.method = call.method_text;
     // Not its text alone: whether it was cut counts.
     exchange.record.target = call.target;
-    exchange.record.revision.set(call.revision.as_str());
+    exchange.record.revision = call.revision;
     if let Some(trace_id) = call.trace_id {
         exchange.record.trace_id = trace_id;
     }
@@ -351,8 +352,8 @@ pub fn understand(
     Ok(Intent { era: call.era, leaving_cancels: call.era == Era::Modern, stream_only })
 }
 
-fn header<'a>(source: &'a [u8], fields: &[fields::Field], known: Known) -> HeaderValue<'a> {
-    match fields::single(fields, known) {
+fn header<'a>(source: &'a [u8], fields: &Fields, known: Known) -> HeaderValue<'a> {
+    match fields.single(known) {
         Single::Missing => HeaderValue::Missing,
         Single::One(span) => HeaderValue::One(span.of(source)),
         Single::Twice => HeaderValue::Twice,

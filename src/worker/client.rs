@@ -273,7 +273,9 @@ impl Client {
                 Preface::Partial => {}
                 Preface::No => {
                     let fields = &mut exchange.fields;
-                    let parsed = request::parse_request(received, &mut self.scan, head_limits, fields)?;
+                    let known_host = &self.known_host.1;
+                    let parsed =
+                        request::parse_next(received, &mut self.scan, head_limits, known_host, fields)?;
                     if let Some(head) = parsed {
                         exchange.begin(head);
                         return Ok(Head::Whole);

@@ -12,7 +12,6 @@ use crate::config::credentials::Method;
 use crate::config::limits;
 use crate::handoff::Answer;
 use crate::handoff::Asked;
-use crate::http::fields;
 use crate::http::fields::Known as KnownField;
 use crate::http::fields::Single;
 use crate::mcp::consent;
@@ -143,7 +142,7 @@ pub fn refused(exchange: &mut Exchange, status: u16, head: &[u8]) -> Option<Faul
     if !matches!(status, 401 | 403) {
         return None;
     }
-    let challenge = match fields::single(&exchange.answer_fields, KnownField::WwwAuthenticate) {
+    let challenge = match exchange.answer_fields.single(KnownField::WwwAuthenticate) {
         Single::One(value) => Cause::of_challenge(value.of(head)),
         Single::Missing | Single::Twice => None,
     };

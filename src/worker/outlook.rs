@@ -8,7 +8,6 @@ use crate::config::plan::EraChoice;
 use crate::config::traffic::Balance;
 use crate::config::traffic::Hedge;
 use crate::handoff::Asked;
-use crate::http::fields;
 use crate::http::fields::Known;
 use crate::http::fields::Single;
 use crate::mcp::envelope::CallKind;
@@ -29,7 +28,7 @@ pub fn heed(worker: &Worker, exchange: &Exchange, status: u16, source: &[u8]) {
     if way.traffic.retry.hedge == Hedge::P95 {
         way.latencies.observe(exchange.upstream_ended.nanos_since(exchange.upstream_began));
     }
-    let value = |known| match fields::single(&exchange.answer_fields, known) {
+    let value = |known| match exchange.answer_fields.single(known) {
         Single::One(span) => Some(span.of(source)),
         Single::Missing | Single::Twice => None,
     };

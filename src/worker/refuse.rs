@@ -6,7 +6,6 @@
 use crate::base::clock;
 use crate::base::fault::Fault;
 use crate::base::fault::Kind;
-use crate::http::fields;
 use crate::http::fields::Known;
 use crate::http::fields::Single;
 use crate::http::request::Framing;
@@ -139,7 +138,7 @@ fn render(client: &Client, exchange: &Exchange, fault: Fault) -> Vec<u8> {
 /// The revision that the request asked for: where an unknown one is refused, header and body name the same.
 fn requested_revision<'a>(client: &'a Client, exchange: &Exchange) -> Option<Cow<'a, str>> {
     let source = client.input.get(client.start..client.end)?;
-    match fields::single(&exchange.fields, Known::ProtocolVersion) {
+    match exchange.fields.single(Known::ProtocolVersion) {
         // Bytes above ASCII may stand in a field without being UTF-8; JSON takes none that are not.
         Single::One(value) => Some(String::from_utf8_lossy(value.of(source))),
         Single::Missing | Single::Twice => None,

@@ -7,7 +7,6 @@
 use crate::base::fault::Fault;
 use crate::base::fault::Kind;
 use crate::config::limits;
-use crate::http::fields;
 use crate::http::fields::Field;
 use crate::http::fields::Known as Name;
 use crate::http::fields::Single;
@@ -51,7 +50,7 @@ pub fn recognise(
     if exchange.era() == Era::Modern || exchange.crossing.is_some() {
         return Ok(());
     }
-    let token = match fields::single(&exchange.fields, Name::SessionId) {
+    let token = match exchange.fields.single(Name::SessionId) {
         Single::Missing => return Ok(()),
         Single::Twice => return Err(UNKNOWN),
         Single::One(span) => span.of(&client.input[client.start..client.end]),
@@ -71,7 +70,7 @@ pub fn recognise(
 /// # Errors
 /// 502 where the server's name for it is none, or longer than we keep.
 pub fn seal(worker: &Worker, exchange: &mut Exchange, head: &[u8], instance: &Instance) -> Result<(), Fault> {
-    let name = match fields::single(&exchange.answer_fields, Name::SessionId) {
+    let name = match exchange.answer_fields.single(Name::SessionId) {
         Single::Missing => return Ok(()),
         Single::Twice => return Err(UNFIT),
         Single::One(span) => span.of(head),

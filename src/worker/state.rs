@@ -6,7 +6,7 @@ use crate::base::clock::Moment;
 use crate::base::fault::Fault;
 use crate::config::hub::HubId;
 use crate::config::plan::Timeouts;
-use crate::http::fields::Field;
+use crate::http::fields::Fields;
 use crate::http::request::RequestHead;
 use crate::mcp::answer::AnswerFacts;
 use crate::mcp::envelope::Call;
@@ -37,8 +37,8 @@ use std::rc::Rc;
 #[derive(Default)]
 pub struct Exchange {
     pub head: Option<RequestHead>,
-    pub fields: Vec<Field>,
-    pub answer_fields: Vec<Field>,
+    pub fields: Fields,
+    pub answer_fields: Fields,
     /// Heads and refusals on their way out.
     pub out: Vec<u8>,
     pub call: Option<Call>,

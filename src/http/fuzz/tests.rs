@@ -38,12 +38,12 @@ fn seeds_are_what_their_names_say() {
         assert!(kinds.iter().all(|count| *count > 3), "{target}: {kinds:?}");
     }
     check("request_head", |data| {
-        let (mut scan, mut fields) = (HeadScan::default(), Vec::new());
+        let (mut scan, mut fields) = (HeadScan::default(), Fields::default());
         matches!(parse_request(data, &mut scan, HEAD_LIMITS, &mut fields), Ok(Some(_)))
     });
     check("response_head", |data| {
         let (first, data) = data.split_first().expect("a first byte");
-        let (mut scan, mut fields) = (HeadScan::default(), Vec::new());
+        let (mut scan, mut fields) = (HeadScan::default(), Fields::default());
         matches!(parse_response(data, &mut scan, HEAD_LIMITS, first & 1 == 1, &mut fields), Ok(Some(_)))
     });
     check("chunked_body", |data| matches!(decode_pieces(&[data]), Ok((_, _, true))));

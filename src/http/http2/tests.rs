@@ -3,6 +3,7 @@
 //! Not here: what the crate `h2` refuses before (tests/exchange/http2_malformed.rs).
 
 use super::*;
+use crate::http::fields::Fields;
 use crate::http::request::HeadLimits;
 use crate::http::request::HeadScan;
 use crate::http::response::parse_response;
@@ -50,7 +51,7 @@ fn a_head_becomes_what_our_own_parser_reads() {
         );
         assert_eq!(String::from_utf8_lossy(&out).replace('\u{fffd}', "?"), wanted);
         let limits = HeadLimits { head_bytes: 4096, target_bytes: 1024, fields: 16 };
-        let mut found = Vec::new();
+        let mut found = Fields::default();
         let read = crate::http::request::parse_request(&out, &mut HeadScan::default(), limits, &mut found);
         assert_eq!(read.unwrap().unwrap().len as usize, out.len());
     }
@@ -129,7 +130,7 @@ proptest! {
         let form = write_request(&mut out, &head, ends);
         prop_assume!(form.is_ok());
         let limits = HeadLimits { head_bytes: 4096, target_bytes: 1024, fields: 16 };
-        let mut found = Vec::new();
+        let mut found = Fields::default();
         let read = crate::http::request::parse_request(&out, &mut HeadScan::default(), limits, &mut found);
         if let Ok(read) = read {
             prop_assert_eq!(read.map(|read| read.len as usize), Some(out.len()));
@@ -152,7 +153,7 @@ fn chunks() {
 fn an_answer_leaves_the_fields_of_the_connection_behind() {
     let source = b"HTTP/1.1 404 Not Found\r\nContent-Length: 3\r\nConnection: close\r\nServer-Timing: gw;dur=1\r\n\r\n";
     let limits = HeadLimits { head_bytes: 4096, target_bytes: 0, fields: 16 };
-    let mut fields = Vec::new();
+    let mut fields = Fields::default();
     let head = parse_response(source, &mut HeadScan::default(), limits, false, &mut fields).unwrap().unwrap();
     let answer = response(&head, source, &fields).unwrap();
     let mut names: Vec<&str> = answer.headers().keys().map(HeaderName::as_str).collect();

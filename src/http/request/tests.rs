@@ -2,16 +2,15 @@
 
 use super::*;
 use crate::http::fields::Known;
-use crate::http::fields::single;
 
 const LIMITS: HeadLimits = HeadLimits { head_bytes: 32 * 1024, target_bytes: 8 * 1024, fields: 128 };
 
-fn parse(input: &[u8]) -> Result<Option<(RequestHead, Vec<Field>)>, Fault> {
+fn parse(input: &[u8]) -> Result<Option<(RequestHead, Fields)>, Fault> {
     parse_within(input, LIMITS)
 }
 
-fn parse_within(input: &[u8], limits: HeadLimits) -> Result<Option<(RequestHead, Vec<Field>)>, Fault> {
-    let mut fields = Vec::new();
+fn parse_within(input: &[u8], limits: HeadLimits) -> Result<Option<(RequestHead, Fields)>, Fault> {
+    let mut fields = Fields::default();
     Ok(parse_request(input, &mut HeadScan::default(), limits, &mut fields)?.map(|head| (head, fields)))
 }
 
@@ -324,8 +323,28 @@ fn spans_point_at_the_bytes() {
         (Known::Other, b"X-Empty", b""),
     ];
     assert_eq!(seen, expected);
-    assert_eq!(single(&fields, Known::Origin), Single::Missing);
+    assert_eq!(fields.single(Known::Origin), Single::Missing);
     assert_eq!(head.len as usize, input.len() - 4);
+}
+
+#[test]
+fn a_host_is_taken_as_known_only_where_it_is_the_same() {
+    for (host, known, passes) in [
+        ("gw.test:80", "", true),
+        ("gw.test:80", "gw.test:80", true),
+        ("gw.test", "gw.test:80", true),
+        ("gw.test:80x", "gw.test:80", false),
+        ("@gw.test:80", "gw.test:80", false),
+        ("", "", false),
+        ("", "gw.test:80", false),
+        // Not looked at again: whoever says that it is known has looked.
+        ("a b", "a b", true),
+    ] {
+        let input = format!("POST / HTTP/1.1\r\nHost: {host}\r\n\r\n").into_bytes();
+        let (mut scan, mut fields) = (HeadScan::default(), Fields::default());
+        let head = parse_next(&input, &mut scan, LIMITS, known.as_bytes(), &mut fields);
+        assert_eq!(head.is_ok_and(|head| head.is_some()), passes, "{host} after {known}");
+    }
 }
 
 #[test]
@@ -394,7 +413,7 @@ fn bounds_hold_exactly() {
 #[test]
 fn a_bare_lf_is_refused_without_waiting_for_the_end() {
     let mut scan = HeadScan::default();
-    let mut fields = Vec::new();
+    let mut fields = Fields::default();
     let input = b"POST / HTTP/1.1\r\nHost: a\nX";
     let outcomes: Vec<_> =
         (1..=input.len()).map(|len| parse_request(&input[..len], &mut scan, LIMITS, &mut fields)).collect();
@@ -406,7 +425,7 @@ fn a_bare_lf_is_refused_without_waiting_for_the_end() {
 fn a_dribbled_head_is_searched_once() {
     let input = padded(4096);
     let mut scan = HeadScan::default();
-    let mut fields = Vec::new();
+    let mut fields = Fields::default();
     for len in 1..input.len() {
         assert_eq!(parse_request(&input[..len], &mut scan, LIMITS, &mut fields), Ok(None));
         assert_eq!(scan.searched, len);

@@ -6,7 +6,7 @@ use crate::http::request::Version;
 const LIMITS: HeadLimits = HeadLimits { head_bytes: 64 * 1024, target_bytes: 0, fields: 128 };
 
 fn parse(input: &[u8], head_request: bool, limits: HeadLimits) -> Result<Option<ResponseHead>, Fault> {
-    parse_response(input, &mut HeadScan::default(), limits, head_request, &mut Vec::new())
+    parse_response(input, &mut HeadScan::default(), limits, head_request, &mut Fields::default())
 }
 
 /// Everything that is refused; the fuzz bodies take it as seeds.

@@ -12,7 +12,7 @@ use crate::base::fault::Kind;
 use crate::config::limits;
 use crate::http::chunked::Decoder;
 use crate::http::chunked::Side;
-use crate::http::fields::Field;
+use crate::http::fields::Fields;
 use crate::http::http2;
 use crate::http::http2::BodyForm;
 use crate::http::http2::Form;
@@ -206,7 +206,7 @@ impl Lane<'_> {
         form: Form,
         respond: &mut SendResponse<Bytes>,
     ) -> Ended<(ResponseHead, Response<()>)> {
-        let (mut scan, mut fields) = (HeadScan::default(), Vec::<Field>::new());
+        let (mut scan, mut fields) = (HeadScan::default(), Fields::default());
         loop {
             match self.next(upload, respond).await {
                 Event::End(end) => return Err(end),

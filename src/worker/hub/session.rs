@@ -12,7 +12,6 @@ use crate::handoff::Asked;
 use crate::handoff::Interest;
 use crate::handoff::Letter;
 use crate::handoff::SessionNote;
-use crate::http::fields;
 use crate::http::fields::Known as Name;
 use crate::http::fields::Single;
 use crate::mcp::crossing::Abilities;
@@ -70,7 +69,7 @@ pub fn recognise(
     if exchange.call.is_some_and(|call| call.method == Method::Initialize) {
         return Ok(None);
     }
-    let token = match fields::single(&exchange.fields, Name::SessionId) {
+    let token = match exchange.fields.single(Name::SessionId) {
         Single::Missing => return Err(MISSING),
         Single::Twice => return Err(UNKNOWN),
         Single::One(span) => span.of(&client.input[client.start..client.end]),

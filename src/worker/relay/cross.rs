@@ -7,7 +7,6 @@ use crate::base::clock::Moment;
 use crate::base::fault::Fault;
 use crate::base::fault::Kind;
 use crate::config::limits;
-use crate::http::fields;
 use crate::http::fields::Field;
 use crate::http::fields::Known;
 use crate::http::fields::Single;
@@ -92,7 +91,7 @@ impl Relay<'_> {
             return Ok(Ended { upstream_reusable: false });
         }
         self.begin(request, head)?;
-        let coded = fields::single(&self.exchange.answer_fields, Known::ContentEncoding) != Single::Missing;
+        let coded = self.exchange.answer_fields.single(Known::ContentEncoding) != Single::Missing;
         if coded {
             return Err(hold::CODED);
         }

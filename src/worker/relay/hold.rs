@@ -8,7 +8,6 @@ use crate::base::clock;
 use crate::base::fault::Fault;
 use crate::base::fault::Kind;
 use crate::config::limits;
-use crate::http::fields;
 use crate::http::fields::Known;
 use crate::http::fields::Single;
 use crate::http::response::AnswerFraming;
@@ -77,7 +76,7 @@ impl Relay<'_> {
             _ if sight.is_whole => Hold::Whole,
             _ => Hold::Off,
         };
-        let coded = fields::single(&self.exchange.answer_fields, Known::ContentEncoding) != Single::Missing;
+        let coded = self.exchange.answer_fields.single(Known::ContentEncoding) != Single::Missing;
         if coded && !matches!(hold, Hold::Off) { Err(CODED) } else { Ok(hold) }
     }
 
