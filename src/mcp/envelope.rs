@@ -111,6 +111,14 @@ macro_rules! methods {
                 }
             }
 
+            /// A method of this kind that was written so: the same text, looked at only where it can be any.
+            pub fn text<const N: usize>(self, written: &Text<N>) -> &str {
+                match self {
+                    Self::Other | Self::None => written.as_str(),
+                    named => named.as_str(),
+                }
+            }
+
             /// Method names are case-sensitive.
             pub fn from_text(text: &str) -> Self {
                 match text {

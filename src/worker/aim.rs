@@ -4,7 +4,6 @@
 
 use crate::base::fault::Fault;
 use crate::base::fault::Kind;
-use crate::config::plan::Plan;
 use crate::config::plan::Server;
 use crate::mcp::envelope;
 use crate::mcp::envelope::Era;
@@ -29,7 +28,7 @@ const APART: Fault = Fault::new(
     "The messages of this batch are for different instances. Send each in a body of its own.",
 );
 
-/// `asked` is about the call of the exchange. A batch goes to one place, whole.
+/// `asked` is about the call of the exchange, which is for `server`. A batch goes to one place, whole.
 ///
 /// Where hooks are to be asked as well, they may name another pool.
 ///
@@ -37,13 +36,13 @@ const APART: Fault = Fault::new(
 /// 400 where the messages of a batch are for different places.
 pub fn of(
     worker: &Worker,
-    plan: &Plan,
+    server: Option<&Server>,
     exchange: &Exchange,
     asked: &Asked<'_>,
 ) -> Result<(Aim, Option<Box<Referral>>), Fault> {
     // A session stays on the instance that issued it.
     let routed = |server: &&Server| exchange.session.is_none() && !server.routing.is_plain();
-    let Some(server) = plan.server_of(asked.server).filter(routed) else {
+    let Some(server) = server.filter(routed) else {
         return Ok((Aim::default(), None));
     };
     let random = worker.random();

@@ -278,6 +278,9 @@ fn is_idempotent(adopted: &Adopted, server: &Server, exchange: &Exchange) -> boo
     let Some(call) = exchange.call.as_ref().filter(|call| call.method == Method::ToolsCall) else {
         return false;
     };
+    if server.idempotent.is_empty() && !server.needs_hints() {
+        return false;
+    }
     let tool = call.target.as_str();
     server.is_idempotent(tool)
         || server.needs_hints()

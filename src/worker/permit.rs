@@ -11,6 +11,7 @@ use crate::base::text::Text;
 use crate::config::access::Access;
 use crate::config::access::AccessRule;
 use crate::config::hub::Form;
+use crate::config::labels::Labels;
 use crate::config::limit::Count;
 use crate::config::limit::Limit;
 use crate::config::limit::RateLimitHeaders;
@@ -139,7 +140,7 @@ fn decide(
     };
     let when = When { moment: exchange.begun, unix_ns: worker.wall_millis(exchange.begun) * 1_000_000 };
     let server = exchange.record.server.as_str();
-    let own = known.own.find(server, worker.coarse_now());
+    let (config, own) = (adopted.plan.server_of(server), known.own.find(server, worker.coarse_now()));
     let body = client.input.get(exchange.body.clone()).unwrap_or_default();
     let (method, beginning) =
         exchange.call.as_ref().map_or((Method::None, &Text::EMPTY), |call| (call.method, &call.target));
@@ -153,11 +154,11 @@ fn decide(
         caller: &known.caller,
         standing: &known.standing,
         server,
-        labels: adopted.plan.labels_of(server),
+        labels: config.map_or(Labels::NONE, |server| &server.labels),
         // What is new on the server is in the newest one.
         catalogue: own.as_ref().or_else(|| newest.catalogues.by_server.get(server)).map(|known| &**known),
         method,
-        method_text: exchange.record.method.as_str(),
+        method_text: method.text(&exchange.record.method),
         target: name(&targets, beginning),
         targets: targets.all(),
         source: client.ends.peer,
@@ -182,7 +183,7 @@ fn decide(
                 let trusted = &adopted.plan.limits.usage_from;
                 (exchange.tokens_in, exchange.tokens_exact) = tokens(body, trusted, &known.caller.name);
             }
-            let (aim, referral) = aim::of(worker, &adopted.plan, exchange, &asked)?;
+            let (aim, referral) = aim::of(worker, config, exchange, &asked)?;
             exchange.aim = aim;
             exchange.remainder = note(&admission, style, exchange.tokens_in, &mut exchange.own_lines);
             Ok(Next::Go(referral))
@@ -303,7 +304,7 @@ impl<'a> Hearing<'_, 'a> {
         for (number, Message { called, method, targets, body }) in batch.iter().enumerate() {
             let asked = Asked {
                 method: *method,
-                method_text: called.method.as_str(),
+                method_text: method.text(&called.method),
                 target: name(targets, &called.target),
                 targets: targets.all(),
                 body,

@@ -7,6 +7,7 @@ use crate::config::limit::KeyPart;
 use crate::config::limit::Limit;
 use crate::config::limit::Limits;
 use crate::config::pattern::ToolPattern;
+use crate::mcp::envelope::Method;
 use crate::policy::decide::Asked;
 use crate::policy::decide::Desk;
 use crate::policy::decide::Seen;
@@ -32,6 +33,8 @@ pub struct Rules(Box<[Rule]>);
 struct Rule {
     /// Of the limit's name: the beginning of all its keys.
     seed: u64,
+    /// Bit per [`Method`]: the limit counts it.
+    methods: u64,
     /// None for a quota.
     terms: Option<Terms>,
     window: Cell<Span>,
@@ -41,6 +44,7 @@ impl Rules {
     pub fn new(limits: &Limits, keys: &Keys) -> Self {
         let rule = |limit: &Limit| Rule {
             seed: keys.text(&limit.name),
+            methods: methods(limit),
             terms: limit.rate.and_then(|rate| Terms::new(rate.count, rate.per_ms, rate.burst).ok()),
             window: Cell::new(Span { start_ms: 0, end_ms: 0 }),
         };
@@ -59,7 +63,7 @@ pub fn meet<'a>(
     let Desk { limits, rules, counters, .. } = desk;
     let mut parts = Parts { hashes: &counters.keys, asked, principal: None, server: None, tool: None };
     for (limit, rule) in limits.list.iter().zip(&rules.0) {
-        if let Some(why) = elsewhere(limit, asked) {
+        if let Some(why) = rule.elsewhere(limit, asked) {
             trail.seen(limit, why);
             continue;
         }
@@ -72,6 +76,30 @@ pub fn meet<'a>(
 }
 
 impl Rule {
+    /// Which of method, server and tool is not the limit's business; None: all are.
+    fn elsewhere(&self, limit: &Limit, asked: &Asked<'_>) -> Option<Seen<'static>> {
+        let method = || match asked.method {
+            Method::Other | Method::None => counts(limit, asked.method_text),
+            named => self.methods & 1 << named as u32 != 0,
+        };
+        let server = || limit.servers.iter().any(|name| **name == *asked.server);
+        let tool = || {
+            let is_one = |tool: &ToolPattern| {
+                asked.targets.iter().any(|target| tool.matches(target.named, asked.server, &target.name))
+            };
+            limit.tools.iter().any(is_one)
+        };
+        if !method() {
+            Some(Seen::OtherMethod)
+        } else if !limit.servers.is_empty() && !server() {
+            Some(Seen::OtherServer)
+        } else if !limit.tools.is_empty() && !tool() {
+            Some(Seen::OtherTool)
+        } else {
+            None
+        }
+    }
+
     fn item<'a>(&self, limit: &'a Limit, counters: &'a Counters, key: u64, asked: &Asked<'_>) -> Item<'a> {
         let counted = match (&limit.quota, self.terms, limit.count) {
             (Some(quota), ..) => {
@@ -91,24 +119,16 @@ impl Rule {
     }
 }
 
-/// Which of method, server and tool is not the limit's business; None: all are.
-fn elsewhere(limit: &Limit, asked: &Asked<'_>) -> Option<Seen<'static>> {
-    let server = || limit.servers.iter().any(|name| **name == *asked.server);
-    let tool = || {
-        let is_one = |tool: &ToolPattern| {
-            asked.targets.iter().any(|target| tool.matches(target.named, asked.server, &target.name))
-        };
-        limit.tools.iter().any(is_one)
-    };
-    if !limit.methods.iter().any(|method| method.matches(asked.method_text)) {
-        Some(Seen::OtherMethod)
-    } else if !limit.servers.is_empty() && !server() {
-        Some(Seen::OtherServer)
-    } else if !limit.tools.is_empty() && !tool() {
-        Some(Seen::OtherTool)
-    } else {
-        None
-    }
+/// Which methods with a name of their own a limit counts.
+fn methods(limit: &Limit) -> u64 {
+    let counted = Method::NAMED.iter().filter(|method| counts(limit, method.as_str()));
+    counted.fold(0, |methods, method| methods | 1 << *method as u32)
+}
+
+const _: () = assert!(Method::NAMED.len() <= 64);
+
+fn counts(limit: &Limit, method: &str) -> bool {
+    limit.methods.iter().any(|pattern| pattern.matches(method))
 }
 
 /// The hashes of what makes the keys of a call: each once, though several limits want it.
