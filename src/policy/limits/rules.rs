@@ -199,3 +199,30 @@ pub fn key_of_principal(limit: &Limit, hashes: &Keys, tenant: &str, principal: &
     let alone = matches!(limit.key.as_slice(), [KeyPart::Principal]);
     alone.then(|| keys::join(hashes.text(&limit.name), hashes.principal(tenant, principal)).max(1))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::pattern::Pattern;
+
+    #[test]
+    fn a_named_method_is_counted_where_a_pattern_matches_it() {
+        let limit = Limit {
+            name: "few".into(),
+            servers: Vec::new(),
+            tools: Vec::new(),
+            methods: ["initialize", "*/list", "notifications/resources/updated"].map(Pattern::new).into(),
+            when: None,
+            key: Vec::new(),
+            count: Count::Calls,
+            rate: None,
+            quota: None,
+        };
+        let methods = methods(&limit);
+        for method in Method::NAMED {
+            let expected = method.as_str().ends_with("/list")
+                || matches!(method, Method::Initialize | Method::ResourceUpdated);
+            assert_eq!(methods & 1 << *method as u32 != 0, expected, "{method:?}");
+        }
+    }
+}
