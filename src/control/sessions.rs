@@ -166,14 +166,8 @@ impl SessionKeeper {
     /// the calls of the new one.
     fn follow_plan(&mut self) {
         let plan = self.state.plan();
-        let server = |key: &SessionKey| plan.server_of(&key.server);
-        let gone = self.table.take(|key, held| {
-            !server(key).is_some_and(|server| {
-                server.instances.iter().any(|instance| instance.label == held.closing.label)
-            })
-        });
-        drop(gone);
-        self.table.follow(|key| server(key).map(Server::place));
+        drop(self.table.take(|_, held| held.closing.home(&plan).is_none()));
+        self.table.follow(|key| plan.server_of(&key.server).map(Server::place));
         self.standalone.follow_plan(&plan);
     }
 

@@ -3,6 +3,9 @@
 //! Not here: which, and when.
 
 use crate::config::limits;
+use crate::config::plan::Endpoint;
+use crate::config::plan::Plan;
+use crate::config::plan::Server;
 use crate::control::credentials;
 use crate::control::probe;
 use crate::control::probe::dialogue::Dialogue;
@@ -38,6 +41,20 @@ impl Closing {
         let (server, label) = (Arc::clone(server), Arc::clone(label));
         (!name.is_empty()).then(|| Self { server, label, name, revision: dialogue.revision().into(), shown })
     }
+
+    /// Where it lives by a plan. None: its server, or its instance, has left that.
+    pub(crate) fn home<'p>(&self, plan: &'p Plan) -> Option<(&'p Server, &'p Endpoint)> {
+        let server = plan.server_of(&self.server)?;
+        Some((server, server.instances.iter().find(|instance| instance.label == self.label)?))
+    }
+
+    /// What its server is shown in it.
+    pub(crate) async fn credential(&self, state: &State, server: &Server) -> Option<Arc<Credential>> {
+        match &self.shown {
+            Some(shown) => Some(Arc::clone(shown)),
+            None => credentials::of_gateway(state, server).await,
+        }
+    }
 }
 
 /// Closes it, as far as the server lets us: one that keeps silence is not waited for long.
@@ -45,14 +62,8 @@ pub(crate) async fn close(state: Arc<State>, permits: Arc<Semaphore>, session: C
     // Never closed.
     let _permit = permits.acquire_owned().await;
     let plan = state.plan();
-    let Some(server) = plan.server_of(&session.server) else { return };
-    let Some(endpoint) = server.instances.iter().find(|instance| instance.label == session.label) else {
-        return;
-    };
-    let shown = match session.shown {
-        Some(shown) => Some(shown),
-        None => credentials::of_gateway(&state, server).await,
-    };
+    let Some((server, endpoint)) = session.home(&plan) else { return };
+    let shown = session.credential(&state, server).await;
     let addresses = probe::addresses(&state, endpoint);
     let shown = shown.as_ref().map_or(&[][..], |credential| &credential.fields);
     let target = Target { server, endpoint, addresses: &addresses, shown };

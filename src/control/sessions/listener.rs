@@ -7,7 +7,6 @@
 
 use crate::base::clock;
 use crate::config::limits;
-use crate::control::credentials;
 use crate::control::listen::pause::Pause;
 use crate::control::probe;
 use crate::control::probe::dialogue::Dialogue;
@@ -94,13 +93,8 @@ impl Listener {
     /// One stream, as long as it lasts.
     async fn hear(&mut self) -> End {
         let (plan, state) = (self.state.plan(), Arc::clone(&self.state));
-        let Some(server) = plan.server_of(&self.session.server) else { return End::Deaf };
-        let endpoint = server.instances.iter().find(|instance| instance.label == self.session.label);
-        let Some(endpoint) = endpoint else { return End::Deaf };
-        let shown = match &self.session.shown {
-            Some(shown) => Some(Arc::clone(shown)),
-            None => credentials::of_gateway(&state, server).await,
-        };
+        let Some((server, endpoint)) = self.session.home(&plan) else { return End::Deaf };
+        let shown = self.session.credential(&state, server).await;
         let addresses = probe::addresses(&state, endpoint);
         let shown = shown.as_ref().map_or(&[][..], |credential| &credential.fields);
         let target = Target { server, endpoint, addresses: &addresses, shown };

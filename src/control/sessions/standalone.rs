@@ -48,8 +48,7 @@ struct Heard {
 
 /// A session that is listened to, until this is dropped.
 struct Open {
-    /// As the server calls it.
-    name: Box<[u8]>,
+    at: Closing,
     _task: JoinSet<()>,
 }
 
@@ -104,7 +103,7 @@ impl Standalone {
             return;
         };
         let place = (Arc::clone(&at.server), Arc::clone(&at.label));
-        let is_open = heard.listeners.get(&place).is_some_and(|open| open.name == at.name);
+        let is_open = heard.listeners.get(&place).is_some_and(|open| open.at.name == at.name);
         // A server that keeps no sessions has nothing to say in one.
         if is_open || at.name.is_empty() {
             return;
@@ -113,24 +112,20 @@ impl Standalone {
             self.state.families.count(Family::SessionMessages, &[&at.server, "no_room"], 1);
             return;
         };
-        let (name, abilities) = (at.name.clone(), hearing.abilities);
-        let listener = Listener::new(Arc::clone(&self.state), at, abilities, heard.teller.subscribe());
+        let (state, teller) = (Arc::clone(&self.state), heard.teller.subscribe());
+        let listener = Listener::new(state, at.clone(), hearing.abilities, teller);
         let mut task = JoinSet::new();
         task.spawn(async move {
             listener.listen().await;
             drop(permit);
         });
-        heard.listeners.insert(place, Open { name, _task: task });
+        heard.listeners.insert(place, Open { at, _task: task });
     }
 
     /// There is a new plan: of instances that it has no more nothing is heard.
     pub(super) fn follow_plan(&mut self, plan: &Plan) {
-        let is_there = |(server, label): &Place| {
-            let server = plan.server_of(server);
-            server.is_some_and(|server| server.instances.iter().any(|instance| instance.label == *label))
-        };
         for heard in self.sessions.values_mut() {
-            heard.listeners.retain(|place, _| is_there(place));
+            heard.listeners.retain(|_, open| open.at.home(plan).is_some());
         }
     }
 

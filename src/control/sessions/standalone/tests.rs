@@ -27,6 +27,15 @@ fn standalone(stub: &Stub) -> Standalone {
     Standalone::new(Arc::new(state_of(&[stub])))
 }
 
+/// One session of a server is listened to.
+async fn listening() -> (Stub, Standalone) {
+    let stub = speaking().await;
+    let mut standalone = standalone(&stub);
+    standalone.begin(ONE, 7);
+    until(|| stub.streams() == 1).await;
+    (stub, standalone)
+}
+
 impl Standalone {
     /// Session `s` of this number has one on the server sealed in it.
     fn begin(&mut self, session: Session, stream: u64) {
@@ -82,10 +91,7 @@ fn log(data: u32) -> String {
 /// A stream that lets a message go has not had it, one that took it has: none is lost, and none comes twice.
 #[tokio::test]
 async fn what_one_stream_lets_go_another_gets() {
-    let stub = speaking().await;
-    let mut standalone = standalone(&stub);
-    standalone.begin(ONE, 7);
-    until(|| stub.streams() == 1).await;
+    let (stub, mut standalone) = listening().await;
     stub.push(&format!("data: {}\n\ndata: {}\n\n", log(1), log(2)));
     let (stream, full) = standalone.next().await;
     assert_eq!(stream, 7);
@@ -106,10 +112,7 @@ async fn what_one_stream_lets_go_another_gets() {
 
 #[tokio::test]
 async fn a_stream_that_ends_goes_on_behind_its_last_event() {
-    let stub = speaking().await;
-    let mut standalone = standalone(&stub);
-    standalone.begin(ONE, 7);
-    until(|| stub.streams() == 1).await;
+    let (stub, standalone) = listening().await;
     stub.push(&format!("id: 5\ndata: {}\n\n", log(1)));
     standalone.next().await.1.take();
     stub.push("");
