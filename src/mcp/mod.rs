@@ -23,6 +23,7 @@ pub mod refusal;
 pub mod scratch;
 pub mod sealed;
 pub mod target;
+pub mod tasks;
 
 mod facts;
 pub(crate) mod grammar;

@@ -90,7 +90,7 @@ async fn attempt(
     let Address::Server(id, server) = address else {
         return Box::pin(hub::answer(worker, &adopted, client, exchange, (&door, &caller, intent))).await;
     };
-    tasks::check(&adopted.plan.identity, server.config(), client, exchange)?;
+    tasks::settle(&adopted.plan.identity, server.config(), client, exchange)?;
     session::recognise(worker, server, client, exchange, &caller)?;
     // A GET stream lives as long as both sides keep it.
     exchange.timeouts = allowance::of(server.config(), exchange.call.as_ref(), exchange.callers_ms);

@@ -2,6 +2,7 @@
 //!
 //! Not here: hubs and the other era, where there are no tasks (federation, bridge).
 
+use crate::bridge::message;
 use crate::support::Era;
 use crate::support::Run;
 use crate::support::call::Call;
@@ -177,6 +178,49 @@ fn tasks_are_not_told_of_where_they_are_nobodys() {
             let auth = format!("auth: {{kind: signedJwt, key: \"{}\"}}", key.display());
             assert_eq!(told_of_tasks(run, &up, &identity, &bearer, &[&auth]), all);
         }
+    });
+}
+
+/// A call that wants to be a task (2025-11-25), of a client that could follow one (2026-07-28).
+fn as_task(call: Call) -> Call {
+    let call = call.able(r#"{"roots":{},"extensions":{"io.modelcontextprotocol/tasks":{},"a/b":{}}}"#);
+    call.member("task", r#"{"ttl":60000}"#).argument("\"task\"")
+}
+
+/// Who asks for a task where nobody could come back to it gets the result itself: the server does not hear of a task.
+#[test]
+fn no_task_is_begun_where_nobody_could_come_back_to_it() {
+    everywhere(|run| {
+        let issuer = issuer();
+        let bearer = issuer.token("alice").bearer();
+        let identity = format!("{}\nvirtualServers: {{v: {{tools: [\"up.*\"]}}}}", issuer.identity(&[]));
+        for only in [Era::Modern, Era::Legacy] {
+            let up = upstream().only(only).tool("echo").run();
+            let gw = run.gateway().top(&identity).to("up", &up).run();
+            for (endpoint, tool) in [("", "up__echo"), ("v", "echo"), ("up", "echo")] {
+                let call = as_task(gw.call(endpoint, tool).field(&bearer));
+                let answer = call.send();
+                assert_eq!((answer.status, answer.code()), (200, 0), "{endpoint} {only:?} {answer:?}");
+                let request = message(&up.requests().pop().unwrap());
+                let params = &request["params"];
+                assert_eq!((&params["task"], &params["arguments"]["x"]), (&Value::Null, &"task".into()));
+                assert!(!request.to_string().contains("modelcontextprotocol/tasks"), "{request}");
+            }
+        }
+    });
+}
+
+/// Where tasks pass, so does every byte of who asks for one.
+#[test]
+fn tasks_are_begun_where_they_pass() {
+    everywhere(|run| {
+        let up = upstream().tool("echo").run();
+        let gw = run.gateway().to("up", &up).run();
+        let call = as_task(gw.call("up", "echo"));
+        assert_eq!(call.clone().send().code(), 0);
+        let request = up.requests().pop().unwrap();
+        assert_eq!(request.body, call.body().into_bytes());
+        assert!(request.mentions("\"task\":{"));
     });
 }
 

@@ -82,6 +82,11 @@ pub(crate) fn which(key: &str, known: &[&str]) -> Result<Option<usize>, Unfit> {
     if known.iter().any(|known| is_variant(key, known)) { Err(Unfit::Broken) } else { Ok(None) }
 }
 
+/// Whether some reader takes a key for `known`.
+pub(crate) fn is_taken_for(key: &str, known: &str) -> bool {
+    key == known || is_variant(key, known)
+}
+
 /// Whether a key that is not `known` may be taken for it.
 fn is_variant(key: &str, known: &str) -> bool {
     match known.strip_prefix('_') {
