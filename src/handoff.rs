@@ -31,6 +31,7 @@ pub use question::OwnAsked;
 pub use question::Question;
 pub use question::Subscriptions;
 pub use session::Hearing;
+pub use session::SealedMember;
 pub use session::SessionKey;
 pub use session::SessionNote;
 pub use session::SessionNotes;

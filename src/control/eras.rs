@@ -11,8 +11,9 @@ use crate::control::credentials;
 use crate::control::probe;
 use crate::control::probe::dialogue::Dialogue;
 use crate::control::probe::link::Target;
-use crate::control::sessions::close;
-use crate::control::sessions::close::Closing;
+use crate::control::sessions::open_session;
+use crate::control::sessions::open_session::OpenSession;
+use crate::control::sessions::open_session::Word;
 use crate::control::state::State;
 use crate::handoff::Answer;
 use crate::handoff::Eras;
@@ -42,7 +43,7 @@ struct Found {
     server: Arc<str>,
     result: Result<Eras, String>,
     /// A session that was opened to find out.
-    session: Option<Closing>,
+    session: Option<OpenSession>,
 }
 
 #[derive(Default)]
@@ -169,7 +170,7 @@ impl EraKeeper {
     fn settle(&mut self, Found { server, result, session }: Found, now: Moment) {
         if let Some(session) = session {
             let (state, permits) = (Arc::clone(&self.state), Arc::clone(&self.permits));
-            self.closing.spawn(close::close(state, permits, session));
+            self.closing.spawn(open_session::tell(state, permits, session, Word::End));
         }
         let Some(desk) = self.desks.get_mut(&server) else { return };
         desk.is_asking = false;
@@ -213,7 +214,8 @@ async fn find_out(state: &State, server: Arc<str>, (known, client): (Eras, Era))
         let left = Duration::from_nanos(end.nanos_since(clock::now()));
         let asked = tokio::time::timeout(left, dialogue.eras(known, client)).await;
         result = asked.unwrap_or_else(|_| Err(format!("no answer within {} ms", limits::ERA_MS)));
-        session = session.or_else(|| Closing::of(&dialogue, &server, &endpoint.label, credential.clone()));
+        session =
+            session.or_else(|| OpenSession::of(&dialogue, &server, &endpoint.label, credential.clone()));
         if result.is_ok() {
             break;
         }

@@ -3,9 +3,9 @@
 //!
 //! Not here: who waits and what has to go (`table`), the notes (`notes`), what is said to a server (`probe::dialogue`).
 
-pub(crate) mod close;
 mod listener;
 mod notes;
+pub(crate) mod open_session;
 mod standalone;
 mod table;
 #[cfg(test)]
@@ -22,8 +22,9 @@ use crate::control::credentials;
 use crate::control::probe;
 use crate::control::probe::dialogue::Dialogue;
 use crate::control::probe::link::Target;
-use crate::control::sessions::close::Closing;
 use crate::control::sessions::notes::Notes;
+use crate::control::sessions::open_session::OpenSession;
+use crate::control::sessions::open_session::Word;
 use crate::control::sessions::standalone::Standalone;
 use crate::control::sessions::table::Held;
 use crate::control::sessions::table::Opened;
@@ -32,12 +33,14 @@ use crate::control::sessions::table::Table;
 use crate::control::state::State;
 use crate::handoff::Answer;
 use crate::handoff::Phase;
+use crate::handoff::SealedMember;
 use crate::handoff::SessionKey;
 use crate::handoff::SessionNote;
 use crate::handoff::UpstreamSession;
 use crate::mcp::crossing::Abilities;
 use crate::mcp::sealed;
 use crate::policy::credential::Credential;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -71,7 +74,7 @@ struct Tried {
     key: SessionKey,
     result: Result<Held, String>,
     /// What was opened half.
-    rest: Vec<Closing>,
+    rest: Vec<OpenSession>,
 }
 
 /// What is to be opened.
@@ -80,6 +83,8 @@ struct Order {
     shown: Option<Arc<Credential>>,
     /// Tells it from all before it; which instance comes first follows from it.
     number: u64,
+    /// The level from which on its client wants log messages, where it has said so.
+    level: Option<u8>,
     plan: Arc<Plan>,
 }
 
@@ -91,8 +96,10 @@ pub(crate) struct SessionKeeper {
     /// Who waits until they are published: worker and ticket.
     noted: Vec<(usize, u64)>,
     openings: JoinSet<Tried>,
-    closings: JoinSet<()>,
+    errands: JoinSet<()>,
     permits: Arc<Semaphore>,
+    /// The share of each server.
+    shares: HashMap<Arc<str>, Arc<Semaphore>>,
     number: u64,
     look: Moment,
 }
@@ -113,8 +120,9 @@ impl SessionKeeper {
             notes: Notes::default(),
             noted: Vec::new(),
             openings: JoinSet::new(),
-            closings: JoinSet::new(),
+            errands: JoinSet::new(),
             permits: Arc::new(Semaphore::new(limits::SESSION_OPENINGS_MAX)),
+            shares: HashMap::new(),
             number: 0,
             look: clock::now(),
         }
@@ -135,7 +143,7 @@ impl SessionKeeper {
                 () = tokio::time::sleep(pause) => {}
                 _ = changed.changed() => self.follow_plan(),
                 Some(asked) = asked.recv() => self.hear(asked, clock::now()),
-                Some(_) = self.closings.join_next() => {}
+                Some(_) = self.errands.join_next() => {}
                 Some(over) = self.openings.join_next() => match over {
                     Ok(tried) => self.settle(tried, clock::now()),
                     Err(error) => tracing::error!(%error, "a session is not opened; restart the gateway"),
@@ -158,7 +166,7 @@ impl SessionKeeper {
                 self.close(closing.into_iter().chain(tried.rest));
             }
         }
-        while self.closings.join_next().await.is_some() {}
+        while self.errands.join_next().await.is_some() {}
         self.state.sessions_ended.add_permits(1);
     }
 
@@ -169,6 +177,7 @@ impl SessionKeeper {
         drop(self.table.take(|_, held| held.closing.home(&plan).is_none()));
         self.table.follow(|key| plan.server_of(&key.server).map(Server::place));
         self.standalone.follow_plan(&plan);
+        self.shares.retain(|server, _| plan.server_of(server).is_some());
     }
 
     fn turn(&mut self, now: Moment) {
@@ -209,8 +218,16 @@ impl SessionKeeper {
                     let open = self.table.of_client(session);
                     return self.standalone.hear(session, hearing, open);
                 }
+                if let SessionNote::RootsChanged(members) = note {
+                    return self.pass_on(session, &members, Word::RootsChanged);
+                }
                 self.noted.push((worker, ticket));
                 let ends = note == SessionNote::Ended;
+                if let SessionNote::Level(level, members) = &note {
+                    self.number += 1;
+                    let word = Word::LogLevel { level: *level, number: self.number };
+                    self.pass_on(session, members, word);
+                }
                 self.notes.add(session, note, now);
                 let teller = self.notes.teller(&session).filter(|_| !ends);
                 self.standalone.tell_on(session, teller);
@@ -224,9 +241,12 @@ impl SessionKeeper {
 
     fn open(&mut self, key: SessionKey, shown: Option<Arc<Credential>>, plan: Arc<Plan>) {
         self.number += 1;
-        let order = Order { key, shown, number: self.number, plan };
-        let (state, permits) = (Arc::clone(&self.state), Arc::clone(&self.permits));
-        self.openings.spawn(open(state, permits, order));
+        let level = self.notes.level(&key.client);
+        let order = Order { key, shown, number: self.number, level, plan };
+        let share = self.shares.entry(Arc::clone(&order.key.server));
+        let share = share.or_insert_with(|| Arc::new(Semaphore::new(limits::SESSION_OPENINGS_SERVER_MAX)));
+        let permits = [Arc::clone(share), Arc::clone(&self.permits)];
+        self.openings.spawn(open(Arc::clone(&self.state), permits, order));
     }
 
     fn settle(&mut self, Tried { key, result, rest }: Tried, now: Moment) {
@@ -246,22 +266,40 @@ impl SessionKeeper {
         self.close(opened.closing.into_iter().chain(rest));
     }
 
-    fn close(&mut self, sessions: impl IntoIterator<Item = Closing>) {
+    fn close(&mut self, sessions: impl IntoIterator<Item = OpenSession>) {
+        self.tell(sessions, Word::End);
+    }
+
+    fn tell(&mut self, sessions: impl IntoIterator<Item = OpenSession>, word: Word) {
         for session in sessions.into_iter().filter(|session| !session.name.is_empty()) {
             let (state, permits) = (Arc::clone(&self.state), Arc::clone(&self.permits));
-            self.closings.spawn(close::close(state, permits, session));
+            self.errands.spawn(open_session::tell(state, permits, session, word));
         }
+    }
+
+    /// What a client says to all its servers: in the sessions that are sealed in its own, and in those that calls have had
+    /// opened.
+    fn pass_on(&mut self, session: [u8; 8], members: &[SealedMember], word: Word) {
+        let plan = self.state.plan();
+        let mut all = self.table.of_client(session);
+        for sealed in members.iter().filter_map(|member| OpenSession::of_member(&plan, member)) {
+            if !all.iter().any(|known| known.is_same(&sealed)) {
+                all.push(sealed);
+            }
+        }
+        self.tell(all, word);
     }
 }
 
 /// Opens a session at an instance in rotation, the next one each time.
-async fn open(state: Arc<State>, permits: Arc<Semaphore>, order: Order) -> Tried {
+async fn open(state: Arc<State>, [share, all]: [Arc<Semaphore>; 2], order: Order) -> Tried {
     let end = clock::now().plus_millis(limits::SESSION_OPEN_MS);
     // Never closed.
-    let permit = tokio::time::timeout(left(end), permits.acquire_owned()).await;
+    let permits = async { (share.acquire().await, all.acquire().await) };
+    let permits = tokio::time::timeout(left(end), permits).await;
     let mut rest = Vec::new();
-    let result = match permit {
-        Ok(_permit) => try_instances(&state, &order, end, &mut rest).await,
+    let result = match permits {
+        Ok(_permits) => try_instances(&state, &order, end, &mut rest).await,
         Err(_) => Err("too many sessions are being opened".into()),
     };
     Tried { key: order.key, result, rest }
@@ -275,9 +313,9 @@ async fn try_instances(
     state: &State,
     order: &Order,
     end: Moment,
-    rest: &mut Vec<Closing>,
+    rest: &mut Vec<OpenSession>,
 ) -> Result<Held, String> {
-    let Order { key, shown, number, plan } = order;
+    let Order { key, shown, number, level, plan } = order;
     let server = plan.server_of(&key.server).ok_or("the plan has it no more")?;
     let own = match shown {
         Some(_) => None,
@@ -289,9 +327,9 @@ async fn try_instances(
         let addresses = probe::addresses(state, endpoint);
         let fields = shown.map_or(&[][..], |credential| &credential.fields);
         let mut dialogue = Dialogue::new(Target { server, endpoint, addresses: &addresses, shown: fields });
-        let opened = tokio::time::timeout(left(end), dialogue.open(Abilities(key.abilities))).await;
+        let opened = tokio::time::timeout(left(end), begin(&mut dialogue, key, (*level, *number))).await;
         let opened = opened.unwrap_or_else(|_| Err("it is too slow".into()));
-        let closing = Closing {
+        let closing = OpenSession {
             server: Arc::clone(&key.server),
             label: Arc::clone(&endpoint.label),
             name: dialogue.name().into(),
@@ -299,7 +337,7 @@ async fn try_instances(
             shown: shown.cloned(),
         };
         match opened {
-            Ok(_) if is_good_name(&closing.name) => {
+            Ok(()) if is_good_name(&closing.name) => {
                 let session = UpstreamSession {
                     number: *number,
                     name: closing.name.clone(),
@@ -310,12 +348,27 @@ async fn try_instances(
                 };
                 return Ok(Held { session: Arc::new(session), closing });
             }
-            Ok(_) => trouble = "the name of its session is not what the specification says".into(),
+            Ok(()) => trouble = "the name of its session is not what the specification says".into(),
             Err(why) => trouble = why,
         }
         rest.push(closing);
     }
     Err(trouble)
+}
+
+/// Opens a session as its client would have it: with the level of log messages that it has set before.
+async fn begin(
+    dialogue: &mut Dialogue<'_>,
+    key: &SessionKey,
+    (level, number): (Option<u8>, u64),
+) -> Result<(), String> {
+    let about = dialogue.open(Abilities(key.abilities)).await?;
+    let Some(level) = level.filter(|_| about.has.logging) else { return Ok(()) };
+    // A server that does not take it is one that says too much.
+    if let Err(why) = dialogue.set_log_level(level, number).await {
+        tracing::debug!(server = &*key.server, why, "a log level was not taken");
+    }
+    Ok(())
 }
 
 /// Visible ASCII (2025-11-25, session management), and no longer than what can be sealed.

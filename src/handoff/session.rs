@@ -46,12 +46,15 @@ pub struct SessionKey {
     pub pool: Option<Box<str>>,
 }
 
+/// A session that is sealed in a client's, and its server.
+pub type SealedMember = (Arc<str>, Member);
+
 /// Who may speak to a client at a hub by themselves, in sessions that were opened for its own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hearing {
     pub servers: Vec<Arc<str>>,
     /// Their sessions that are sealed in the client's.
-    pub members: Vec<(Arc<str>, Member)>,
+    pub members: Vec<SealedMember>,
     /// What the client can be asked.
     pub abilities: Abilities,
 }
@@ -61,8 +64,11 @@ pub struct Hearing {
 pub enum SessionNote {
     /// It has ended; control closes the sessions on servers that were opened for it.
     Ended,
-    /// Log messages from this level on, of the eight in the order of RFC 5424: 0 is `debug`.
-    Level(u8),
+    /// Log messages from this level on, of the eight in the order of RFC 5424: 0 is `debug`. The servers in whose sessions
+    /// the client is are told.
+    Level(u8, Arc<[SealedMember]>),
+    /// It has other roots than before; its servers are told.
+    RootsChanged(Arc<[SealedMember]>),
     /// It wants to hear of a resource, by its server and the server's own URI; or no more.
     Subscribed(Arc<str>, Arc<str>),
     Unsubscribed(Arc<str>, Arc<str>),

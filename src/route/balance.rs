@@ -154,7 +154,7 @@ impl<'a> Choice<'a> {
         round.filter(|index| self.may_be_called(*index))
     }
 
-    fn may_be_called(&self, index: usize) -> bool {
+    pub(super) fn may_be_called(&self, index: usize) -> bool {
         let breaker = || self.instance(index).and_then(|cells| cells.breaker.as_ref());
         !self.passed.contains(index)
             && self.is_in_rotation(index)

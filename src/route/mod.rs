@@ -138,6 +138,29 @@ impl Route<'_> {
         let pool = traffic.pools.iter().position(|pool| pool.has(index)).unwrap_or(0);
         Ok(Pick { index, pool, entry })
     }
+
+    /// Whether [`Self::only`] would take a call to this instance. Nothing is entered.
+    pub fn takes(&self, index: usize, now: Moment) -> bool {
+        let Self { traffic, cells, .. } = *self;
+        Choice { traffic, cells, passed: Tried::default(), now }.may_be_called(index)
+    }
+
+    /// Whether [`Self::choose_as`] would find an instance of this pool, or of the failover. Nothing is entered.
+    pub fn offers(&self, pool: usize, now: Moment) -> bool {
+        self.any(pool, |index| self.takes(index, now))
+    }
+
+    /// Whether some instance of this pool, or of the failover, is in rotation.
+    pub fn has_rotation(&self, pool: usize, now: Moment) -> bool {
+        let Self { traffic, cells, .. } = *self;
+        let choice = Choice { traffic, cells, passed: Tried::default(), now };
+        self.any(pool, |index| choice.is_in_rotation(index))
+    }
+
+    fn any(&self, pool: usize, which: impl FnMut(usize) -> bool) -> bool {
+        let pools = offered(self.traffic, pool).filter_map(|index| self.traffic.pools.get(index));
+        pools.flat_map(|pool| pool.first..pool.first + pool.count).any(which)
+    }
 }
 
 /// The pools that a call for `pool` may go to, in their order.

@@ -262,11 +262,26 @@ async fn cross(
             }
         }
         (Ok(after), None) => return Ok(Some(after)),
-        (Err(fault), _) => fault,
+        (Err(fault), _) => {
+            // Without a passage nothing has left.
+            let unsent = exchange.passage.is_none() && exchange.plan.is_some();
+            if unsent && bridge::move_on(worker, client, exchange, id).await {
+                start_over(client, exchange, way, Outcome::Neutral);
+                exchange.tried = Default::default();
+                return Ok(None);
+            }
+            fault
+        }
     };
-    if fault.kind == Kind::ClientGone {
+    // A call that waits for its client's answer is one that the server has.
+    let has_left = exchange.upstream_began != Moment::ZERO || fault.kind == Kind::ClientGone;
+    if is_in_vain(fault) && has_left {
         bridge::cancel(worker, exchange);
-    } else if exchange.outlet.is_some() && !exchange.cut_answer {
+    }
+    if fault.kind == Kind::ClientGone {
+        return Err(fault);
+    }
+    if exchange.outlet.is_some() && !exchange.cut_answer {
         exchange.fault = Some(fault);
         return Ok(Some(outlet::last_word(worker, client, exchange, fault)));
     }
@@ -334,15 +349,17 @@ pub fn take_head_back(client: &mut Client, exchange: &mut Exchange) {
     }
 }
 
+/// Whether the server works on for nobody.
+fn is_in_vain(fault: Fault) -> bool {
+    matches!(fault.kind, Kind::ClientGone | Kind::Killed | Kind::UpstreamTimeout)
+}
+
 /// The call is over: says so to everything that counted it.
 pub fn settle(worker: &Worker, exchange: &mut Exchange) {
     let sent = exchange.upstream_began != Moment::ZERO;
     let now = exchange.ended;
     conclude(exchange, now);
-    let in_vain = exchange
-        .fault
-        .is_some_and(|fault| matches!(fault.kind, Kind::ClientGone | Kind::Killed | Kind::UpstreamTimeout));
-    if sent && in_vain {
+    if sent && exchange.fault.is_some_and(is_in_vain) {
         let wasted = now.nanos_since(exchange.upstream_began);
         worker.metrics().count(Family::Wasted, &[exchange.record.server.as_str()], wasted);
     }

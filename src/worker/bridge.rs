@@ -6,6 +6,7 @@
 use crate::base::fault::Fault;
 use crate::base::fault::Kind;
 use crate::config::limits;
+use crate::config::plan::ServerId;
 use crate::mcp::crossing::questions;
 use crate::mcp::crossing::questions::Question;
 use crate::mcp::envelope::Era;
@@ -50,7 +51,7 @@ const TOO_LONG: Fault = Fault::new(
 );
 pub const SESSION_GONE: Fault = Fault::new(
     Kind::SessionNotFound,
-    "The server behind this endpoint has ended your session; initialize again.",
+    "The server behind this endpoint has ended your session, or lost it; initialize again.",
 );
 const NO_SESSION: Fault = Fault::new(
     Kind::UpstreamUnavailable,
@@ -138,8 +139,7 @@ pub async fn turn(
                 exchange.crossing.as_ref().filter(|crossing| !crossing.renewed && crossing.event.is_none());
             let gone = gone.and_then(|crossing| crossing.held.clone()).ok_or(SESSION_GONE)?;
             // What an older client has done in its own is lost with it; it must know.
-            let shared = gone.opened.as_ref().is_some_and(|(key, _)| key.client == [0; 8]);
-            if !shared {
+            if gone.is_of_client() {
                 return Err(SESSION_GONE);
             }
             let held = held::renew(worker, client.slot, exchange, server, &gone).await.ok_or(NO_SESSION)?;
@@ -163,7 +163,28 @@ pub async fn turn(
     Ok(Next::Again)
 }
 
-/// The client has left: an older server is told, a newer one sees it.
+/// Takes another session for a call of which nothing has left: the instance of its own cannot be reached. False: there is
+/// none, or the call is bound to the one that it has.
+pub async fn move_on(worker: &Worker, client: &Client, exchange: &mut Exchange, id: ServerId) -> bool {
+    let Some(crossing) = exchange.crossing.as_ref().filter(|crossing| !crossing.renewed) else {
+        return false;
+    };
+    let Some(held) = crossing.held.as_ref().filter(|held| !held.is_of_client()).cloned() else {
+        return false;
+    };
+    let Some(adopted) = exchange.plan.clone() else { return false };
+    let Some(server) = adopted.server(id) else { return false };
+    if server.instances.len() < 2 || worker.watch.cause(client.slot).is_some() {
+        return false;
+    }
+    let Some(held) = held::renew(worker, client.slot, exchange, server, &held).await else { return false };
+    if let Some(crossing) = &mut exchange.crossing {
+        crossing.renew(held);
+    }
+    true
+}
+
+/// Nobody waits any more: an older server is told, a newer one sees it.
 pub fn cancel(worker: &Rc<Worker>, exchange: &Exchange) {
     let Some(crossing) = &exchange.crossing else { return };
     let Some(held) = crossing.held.as_ref().filter(|_| crossing.server == Era::Legacy) else { return };

@@ -28,6 +28,8 @@ use crate::worker::bridge;
 use crate::worker::bridge::Asked;
 use crate::worker::client::Client;
 use crate::worker::crossing::held::Held;
+use crate::worker::crossing::held::Unheld;
+use crate::worker::dispatch;
 use crate::worker::parked;
 use crate::worker::state::Exchange;
 use std::borrow::Cow;
@@ -216,7 +218,10 @@ pub async fn prepare(
         // Boxed: mostly it is open.
         let abilities = abilities(exchange, message);
         let held = Box::pin(held::find(worker, client.slot, exchange, server, abilities)).await;
-        crossing.held = Some(held.ok_or(NO_SESSION)?);
+        crossing.held = Some(held.map_err(|unheld| match unheld {
+            Unheld::NoRoute(none) => dispatch::no_route(worker, exchange, server, none),
+            Unheld::Unopened => NO_SESSION,
+        })?);
     }
     if crossing.is_same() {
         crossing.rename(message)?;

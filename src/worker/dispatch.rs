@@ -30,7 +30,9 @@ use crate::worker::adopted::ServerState;
 use crate::worker::aim;
 use crate::worker::attempt;
 use crate::worker::body::Body;
+use crate::worker::bridge;
 use crate::worker::client::Client;
+use crate::worker::crossing::held::Held;
 use crate::worker::obstacle;
 use crate::worker::obstacle::Obstacle;
 use crate::worker::passage::Passage;
@@ -80,6 +82,17 @@ pub const BROKE: Fault = Fault::new(
 pub const KILLED: Fault =
     Fault::new(Kind::Killed, "An operator has stopped this call; ask the operator before you try again.");
 
+/// Notes that no instance of the server may be called.
+pub fn no_route(worker: &Worker, exchange: &mut Exchange, server: &ServerState, none: NoRoute) -> Fault {
+    let (obstacle, retry_ms, fault) = match none {
+        NoRoute::BreakerOpen { retry_ms } => (Obstacle::Breaker, Some(retry_ms), OPEN),
+        NoRoute::NoneHealthy | NoRoute::AllTried => (Obstacle::Health, None, NONE_HEALTHY),
+    };
+    let denial = Denial { retry_ms, ..Denial::default() };
+    obstacle::meet(worker, exchange, &server.config().name, obstacle, denial);
+    fault
+}
+
 /// One call on its way out: what every attempt needs.
 pub struct Departure<'a> {
     pub worker: &'a Rc<Worker>,
@@ -105,7 +118,8 @@ impl Departure<'_> {
             let instance = match self.choose() {
                 Ok(instance) => instance,
                 Err(NoRoute::AllTried) => return Err(fault),
-                Err(none) => return Err(self.no_route(none)),
+                Err(NoRoute::NoneHealthy) if self.is_bound_in_vain() => return Err(bridge::SESSION_GONE),
+                Err(none) => return Err(no_route(self.worker, self.exchange, self.server, none)),
             };
             self.write_head(&instance);
             // A pooled connection that turns out closed costs nothing: not a byte was handed over.
@@ -167,14 +181,13 @@ impl Departure<'_> {
         }
     }
 
-    fn no_route(&mut self, none: NoRoute) -> Fault {
-        let (obstacle, retry_ms, fault) = match none {
-            NoRoute::BreakerOpen { retry_ms } => (Obstacle::Breaker, Some(retry_ms), OPEN),
-            NoRoute::NoneHealthy | NoRoute::AllTried => (Obstacle::Health, None, NONE_HEALTHY),
-        };
-        let denial = Denial { retry_ms, ..Denial::default() };
-        obstacle::meet(self.worker, self.exchange, &self.server.config().name, obstacle, denial);
-        fault
+    /// Whether the call is part of a client's session on an instance that is out of rotation, while others are in: its client
+    /// begins anew there, which is all that a session can be helped by (2025-11-25, transports, "Session Management").
+    fn is_bound_in_vain(&self) -> bool {
+        let held = self.exchange.crossing.as_ref().and_then(|crossing| crossing.held.as_ref());
+        let is_of_client = self.exchange.session.is_some() || held.is_some_and(Held::is_of_client);
+        let wish = aim::wish(self.exchange.aim, self.server.config());
+        is_of_client && self.server.way.route().has_rotation(wish.pool, self.worker.coarse_now())
     }
 
     /// The head as the upstream gets it, in `exchange.out`.

@@ -8,10 +8,12 @@ use crate::bridge::post;
 use crate::federation::listed;
 use crate::support::Era;
 use crate::support::Gate;
+use crate::support::agent::Caller;
 use crate::support::call::Call;
 use crate::support::eventually;
 use crate::support::everywhere;
 use crate::support::gateway::Gateway;
+use crate::support::issuer::issuer;
 use crate::support::line::together;
 use crate::support::script;
 use crate::support::script::Script;
@@ -358,5 +360,41 @@ fn hub_passes_log_levels_on() {
         let call = gw.request("", "logging/setLevel").in_session().member("level", "\"error\"");
         assert_eq!(call.send().code(), 0);
         eventually("the server knows", || up.mentions("logging/setLevel") == 1);
+    });
+}
+
+/// A session that a call has opened, later than the client set a level, begins with that level; what the client says to all
+/// its servers after that is said there, too.
+#[test]
+fn regression_sessions_of_later_calls_hear_what_their_client_says() {
+    everywhere(|run| {
+        if run.era == Era::Modern {
+            return; // It has no sessions.
+        }
+        let (issuer, up) = (issuer(), upstream().only(Era::Legacy).able(r#"{"tools":{},"logging":{}}"#));
+        let (up, mute) = (up.tool("echo").run(), upstream().only(Era::Legacy).tool("echo").run());
+        // What they are shown of a caller is found with its first call: initialize opens no sessions there.
+        let auth = ["auth: {kind: headers, claims: {X-User: sub}}"];
+        let gw =
+            run.gateway().top(issuer.identity(&[])).with("up", &up, &auth).with("mute", &mute, &auth).run();
+        let mut agent = Caller::new(gw.call("", "").field(issuer.token("alice").bearer()));
+        let sets = |agent: &mut Caller, level: &str| {
+            let call = agent.request("logging/setLevel").member("level", &format!("\"{level}\""));
+            assert_eq!(agent.send(&call).code(), 0);
+        };
+        sets(&mut agent, "error");
+        agent.passes("up__echo");
+        agent.passes("mute__echo");
+        let methods: Vec<String> = up.requests().iter().map(|one| one.envelope().method).collect();
+        let place = |method: &str| methods.iter().position(|known| known == method);
+        assert!(place("logging/setLevel").unwrap() < place("tools/call").unwrap(), "{methods:?}");
+        assert_eq!((up.mentions(r#""level":"error""#), mute.mentions("logging/setLevel")), (1, 0));
+        sets(&mut agent, "debug");
+        eventually("the level is known", || up.mentions(r#""level":"debug""#) == 1);
+        let changed = json!({"jsonrpc": "2.0", "method": "notifications/roots/list_changed"});
+        assert_eq!(post(&agent.request(""), &changed).status, 202);
+        for server in [&up, &mute] {
+            eventually("the roots are known", || server.mentions("notifications/roots/list_changed") == 1);
+        }
     });
 }

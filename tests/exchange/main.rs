@@ -47,6 +47,7 @@ mod drain;
 mod faults;
 mod federation;
 mod federation_faults;
+mod federation_instances;
 mod federation_lists;
 mod federation_load;
 mod federation_messages;

@@ -58,6 +58,8 @@ pub const ERA_RETRY_MS: u64 = 1_000;
 pub const UPSTREAM_SESSIONS_MAX: usize = 16 * 1024;
 /// Sessions that are opened at a time, or closed; the rest wait for their turn.
 pub const SESSION_OPENINGS_MAX: usize = 64;
+/// Of them those on one server: one that hangs leaves the rest to the others.
+pub const SESSION_OPENINGS_SERVER_MAX: usize = 16;
 /// Time to open one, from the question on. Past it the asker is told that there is none.
 pub const SESSION_OPEN_MS: u64 = 5_000;
 /// After a failed opening the same answer stands for this long.

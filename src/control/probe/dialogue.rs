@@ -15,6 +15,7 @@ use crate::handoff::Eras;
 use crate::mcp::catalogue::about::About;
 use crate::mcp::crossing::Abilities;
 use crate::mcp::envelope::Era;
+use crate::mcp::log_level;
 use crate::policy::credential::Cause;
 use crate::route::load;
 use bytes::Bytes;
@@ -149,6 +150,24 @@ impl<'a> Dialogue<'a> {
     /// The revision of the session that is open.
     pub(in crate::control) fn revision(&self) -> &str {
         self.version.to_str().unwrap_or("2025-11-25")
+    }
+
+    /// Asks for log messages from this level on, of the eight in the order of RFC 5424 (2025-11-25, logging). `number` makes
+    /// the id one that was not used in the session before.
+    pub(in crate::control) async fn set_log_level(&mut self, level: u8, number: u64) -> Result<(), Dead> {
+        let level = log_level::LEVELS.get(usize::from(level)).ok_or("there is no such level")?;
+        let mut message = message("logging/setLevel", &json!({ "level": level }));
+        message["id"] = json!(format!("ringgate-{number}"));
+        let fields = self.fields();
+        let (status, said) = self.post(&message, &fields).await?;
+        has_result("logging/setLevel", status, &said)
+    }
+
+    /// Says that the client of the session has other roots than before (2025-11-25, roots).
+    pub(in crate::control) async fn roots_changed(&mut self) -> Result<(), Dead> {
+        let message = json!({ "jsonrpc": "2.0", "method": "notifications/roots/list_changed" });
+        let fields = self.fields();
+        self.post(&message, &fields).await.map(drop)
     }
 
     /// Ends the session that was opened, if any; `patience` for each of two tries.

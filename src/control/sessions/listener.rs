@@ -13,7 +13,7 @@ use crate::control::probe::dialogue::Dialogue;
 use crate::control::probe::dialogue::streams;
 use crate::control::probe::dialogue::streams::Told;
 use crate::control::probe::link::Target;
-use crate::control::sessions::close::Closing;
+use crate::control::sessions::open_session::OpenSession;
 use crate::control::sessions::standalone::ClientStream;
 use crate::control::state::State;
 use crate::handoff::Letter;
@@ -42,7 +42,7 @@ enum End {
 
 pub(super) struct Listener {
     state: Arc<State>,
-    session: Closing,
+    session: OpenSession,
     /// How its messages are seen by the client.
     lens: Lens,
     teller: watch::Receiver<Option<ClientStream>>,
@@ -53,7 +53,7 @@ pub(super) struct Listener {
 impl Listener {
     pub(super) fn new(
         state: Arc<State>,
-        session: Closing,
+        session: OpenSession,
         able: Abilities,
         teller: watch::Receiver<Option<ClientStream>>,
     ) -> Self {

@@ -49,8 +49,8 @@ impl Notes {
                     self.choose(session);
                 }
             }
-            // Of streams, not of sessions (`standalone`).
-            SessionNote::Hears(_) => {}
+            // Nothing to be remembered: it is said to streams, or to servers.
+            SessionNote::Hears(_) | SessionNote::RootsChanged(_) => {}
             SessionNote::Ended => {
                 if self.known.subscriptions.contains_key(&session) {
                     Arc::make_mut(&mut self.known.subscriptions).remove(&session);
@@ -60,7 +60,7 @@ impl Notes {
                     self.ended.push_back(session);
                 }
             }
-            SessionNote::Level(level) => {
+            SessionNote::Level(level, _) => {
                 if self.known.levels.insert(session, level).is_none() {
                     self.levelled.push_back(session);
                 }
@@ -129,6 +129,11 @@ impl Notes {
         self.streams.get(session)?.last().copied()
     }
 
+    /// The level from which on a session wants log messages. None: it has set none.
+    pub(super) fn level(&self, session: &[u8; 8]) -> Option<u8> {
+        self.known.levels.get(session).copied()
+    }
+
     pub(super) fn is_ended(&self, session: &[u8; 8]) -> bool {
         self.known.ended.contains(session)
     }
@@ -142,11 +147,15 @@ mod tests {
         Moment::ZERO.plus_millis(millis)
     }
 
+    fn level(level: u8) -> SessionNote {
+        SessionNote::Level(level, Arc::default())
+    }
+
     #[test]
     fn the_first_is_published_at_once_and_many_together() {
         let mut notes = Notes::default();
         assert!(notes.take(at(1_000)).is_none());
-        notes.add([1; 8], SessionNote::Level(3), at(1_000));
+        notes.add([1; 8], level(3), at(1_000));
         assert_eq!(notes.take(at(1_000)).expect("at once").levels.get(&[1; 8]), Some(&3));
         notes.add([2; 8], SessionNote::Ended, at(1_001));
         notes.add([1; 8], SessionNote::Ended, at(1_002));
@@ -190,7 +199,7 @@ mod tests {
     fn the_oldest_are_forgotten() {
         let mut notes = Notes::default();
         for number in 0..limits::SESSION_NOTES_MAX as u64 + 10 {
-            notes.add(number.to_le_bytes(), SessionNote::Level(1), at(0));
+            notes.add(number.to_le_bytes(), level(1), at(0));
             notes.add((number + 1_000_000).to_le_bytes(), SessionNote::Ended, at(0));
         }
         let known = notes.take(at(1_000)).expect("due");

@@ -10,13 +10,11 @@ mod tests;
 
 use crate::config::limits;
 use crate::config::plan::Plan;
-use crate::control::sessions::close::Closing;
 use crate::control::sessions::listener::Listener;
+use crate::control::sessions::open_session::OpenSession;
 use crate::control::state::State;
 use crate::handoff::Hearing;
 use crate::handoff::SessionKey;
-use crate::mcp::sealed;
-use crate::mcp::sealed::own::Member;
 use crate::telemetry::family::Family;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -48,7 +46,7 @@ struct Heard {
 
 /// A session that is listened to, until this is dropped.
 struct Open {
-    at: Closing,
+    at: OpenSession,
     _task: JoinSet<()>,
 }
 
@@ -77,12 +75,12 @@ impl Standalone {
 
     /// Who may speak to a session from now on; `open` are the sessions that were opened for it, beside those that are sealed
     /// in it.
-    pub(super) fn hear(&mut self, session: Session, hearing: Arc<Hearing>, open: Vec<Closing>) {
+    pub(super) fn hear(&mut self, session: Session, hearing: Arc<Hearing>, open: Vec<OpenSession>) {
         let Some(heard) = self.sessions.get_mut(&session) else { return };
         heard.listeners.retain(|(server, _), _| hearing.servers.contains(server));
         let plan = self.state.plan();
-        let sealed = hearing.members.iter().filter_map(|(server, member)| of_member(&plan, server, member));
-        let all: Vec<Closing> = sealed.chain(open).collect();
+        let sealed = hearing.members.iter().filter_map(|member| OpenSession::of_member(&plan, member));
+        let all: Vec<OpenSession> = sealed.chain(open).collect();
         heard.hearing = Some(hearing);
         for one in all {
             self.listen(session, one);
@@ -90,13 +88,13 @@ impl Standalone {
     }
 
     /// A session was opened on a server for that of a client.
-    pub(super) fn opened(&mut self, key: &SessionKey, session: &Closing) {
+    pub(super) fn opened(&mut self, key: &SessionKey, session: &OpenSession) {
         if self.sessions.contains_key(&key.client) {
             self.listen(key.client, session.clone());
         }
     }
 
-    fn listen(&mut self, session: Session, at: Closing) {
+    fn listen(&mut self, session: Session, at: OpenSession) {
         let Some(heard) = self.sessions.get_mut(&session) else { return };
         let Some(hearing) = heard.hearing.as_ref().filter(|hearing| hearing.servers.contains(&at.server))
         else {
@@ -133,17 +131,4 @@ impl Standalone {
     pub(super) fn open(&self) -> usize {
         limits::SESSION_STREAMS_MAX - self.room.available_permits()
     }
-}
-
-/// A session that is sealed in a client's. None: its server, or its instance, has left the plan.
-fn of_member(plan: &Plan, server: &Arc<str>, member: &Member) -> Option<Closing> {
-    let instances = &plan.server_of(server)?.instances;
-    let instance = instances.iter().find(|one| sealed::instance_name(&one.label) == member.instance)?;
-    Some(Closing {
-        server: Arc::clone(server),
-        label: Arc::clone(&instance.label),
-        name: member.name.as_slice().into(),
-        revision: member.revision.into(),
-        shown: None,
-    })
 }

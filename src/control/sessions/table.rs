@@ -11,7 +11,7 @@
 
 use crate::base::clock::Moment;
 use crate::config::limits;
-use crate::control::sessions::close::Closing;
+use crate::control::sessions::open_session::OpenSession;
 use crate::handoff::SessionKey;
 use crate::handoff::UpstreamSession;
 use std::collections::HashMap;
@@ -25,7 +25,7 @@ pub(super) type Asker = (usize, u64);
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) session: Arc<UpstreamSession>,
-    pub(super) closing: Closing,
+    pub(super) closing: OpenSession,
 }
 
 impl Held {
@@ -63,7 +63,7 @@ pub(super) struct Opened {
     pub(super) waiting: Vec<Asker>,
     pub(super) answer: Option<Arc<UpstreamSession>>,
     /// What has to go.
-    pub(super) closing: Option<Closing>,
+    pub(super) closing: Option<OpenSession>,
 }
 
 #[derive(Default)]
@@ -121,7 +121,7 @@ impl Table {
     }
 
     /// Takes out what has not been used for long, and forgets failures that are over.
-    pub(super) fn look(&mut self, now: Moment) -> Vec<Closing> {
+    pub(super) fn look(&mut self, now: Moment) -> Vec<OpenSession> {
         self.slots.retain(|_, slot| !matches!(slot, Slot::Failed { until } if *until <= now));
         self.take(|key, held| {
             let used = Moment::from_nanos(held.session.used_ns.load(Ordering::Relaxed));
@@ -134,7 +134,7 @@ impl Table {
     }
 
     /// Takes out what was opened for a client's session.
-    pub(super) fn ended(&mut self, client: [u8; 8]) -> Vec<Closing> {
+    pub(super) fn ended(&mut self, client: [u8; 8]) -> Vec<OpenSession> {
         for (key, slot) in &mut self.slots {
             if let Slot::Opening { is_ended, .. } = slot {
                 *is_ended |= key.client == client;
@@ -159,7 +159,7 @@ impl Table {
     }
 
     /// What was opened for a client's session.
-    pub(super) fn of_client(&self, client: [u8; 8]) -> Vec<Closing> {
+    pub(super) fn of_client(&self, client: [u8; 8]) -> Vec<OpenSession> {
         let own = self.slots.iter().filter(|(key, _)| key.client == client);
         let open = own.filter_map(|(_, slot)| match slot {
             Slot::Open(held) => Some(held.closing.clone()),
@@ -169,9 +169,9 @@ impl Table {
     }
 
     /// Takes out what this says.
-    pub(super) fn take(&mut self, mut which: impl FnMut(&SessionKey, &Held) -> bool) -> Vec<Closing> {
+    pub(super) fn take(&mut self, mut which: impl FnMut(&SessionKey, &Held) -> bool) -> Vec<OpenSession> {
         let taken = self.slots.extract_if(|key, slot| matches!(slot, Slot::Open(held) if which(key, held)));
-        let taken: Vec<Closing> = taken
+        let taken: Vec<OpenSession> = taken
             .filter_map(|(_, slot)| match slot {
                 Slot::Open(held) => Some(held.closing),
                 Slot::Opening { .. } | Slot::Failed { .. } => None,
@@ -181,7 +181,7 @@ impl Table {
         taken
     }
 
-    fn take_longest_unused(&mut self) -> Option<Closing> {
+    fn take_longest_unused(&mut self) -> Option<OpenSession> {
         let open = self.slots.iter().filter_map(|(key, slot)| match slot {
             Slot::Open(held) => Some((held.session.used_ns.load(Ordering::Relaxed), key)),
             Slot::Opening { .. } | Slot::Failed { .. } => None,
@@ -218,7 +218,7 @@ mod tests {
 
     fn held(number: u64, now: Moment) -> Held {
         let (name, revision): (Box<[u8]>, Box<str>) = (format!("s{number}").into_bytes().into(), "r".into());
-        let closing = Closing {
+        let closing = OpenSession {
             server: "up".into(),
             label: "http://up".into(),
             name: name.clone(),
@@ -230,7 +230,7 @@ mod tests {
         Held { session: Arc::new(session), closing }
     }
 
-    fn names(closing: &[Closing]) -> Vec<&str> {
+    fn names(closing: &[OpenSession]) -> Vec<&str> {
         closing.iter().map(|one| std::str::from_utf8(&one.name).expect("text")).collect()
     }
 

@@ -3,6 +3,7 @@
 //! Not here: the table, and notes; they have tests of their own.
 
 use super::*;
+use crate::config;
 use crate::control::stub::Stub;
 use crate::control::stub::json;
 use crate::control::stub::serve_by;
@@ -11,6 +12,8 @@ use crate::control::stub::state_of;
 use crate::control::stub::with_field;
 use crate::control::tests::state_with;
 use crate::handoff::Letter;
+use crate::mcp::sealed::own::Member;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 
 fn at(millis: u64) -> Moment {
@@ -58,7 +61,7 @@ impl SessionKeeper {
         while let Some(tried) = self.openings.join_next().await {
             self.settle(tried.expect("no panic"), now);
         }
-        while self.closings.join_next().await.is_some() {}
+        while self.errands.join_next().await.is_some() {}
     }
 
     fn answers(&self) -> Vec<(u64, Option<Arc<UpstreamSession>>)> {
@@ -131,6 +134,59 @@ async fn a_lost_session_is_opened_anew_and_idle_ones_are_closed() {
     keeper.work(at(0)).await;
     assert_eq!(count(&stub, "DELETE"), 1);
     assert_eq!(keeper.table.open(), 0);
+}
+
+/// A server that hangs has a share of the openings, and no more: another opens its own meanwhile.
+#[tokio::test]
+async fn a_server_that_hangs_leaves_openings_to_others() {
+    let (hangs, well) = (numbering().await, numbering().await);
+    hangs.hold();
+    let url = |stub: &Stub| format!("{{url: \"{}\"}}", stub.url("/mcp"));
+    let config = format!("mcpServers: {{up: {}, well: {}}}", url(&hangs), url(&well));
+    let loaded = config::load_text(&config, "test.yaml", Path::new("")).expect("a good config");
+    let state = state_with(1, |plan| *plan = Plan { workers: 1, ..loaded.plan });
+    let mut keeper = SessionKeeper::new(Arc::new(state));
+    (0..100).for_each(|client| keeper.ask(u64::from(client), key(client + 1, 0), None, at(0)));
+    let plan = keeper.state.plan();
+    let other = SessionKey { server: "well".into(), place: plan.servers[1].place(), ..key(1, 0) };
+    let asked = SessionAsked::Session { worker: 0, ticket: 100, key: other, not: None, shown: None, plan };
+    keeper.hear(asked, at(0));
+    let tried = keeper.openings.join_next().await.expect("one ends").expect("no panic");
+    keeper.settle(tried, at(1));
+    assert!(matches!(&keeper.answers()[..], [(100, Some(_))]));
+    assert_eq!(count(&hangs, "\"initialize\""), limits::SESSION_OPENINGS_SERVER_MAX);
+}
+
+/// What a client has said to all its servers, the session begins with, where the server can make something of it.
+#[tokio::test]
+async fn a_session_begins_with_the_log_level_of_its_client() {
+    for (able, told) in [(r#"{"logging":{}}"#, 1), ("{}", 0)] {
+        let body = format!(
+            r#"{{"jsonrpc":"2.0","id":1,"result":{{"protocolVersion":"2025-06-18","capabilities":{able}}}}}"#
+        );
+        let stub = Stub::start(move |_| {
+            with_field(200, "Content-Type: application/json\r\nMcp-Session-Id: s", &body)
+        })
+        .await;
+        let mut keeper = keeper(&[&stub]);
+        keeper.note(1, [1; 8], SessionNote::Level(4, Arc::default()), at(0));
+        keeper.ask(2, key(1, 0), None, at(0));
+        // Another client has said nothing.
+        keeper.ask(3, key(2, 0), None, at(0));
+        keeper.work(at(0)).await;
+        assert_eq!((count(&stub, r#""level":"error""#), count(&stub, "\"initialize\"")), (told, 2), "{able}");
+        // Said again it is heard there, and in sessions that are sealed in the client's as well, once in each.
+        let plan = keeper.state.plan();
+        let instance = sealed::instance_name(&plan.servers[0].instances[0].label);
+        let member =
+            |name: &[u8]| Member { server: 0, instance, revision: "2025-06-18", name: name.to_vec() };
+        let members = [b"s".as_slice(), b"t"].map(|name| (Arc::from("up"), member(name)));
+        keeper.note(4, [1; 8], SessionNote::Level(7, Arc::from(members.clone())), at(1));
+        keeper.note(5, [1; 8], SessionNote::RootsChanged(Arc::from(members)), at(1));
+        keeper.work(at(1)).await;
+        assert_eq!(count(&stub, r#""level":"emergency""#), 2);
+        assert_eq!(count(&stub, "notifications/roots/list_changed"), 2);
+    }
 }
 
 #[tokio::test]
@@ -241,11 +297,11 @@ async fn what_somebody_may_come_back_to_outlives_the_process() {
 async fn a_note_is_answered_when_workers_can_see_it() {
     let stub = numbering().await;
     let mut keeper = keeper(&[&stub]);
-    keeper.note(1, [1; 8], SessionNote::Level(3), at(1_000));
+    keeper.note(1, [1; 8], SessionNote::Level(3, Arc::default()), at(1_000));
     keeper.turn(at(1_000));
     assert_eq!(keeper.noted(), [(1, true)], "the first is published at once");
     let soon = limits::SESSION_NOTES_MS;
-    keeper.note(2, [1; 8], SessionNote::Level(4), at(1_001));
+    keeper.note(2, [1; 8], SessionNote::Level(4, Arc::default()), at(1_001));
     keeper.note(3, [2; 8], SessionNote::Ended, at(1_002));
     keeper.turn(at(1_000 + soon - 1));
     assert_eq!(keeper.noted(), [], "nobody can see them yet");

@@ -3,6 +3,7 @@
 //!
 //! Not here: opening and closing (control).
 
+use crate::base::clock;
 use crate::config::limits;
 use crate::handoff::Answer;
 use crate::handoff::Asked;
@@ -12,10 +13,14 @@ use crate::mcp::crossing::Abilities;
 use crate::mcp::sealed::own::Member;
 use crate::mcp::sealed::own::OwnSession;
 use crate::policy::routing::Aim;
+use crate::route::NoRoute;
+use crate::route::balance::Tried;
+use crate::route::breaker::Outcome;
 use crate::worker::Worker;
 use crate::worker::adopted::ServerState;
 use crate::worker::aim;
 use crate::worker::outlook;
+use crate::worker::passage::Passage;
 use crate::worker::state::Exchange;
 use ahash::HashMap;
 use std::cell::RefCell;
@@ -34,21 +39,41 @@ pub struct Held {
     pub opened: Option<(SessionKey, u64)>,
 }
 
+impl Held {
+    /// Whether it is a client's own, in which something may be lost; the other kind is its principal's, for clients that have
+    /// no sessions.
+    pub fn is_of_client(&self) -> bool {
+        self.opened.as_ref().is_none_or(|(key, _)| key.client != [0; 8])
+    }
+}
+
+/// Why there is no session.
+#[derive(Clone, Copy, Debug)]
+pub enum Unheld {
+    /// No instance may be called, so none is asked for one.
+    NoRoute(NoRoute),
+    /// None was opened in time.
+    Unopened,
+}
+
 /// Sessions that control has opened, as one worker knows them.
 #[derive(Default)]
 pub struct HeldSessions(RefCell<HashMap<SessionKey, Arc<UpstreamSession>>>);
 
-/// The session that a call of this exchange goes by. None: none can be had.
+/// The session that a call of this exchange goes by.
+///
+/// # Errors
+/// None can be had.
 pub async fn find(
     worker: &Worker,
     slot: usize,
     exchange: &Exchange,
     server: &ServerState,
     abilities: Abilities,
-) -> Option<Held> {
+) -> Result<Held, Unheld> {
     let fits = |held: &Held| aim::fits(exchange.aim, held.instance, server.config());
     if let Some(held) = sealed(exchange, server).filter(fits) {
-        return Some(held);
+        return Ok(held);
     }
     let client = exchange.own.as_ref().map_or([0; 8], |own| own.number);
     let pool = aim::pool(exchange.aim, server.config());
@@ -57,8 +82,14 @@ pub async fn find(
     if let Some(session) = known
         && let Some(held) = of(server, &key, &session)
     {
-        session.used_ns.store(worker.coarse_now().as_nanos(), Ordering::Relaxed);
-        return Some(held);
+        let now = worker.coarse_now();
+        let (route, wish) = (server.way.route(), aim::wish(exchange.aim, server.config()));
+        let moves = !held.is_of_client() && !route.takes(held.instance, now);
+        if moves && route.offers(wish.pool, now) {
+            return open(worker, slot, exchange, server, (key, Some(session.number))).await;
+        }
+        session.used_ns.store(now.as_nanos(), Ordering::Relaxed);
+        return Ok(held);
     }
     open(worker, slot, exchange, server, (key, None)).await
 }
@@ -81,30 +112,40 @@ pub async fn renew(
     gone: &Held,
 ) -> Option<Held> {
     let (key, number) = gone.opened.clone()?;
-    open(worker, slot, exchange, server, (key, Some(number))).await
+    open(worker, slot, exchange, server, (key, Some(number))).await.ok()
 }
 
+/// Has control open one, where an instance may be called. An opening that fails counts as a failed call: else a server that
+/// hangs would hold up every call for as long as one is waited for, and no breaker would ever open.
 async fn open(
     worker: &Worker,
     slot: usize,
     exchange: &Exchange,
     server: &ServerState,
     (key, not): (SessionKey, Option<u64>),
-) -> Option<Held> {
+) -> Result<Held, Unheld> {
+    let wish = aim::wish(exchange.aim, server.config());
+    let (random, now) = (worker.random(), worker.coarse_now());
+    let pick = server.way.route().choose_as(wish, &mut Tried::default(), random, now);
+    // Control tries them all, each first in its turn: one that failed, all have.
+    let passage = Passage::new(&server.way, pick.map_err(Unheld::NoRoute)?);
     let shown = exchange.shown.as_ref().map(|shown| Arc::clone(&shown.credential));
     let what = Asked::Session { key: key.clone(), not, shown, plan: server.plan() };
     let Some(Answer::Session(Some(session))) = worker.question(what, slot, limits::QUESTION_MS).await else {
+        let left = worker.watch.cause(slot).is_some();
+        passage.settle(if left { Outcome::Neutral } else { Outcome::Failure }, clock::now());
         // It may be one of the newer era by now.
         outlook::doubt(worker, exchange, &server.way);
-        return None;
+        return Err(Unheld::Unopened);
     };
+    passage.settle(Outcome::Neutral, clock::now());
     let held = of(server, &key, &session);
     let mut known = worker.held.0.borrow_mut();
     if known.len() >= limits::HELD_SESSIONS_MAX {
         known.clear();
     }
     known.insert(key, session);
-    held
+    held.ok_or(Unheld::Unopened)
 }
 
 /// The session that was opened with the client's own.
@@ -153,7 +194,7 @@ pub async fn of_client(
         let known = worker.held.0.borrow().get(&key).map(Arc::clone);
         let held = match known {
             Some(session) => of(server, &key, &session),
-            None => open(worker, slot, exchange, server, (key, None)).await,
+            None => open(worker, slot, exchange, server, (key, None)).await.ok(),
         };
         if let Some(held) = held.filter(|held| held.instance == instance) {
             return Some(held);

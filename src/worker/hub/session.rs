@@ -11,6 +11,7 @@ use crate::handoff::Answer;
 use crate::handoff::Asked;
 use crate::handoff::Interest;
 use crate::handoff::Letter;
+use crate::handoff::SealedMember;
 use crate::handoff::SessionNote;
 use crate::http::fields::Known as Name;
 use crate::http::fields::Single;
@@ -210,8 +211,8 @@ pub async fn set_level(
     let level = path::text(text, &["params", "level"]).ok_or(NO_LEVEL)?;
     let level = log_level::number(&level).ok_or(NO_LEVEL)?;
     if let Some(own) = &exchange.own {
-        own.members.iter().for_each(|member| pass_on(worker, exchange, member, body));
-        let what = Asked::Note { session: own.number, note: SessionNote::Level(level) };
+        let note = SessionNote::Level(level, sealed_members(worker, own));
+        let what = Asked::Note { session: own.number, note };
         worker.question(what, client.slot, limits::QUESTION_MS).await;
     }
     Ok(reply::result(worker, client, exchange, "{}").await)
@@ -270,8 +271,8 @@ pub async fn hear(
             (CallKind::Response, _) => answered(worker, client, exchange, &own).await,
             (_, Method::Cancelled) => cancelled(worker, client, exchange, &own),
             (_, Method::RootsListChanged) => {
-                let message = client.input.get(exchange.body.clone()).unwrap_or_default();
-                own.members.iter().for_each(|member| pass_on(worker, exchange, member, message));
+                let note = SessionNote::RootsChanged(sealed_members(worker, &own));
+                worker.tell(Asked::Note { session: own.number, note });
             }
             _ => {}
         }
@@ -303,16 +304,14 @@ async fn answered(worker: &Rc<Worker>, client: &Client, exchange: &Exchange, own
     }
 }
 
-/// Gives a message on to a server that a session was opened on.
-fn pass_on(worker: &Rc<Worker>, exchange: &Exchange, member: &Member, message: &[u8]) {
+/// The sessions that are sealed in a client's, as control knows their servers.
+fn sealed_members(worker: &Worker, own: &OwnSession) -> Arc<[SealedMember]> {
     let adopted = worker.adopt();
-    let Some(server) = adopted.servers.iter().find(|server| server.sealed_name == member.server) else {
-        return;
-    };
-    let Some(held) = held::of_member(server, member) else { return };
-    if let Some(note) = Note::new(&adopted, exchange, &server.config().name, &held, message) {
-        note.send_behind(worker);
-    }
+    let named = own.members.iter().filter_map(|member| {
+        let server = adopted.servers.iter().find(|server| server.sealed_name == member.server)?;
+        Some((Arc::clone(&server.config().name), member.clone()))
+    });
+    named.collect()
 }
 
 /// The client does not want a call any more: whichever worker has it ends it.

@@ -9,6 +9,8 @@ use crate::control::stub::state_of;
 use crate::handoff::Letter;
 use crate::handoff::Parcel;
 use crate::mcp::crossing::Abilities;
+use crate::mcp::sealed;
+use crate::mcp::sealed::own::Member;
 use std::time::Duration;
 
 const STREAM: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
