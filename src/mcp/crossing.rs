@@ -4,6 +4,7 @@
 //! Not here: which server, and which session of it (worker); lists, which come from catalogues (`hub`).
 
 pub mod answer;
+pub mod event_ids;
 pub mod path;
 pub mod questions;
 pub mod request;

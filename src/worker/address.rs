@@ -10,6 +10,10 @@ use crate::config::limits;
 use crate::config::pattern::Named;
 use crate::config::plan::ServerId;
 use crate::handoff::Asked;
+use crate::http::fields::Known as Name;
+use crate::http::fields::Single;
+use crate::http::request::Method as HttpMethod;
+use crate::mcp::crossing::event_ids;
 use crate::mcp::envelope::Call;
 use crate::mcp::envelope::CallKind;
 use crate::mcp::envelope::Era;
@@ -25,6 +29,7 @@ use crate::worker::adopted::ServerState;
 use crate::worker::aim;
 use crate::worker::callers::Known;
 use crate::worker::client::Client;
+use crate::worker::crossing;
 use crate::worker::crossing::Crossing;
 use crate::worker::denial;
 use crate::worker::hub;
@@ -134,11 +139,36 @@ async fn at_hub<'a>(
         Era::Legacy => session::recognise(worker, adopted, client, exchange, known)?,
     };
     exchange.own = own;
-    let Some(call) = exchange.call else { return Ok(here(exchange)) };
+    let Some(call) = exchange.call else {
+        return Ok(replaying(adopted, client, exchange, (door, known)).unwrap_or_else(|| here(exchange)));
+    };
     match named_by(&call)? {
         None => Ok(here(exchange)),
         Some(named) => member(worker, adopted, client, exchange, ((door, known, intent), &call, named)).await,
     }
+}
+
+/// The server of whose stream an older client has lost the rest. None: it names no event of one.
+fn replaying<'a>(
+    adopted: &'a Adopted,
+    client: &Client,
+    exchange: &mut Exchange,
+    (door, known): (&Door, &Rc<Known>),
+) -> Option<Address<'a>> {
+    exchange.own.as_ref().filter(|_| door.head.method == HttpMethod::Get)?;
+    let Single::One(span) = exchange.fields.single(Name::LastEventId) else { return None };
+    let event = span.of(&client.input[client.start..client.end]);
+    let (number, event) = event_ids::unwrap(event)?;
+    let mut members = hub::members(adopted, door, &known.caller.tenant);
+    let found = members.find_map(|(id, _)| {
+        let server = adopted.server(id)?;
+        let of_it = |at: &usize| crossing::asker(server, *at) == Some(number);
+        Some((id, server, (0..server.instances.len()).find(of_it)?))
+    });
+    let (id, server, instance) = found?;
+    exchange.record.server.set(&server.config().name);
+    exchange.crossing = Some(Box::new(Crossing::replaying(event, instance)));
+    Some(Address::Server(id, server))
 }
 
 const fn here<'a>(exchange: &mut Exchange) -> Address<'a> {

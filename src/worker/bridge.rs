@@ -187,7 +187,8 @@ pub async fn move_on(worker: &Worker, client: &Client, exchange: &mut Exchange, 
 /// Nobody waits any more: an older server is told, a newer one sees it.
 pub fn cancel(worker: &Rc<Worker>, exchange: &Exchange) {
     let Some(crossing) = &exchange.crossing else { return };
-    let Some(held) = crossing.held.as_ref().filter(|_| crossing.server == Era::Legacy) else { return };
+    let is_told = crossing.server == Era::Legacy && crossing.replays.is_none();
+    let Some(held) = crossing.held.as_ref().filter(|_| is_told) else { return };
     let adopted = worker.adopt();
     let server = exchange.record.server.as_str();
     let message = aside::cancelled(&crossing.upstream_id);

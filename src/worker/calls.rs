@@ -61,6 +61,9 @@ fn plain(raw: &[u8]) -> Box<[u8]> {
 /// Notes a call; none where nobody could cancel it, or where so many are under way that this one cannot be.
 pub fn enter<'w>(worker: &'w Worker, exchange: &Exchange, slot: usize) -> Option<Entry<'w>> {
     let (own, crossing) = (exchange.own.as_ref()?, exchange.crossing.as_ref()?);
+    if crossing.replays.is_some() {
+        return None;
+    }
     if worker.calls.0.borrow().len() >= limits::CANCELLABLE_CALLS_MAX {
         return None;
     }

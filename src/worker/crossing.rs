@@ -69,6 +69,8 @@ pub struct Crossing {
     pub event: Option<Vec<u8>>,
     /// Messages to the server, once its stream is listened to.
     pub notes: Vec<Vec<u8>>,
+    /// The server is to say once more what it has said on a stream that its client has lost: on which of its instances.
+    pub replays: Option<usize>,
     /// Where the call waits for what the client brings.
     pub waits: Option<parked::Place>,
     /// What the client is asked once more, instead of anything being sent.
@@ -144,6 +146,7 @@ impl Crossing {
             notes: Vec::new(),
             answered: Vec::new(),
             asked_again: None,
+            replays: None,
             waits: None,
             round: 0,
             resumes: 0,
@@ -153,9 +156,21 @@ impl Crossing {
         }
     }
 
-    /// What it is about, as policy knows it.
-    pub fn target(&self) -> Target<'_> {
-        Target { named: self.named, name: Cow::Borrowed(&self.name) }
+    /// A stream that goes on behind an event, on that instance of its server.
+    pub fn replaying(event: &[u8], instance: usize) -> Self {
+        let nothing = (Named::Tool, String::new(), String::new());
+        let eras = (Era::Legacy, Era::Legacy);
+        Self { replays: Some(instance), event: Some(event.into()), ..Self::new(nothing, Method::Other, eras) }
+    }
+
+    /// What it is about, as policy knows it. None: nothing that a server has listed.
+    pub fn target(&self) -> Option<Target<'_>> {
+        self.replays.is_none().then(|| Target { named: self.named, name: Cow::Borrowed(&self.name) })
+    }
+
+    /// The number of the server in ids of events that the client gets. None: it gets none, as another era knows none.
+    pub fn event_server(&self) -> Option<u32> {
+        self.lens.as_ref().filter(|_| self.is_same() && self.client == Era::Legacy)?.asker
     }
 
     /// Whether both sides speak the same era.
@@ -189,6 +204,12 @@ pub async fn prepare(
     server: &ServerState,
 ) -> Result<Option<Vec<u8>>, Fault> {
     let Some(mut crossing) = exchange.crossing.take() else { return Ok(None) };
+    if let Some(instance) = crossing.replays {
+        let wraps = wraps(worker, adopted, exchange, server);
+        crossing.replay(worker, client.slot, exchange, (server, instance, wraps)).await?;
+        exchange.crossing = Some(crossing);
+        return Ok(None);
+    }
     let message = client.input.get(exchange.body.clone()).unwrap_or_default();
     if crossing.is_same() && crossing.client == Era::Modern && is_ours(worker, message) {
         return Err(NO_STATE);
@@ -345,6 +366,9 @@ impl Crossing {
     /// Whether a message of an older server is about another call: some servers give all that they have to whoever goes on
     /// behind an event.
     pub fn is_strange(&self, message: &str) -> bool {
+        if self.replays.is_some() {
+            return false;
+        }
         // In a session of its own a client hears nothing of others, unless it goes on behind an event.
         if self.server != Era::Legacy || (self.event.is_none() && self.client == Era::Legacy) {
             return false;
@@ -352,6 +376,24 @@ impl Crossing {
         let Some(id) = path::find(message, &["id"]).and_then(|at| message.get(at)) else { return false };
         let is_request = path::find(message, &["method"]).is_some();
         if is_request { self.answered.iter().any(|known| known == id) } else { id != self.upstream_id }
+    }
+
+    /// Listens in the client's session, whose server knows what it has said there.
+    async fn replay(
+        &mut self,
+        worker: &Worker,
+        slot: usize,
+        exchange: &Exchange,
+        (server, instance, wraps): (&ServerState, usize, bool),
+    ) -> Result<(), Fault> {
+        let own = exchange.own.as_ref().ok_or(bridge::SESSION_GONE)?;
+        // Boxed: hardly any stream is lost.
+        let held = Box::pin(held::of_client(worker, slot, exchange, own, (server, instance))).await;
+        self.held = Some(held.ok_or(bridge::SESSION_GONE)?);
+        let event = self.event.take().unwrap_or_default();
+        self.listen(event);
+        self.lens = self.lens(b"", server, wraps, own.abilities);
+        Ok(())
     }
 
     /// Listens to the stream of a call behind an event, instead of sending it.

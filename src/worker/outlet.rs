@@ -75,12 +75,25 @@ pub async fn send(
     exchange: &mut Exchange,
     message: &[u8],
 ) -> Result<(), Fault> {
+    send_event(worker, client, exchange, (message, b"")).await
+}
+
+/// The same, of which the client is told an id; empty: none.
+///
+/// # Errors
+/// As `send`.
+pub async fn send_event(
+    worker: &Worker,
+    client: &mut Client,
+    exchange: &mut Exchange,
+    (message, id): (&[u8], &[u8]),
+) -> Result<(), Fault> {
     let Some(outlet) = exchange.outlet else { return Err(LEFT) };
     if exchange.cut_answer {
         return Err(CUT);
     }
-    let mut text = Vec::with_capacity(message.len() + 64);
-    stream::event(message, &mut text);
+    let mut text = Vec::with_capacity(message.len() + id.len() + 64);
+    stream::event(message, id, &mut text);
     exchange.record.bytes_out += text.len() as u64;
     exchange.payload_bytes += message.len() as u64;
     deliver(worker, client, &outlet.framed(&text)).await
@@ -118,7 +131,7 @@ pub fn last_word(worker: &Worker, client: &mut Client, exchange: &mut Exchange, 
     let mut body = Vec::new();
     refusal::render(&mut body, fault, exchange.denial.as_deref(), &caller);
     let mut text = Vec::new();
-    stream::event(&body, &mut text);
+    stream::event(&body, b"", &mut text);
     let mut last = outlet.framed(&text);
     if outlet.form == BodyForm::Chunked {
         // An error is a whole answer.

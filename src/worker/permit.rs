@@ -146,7 +146,7 @@ fn decide(
         exchange.call.as_ref().map_or((Method::None, &Text::EMPTY), |call| (call.method, &call.target));
     let targets = match &exchange.crossing {
         // Known before: as the server calls it.
-        Some(crossing) => Targets::One(crossing.target()),
+        Some(crossing) => crossing.target().map_or(Targets::None, Targets::One),
         None if exchange.is_here => Targets::None,
         None => targets(desk.access, method, beginning, body)?,
     };

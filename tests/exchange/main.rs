@@ -53,6 +53,7 @@ mod federation_load;
 mod federation_messages;
 mod federation_policy;
 mod federation_restart;
+mod federation_resumption;
 mod federation_said;
 mod federation_sessions;
 mod federation_streams;

@@ -117,9 +117,17 @@ impl Messages {
     }
 }
 
-/// Appends a message as one event.
-pub fn event(message: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(b"event: message\n");
+/// Appends a message as one event, with its id where it has one. An empty message only carries the id: a client that loses
+/// the stream before anything is said can go on behind it (2025-11-25, transports, "Sending Messages to the Server").
+pub fn event(message: &[u8], id: &[u8], out: &mut Vec<u8>) {
+    if !id.is_empty() {
+        out.extend_from_slice(b"id: ");
+        out.extend_from_slice(id);
+        out.push(b'\n');
+    }
+    if !message.is_empty() {
+        out.extend_from_slice(b"event: message\n");
+    }
     for line in message.split(|byte| *byte == b'\n') {
         out.extend_from_slice(b"data: ");
         out.extend_from_slice(line.strip_suffix(b"\r").unwrap_or(line));
@@ -175,7 +183,7 @@ mod tests {
     #[test]
     fn an_event_is_read_back() {
         let mut out = Vec::new();
-        event(b"{\n\"a\":1}", &mut out);
+        event(b"{\n\"a\":1}", b"", &mut out);
         assert_eq!(events(std::str::from_utf8(&out).unwrap()), one("{\n\"a\":1}", ""));
     }
 }

@@ -19,10 +19,12 @@ use crate::http::write::BodyForm;
 use crate::mcp::answer::AnswerScan;
 use crate::mcp::answer::Form;
 use crate::mcp::crossing::answer::Seen;
+use crate::mcp::crossing::event_ids;
 use crate::mcp::crossing::questions;
 use crate::mcp::crossing::stream::Event;
 use crate::mcp::crossing::stream::Messages;
 use crate::mcp::envelope::Era;
+use crate::mcp::envelope::REVISIONS_LEGACY;
 use crate::mcp::listing;
 use crate::worker::Worker;
 use crate::worker::aside::Note;
@@ -157,6 +159,8 @@ impl Relay<'_> {
             self.taken(opened.map(drop))?;
         }
         let (mut messages, mut events) = (Messages::default(), Vec::new());
+        // The id of the event that the client was given last.
+        let mut given = Vec::new();
         // Since when it has said nothing. Comments keep a connection open, and are no answer.
         let (mut silent, mut heard) = (true, self.worker.coarse_now());
         loop {
@@ -172,7 +176,8 @@ impl Relay<'_> {
                 }
                 let (step, message) = self.see(&data, &id)?;
                 if let Some(message) = message {
-                    self.emit(&message).await?;
+                    given.clone_from(&id);
+                    self.emit_event(&message, &id).await?;
                 }
                 match step {
                     Step::On => {}
@@ -183,6 +188,10 @@ impl Relay<'_> {
                     }
                     Step::Turned => return Ok(Ended { upstream_reusable: false }),
                 }
+            }
+            if *messages.id() != given {
+                given = messages.id().to_vec();
+                self.mark(&given).await?;
             }
             if done {
                 break;
@@ -208,6 +217,10 @@ impl Relay<'_> {
     async fn more(&mut self, silent: bool, heard: Moment) -> Result<bool, Fault> {
         self.give_back_buffer();
         let Some(crossing) = &self.exchange.crossing else { return Ok(false) };
+        if crossing.replays.is_some() {
+            self.enter(Phase::Relay);
+            return Ok(self.receive().await? > 0);
+        }
         let resumed = crossing.event.is_some() && silent && crossing.silences < limits::RESUME_SILENCES_MAX;
         let asks = !crossing.notes.is_empty() || !crossing.asked.is_empty();
         self.enter(Phase::Relay);
@@ -247,6 +260,11 @@ impl Relay<'_> {
     async fn no_answer(&mut self, messages: Messages) -> Result<Ended, Fault> {
         let Some(crossing) = &mut self.exchange.crossing else { return Err(CUT) };
         let ended = Ended { upstream_reusable: false };
+        if crossing.replays.is_some() {
+            // Its client comes back, if it wants more.
+            self.end_stream().await?;
+            return Ok(ended);
+        }
         if !crossing.asked.is_empty() {
             // Without event ids nobody could go on elsewhere: the call waits here.
             let goes_on = crossing.event.as_ref().is_some_and(|event| !event.is_empty());
@@ -332,12 +350,33 @@ impl Relay<'_> {
     }
 
     async fn emit(&mut self, message: &[u8]) -> Result<(), Fault> {
+        self.emit_event(message, b"").await
+    }
+
+    /// A message of an event stream, with the server's id of it.
+    async fn emit_event(&mut self, message: &[u8], id: &[u8]) -> Result<(), Fault> {
         self.scan = AnswerScan::new(Form::Json);
         self.scan.feed(message);
+        self.send_event(message, id).await
+    }
+
+    /// An id behind which a client could go on, before there is a message. Clients of the revisions before take an event
+    /// without data for a broken message.
+    async fn mark(&mut self, id: &[u8]) -> Result<(), Fault> {
+        let knows =
+            self.exchange.own.as_ref().is_some_and(|own| REVISIONS_LEGACY.last() == Some(&own.revision));
+        let given = self.exchange.crossing.as_ref().and_then(|crossing| crossing.event_server());
+        if knows && given.is_some() { self.send_event(b"", id).await } else { Ok(()) }
+    }
+
+    async fn send_event(&mut self, message: &[u8], id: &[u8]) -> Result<(), Fault> {
         if self.discarding {
             return Ok(());
         }
-        let sent = outlet::send(self.worker, self.client, self.exchange, message).await;
+        let server = self.exchange.crossing.as_ref().and_then(|crossing| crossing.event_server());
+        let id = server.filter(|_| !id.is_empty()).map(|server| event_ids::wrap(server, id));
+        let event = (message, id.as_deref().unwrap_or_default());
+        let sent = outlet::send_event(self.worker, self.client, self.exchange, event).await;
         self.taken(sent)
     }
 
