@@ -7,6 +7,7 @@ use crate::base::fault::Fault;
 use crate::base::fault::Kind;
 use crate::config::limits;
 use crate::config::plan::ServerId;
+use crate::handoff::Asked as AskedOfControl;
 use crate::mcp::crossing::questions;
 use crate::mcp::crossing::questions::Question;
 use crate::mcp::envelope::Era;
@@ -28,6 +29,7 @@ use crate::worker::parked::Place;
 use crate::worker::replies;
 use crate::worker::state::Exchange;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// A question of an older server.
 #[derive(Clone, Debug)]
@@ -155,6 +157,16 @@ pub async fn turn(
                 crossing.resumes += 1;
             }
             crossing.listen(event);
+        }
+        Turn::Relist => {
+            let what = AskedOfControl::Catalogue { server: Arc::clone(&server.config().name) };
+            worker.question(what, client.slot, limits::QUESTION_MS).await;
+            let message = client.input.get(exchange.body.clone()).unwrap_or_default();
+            let Some(mut crossing) = exchange.crossing.take() else { return Err(UNFIT) };
+            crossing.relisted = true;
+            let spoken = crossing.speak_again(worker, exchange, message, "");
+            exchange.crossing = Some(crossing);
+            spoken?;
         }
         Turn::InputRequired(result) => {
             return replies::answer(worker, client, exchange, &result).await;

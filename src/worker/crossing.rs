@@ -35,6 +35,7 @@ use crate::worker::state::Exchange;
 use std::borrow::Cow;
 
 pub mod held;
+mod replay;
 mod words;
 
 /// What is special about a call at a hub.
@@ -86,6 +87,8 @@ pub struct Crossing {
     pub conflicts: u8,
     /// Another session took the place of one that was gone.
     pub renewed: bool,
+    /// The server was listed again because it wants other arguments repeated.
+    pub relisted: bool,
 }
 
 /// What has to be done before a call goes on.
@@ -97,6 +100,8 @@ pub enum Turn {
     Resume { event: Vec<u8>, after_ms: u64 },
     /// A server of 2026-07-28 wants input of an older client: its raw result.
     InputRequired(String),
+    /// It did not look at the call, whose arguments are not repeated as its tool wants it now.
+    Relist,
 }
 
 const UNFIT: Fault = Fault::new(
@@ -153,14 +158,8 @@ impl Crossing {
             silences: 0,
             conflicts: 0,
             renewed: false,
+            relisted: false,
         }
-    }
-
-    /// A stream that goes on behind an event, on that instance of its server.
-    pub fn replaying(event: &[u8], instance: usize) -> Self {
-        let nothing = (Named::Tool, String::new(), String::new());
-        let eras = (Era::Legacy, Era::Legacy);
-        Self { replays: Some(instance), event: Some(event.into()), ..Self::new(nothing, Method::Other, eras) }
     }
 
     /// What it is about, as policy knows it. None: nothing that a server has listed.
@@ -171,6 +170,15 @@ impl Crossing {
     /// The number of the server in ids of events that the client gets. None: it gets none, as another era knows none.
     pub fn event_server(&self) -> Option<u32> {
         self.lens.as_ref().filter(|_| self.is_same() && self.client == Era::Legacy)?.asker
+    }
+
+    /// Whether a server that wants other arguments repeated than it listed may be listed again, and asked once more: our
+    /// list of its tools is older than it (2026-07-28, transports, "Client Behavior").
+    pub fn may_relist(&self) -> bool {
+        self.client == Era::Legacy
+            && self.server == Era::Modern
+            && self.method == Method::ToolsCall
+            && !self.relisted
     }
 
     /// Whether both sides speak the same era.
@@ -206,7 +214,8 @@ pub async fn prepare(
     let Some(mut crossing) = exchange.crossing.take() else { return Ok(None) };
     if let Some(instance) = crossing.replays {
         let wraps = wraps(worker, adopted, exchange, server);
-        crossing.replay(worker, client.slot, exchange, (server, instance, wraps)).await?;
+        // Boxed: hardly any stream is lost.
+        Box::pin(crossing.replay(worker, client.slot, exchange, (server, instance, wraps))).await?;
         exchange.crossing = Some(crossing);
         return Ok(None);
     }
@@ -376,24 +385,6 @@ impl Crossing {
         let Some(id) = path::find(message, &["id"]).and_then(|at| message.get(at)) else { return false };
         let is_request = path::find(message, &["method"]).is_some();
         if is_request { self.answered.iter().any(|known| known == id) } else { id != self.upstream_id }
-    }
-
-    /// Listens in the client's session, whose server knows what it has said there.
-    async fn replay(
-        &mut self,
-        worker: &Worker,
-        slot: usize,
-        exchange: &Exchange,
-        (server, instance, wraps): (&ServerState, usize, bool),
-    ) -> Result<(), Fault> {
-        let own = exchange.own.as_ref().ok_or(bridge::SESSION_GONE)?;
-        // Boxed: hardly any stream is lost.
-        let held = Box::pin(held::of_client(worker, slot, exchange, own, (server, instance))).await;
-        self.held = Some(held.ok_or(bridge::SESSION_GONE)?);
-        let event = self.event.take().unwrap_or_default();
-        self.listen(event);
-        self.lens = self.lens(b"", server, wraps, own.abilities);
-        Ok(())
     }
 
     /// Listens to the stream of a call behind an event, instead of sending it.

@@ -7,6 +7,7 @@
 mod cross;
 mod flow;
 mod hold;
+mod step;
 
 use crate::base::bound::Bound;
 use crate::base::buffer::Buffer;
@@ -57,9 +58,9 @@ use crate::worker::state::Exchange;
 use crate::worker::watch::Phase;
 use std::rc::Rc;
 
-pub use self::cross::Step;
-pub use self::cross::see;
 pub use self::cross::send_notes;
+pub use self::step::Step;
+pub use self::step::see;
 
 /// What the relay needs to know of the plan; it pins none.
 #[derive(Clone, Copy)]

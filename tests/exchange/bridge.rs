@@ -17,6 +17,7 @@ use crate::support::client::Broken;
 use crate::support::eventually;
 use crate::support::everywhere;
 use crate::support::is_quick;
+use crate::support::on_every_driver;
 use crate::support::script;
 use crate::support::script::Script;
 use crate::support::shelf::Shelf;
@@ -26,6 +27,9 @@ use crate::support::upstream::Upstream;
 use crate::support::upstream::upstream;
 use serde_json::Value;
 use serde_json::json;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -445,5 +449,58 @@ fn bridge_serves_both_eras_at_once() {
                 assert_eq!(answer.json()["id"], step);
             }
         });
+    });
+}
+
+/// A tool that wants an argument repeated which it did not when it was listed refuses the call unseen: it is listed again and
+/// asked once more, and no third time (2026-07-28, transports, "Custom Headers from Tool Parameters").
+#[test]
+fn bridge_lists_again_what_wants_other_fields() {
+    on_every_driver(|run| {
+        let wanted = Arc::new(AtomicUsize::new(0));
+        let (listed, called) = (Arc::clone(&wanted), Arc::clone(&wanted));
+        let lists = script::script(move |connection, request| {
+            let region = match listed.load(SeqCst) {
+                0 => json!({"type": "string"}),
+                _ => json!({"type": "string", "x-mcp-header": "Region"}),
+            };
+            let schema = json!({"type": "object", "properties": {"region": region}});
+            let tools = json!([{"name": "x", "inputSchema": schema}]);
+            let page =
+                json!({"resultType": "complete", "ttlMs": 600_000, "cacheScope": "public", "tools": tools});
+            script::send(connection, &script::plain(200, &script::result(request, &page)))
+        });
+        let tool = script::script(move |connection, request| {
+            let has = request.head.field("mcp-param-region") == Some("eu");
+            match called.load(SeqCst) {
+                0 => script::send(connection, &script::plain(200, &script::echo_result(request))),
+                1 if has => script::send(connection, &script::plain(200, &script::echo_result(request))),
+                _ => {
+                    let body = json!({"jsonrpc": "2.0", "id": message(request)["id"], "error": {"code": -32020, "message": "no"}});
+                    script::send(connection, &script::plain(400, &body.to_string()))
+                }
+            }
+        });
+        let up = upstream().only(Era::Modern).method("tools/list", lists).on("x", tool).run();
+        let gw = Run { era: Era::Legacy, ..run }.gateway().workers(1).to("up", &up).run();
+        let call = gw.call("", "up__x").given("region", "\"eu\"").in_session();
+        // What it answers, and how often the server was asked.
+        let calls = || {
+            let call = call.again();
+            (call.clone().send().code(), up.with(&call.token).len())
+        };
+        assert_eq!(calls(), (0, 1));
+        wanted.store(1, SeqCst);
+        // No server is listed twice in a second.
+        eventually("it is listed again", || match calls() {
+            (-32020, 2) => false,
+            other => {
+                assert_eq!(other, (0, 2));
+                true
+            }
+        });
+        assert_eq!(calls(), (0, 1), "it is known now");
+        wanted.store(2, SeqCst);
+        assert_eq!(calls(), (-32020, 2));
     });
 }

@@ -18,9 +18,7 @@ use crate::http::write::AnswerHead;
 use crate::http::write::BodyForm;
 use crate::mcp::answer::AnswerScan;
 use crate::mcp::answer::Form;
-use crate::mcp::crossing::answer::Seen;
 use crate::mcp::crossing::event_ids;
-use crate::mcp::crossing::questions;
 use crate::mcp::crossing::stream::Event;
 use crate::mcp::crossing::stream::Messages;
 use crate::mcp::envelope::Era;
@@ -37,27 +35,22 @@ use crate::worker::relay::CUT;
 use crate::worker::relay::Ended;
 use crate::worker::relay::Relay;
 use crate::worker::relay::Rest;
+use crate::worker::relay::Step;
 use crate::worker::relay::flow;
 use crate::worker::relay::hold;
 use crate::worker::relay::hold::Hold;
+use crate::worker::relay::step;
 use crate::worker::session;
 use crate::worker::state::Exchange;
 use crate::worker::watch::Phase;
-use std::rc::Rc;
 
-const STRANGE: Fault = Fault::new(
+pub(super) const STRANGE: Fault = Fault::new(
     Kind::UpstreamProtocol,
     "The server's answer is none that a client of your revision could be given; tell the operator.",
 );
 
-/// What became of a message.
-pub enum Step {
-    On,
-    /// It was the answer.
-    Answered,
-    /// Something else has to be done first.
-    Turned,
-}
+/// What a server of 2026-07-28 says where a field and the argument that it repeats differ, before it looks at the call.
+const HEADER_MISMATCH: i32 = -32020;
 
 impl Relay<'_> {
     /// Whether an answer has to be put in other words.
@@ -128,6 +121,14 @@ impl Relay<'_> {
             };
         }
         let ended = Ended { upstream_reusable: head.keep_alive && self.at == self.end };
+        if let Some(crossing) = &mut self.exchange.crossing
+            && head.status == 400
+            && crossing.may_relist()
+            && error_of(&held) == Some(HEADER_MISMATCH)
+        {
+            crossing.turn = Some(Turn::Relist);
+            return Ok(ended);
+        }
         if !listing::may_be_message(&held) {
             // Success without an answer: a client that is left with it waits for ever.
             let is_same = self.exchange.crossing.as_ref().is_some_and(|crossing| crossing.is_same());
@@ -294,7 +295,7 @@ impl Relay<'_> {
     }
 
     fn see(&mut self, message: &[u8], event: &[u8]) -> Result<(Step, Option<Vec<u8>>), Fault> {
-        see(self.worker, self.exchange, message, event)
+        step::see(self.worker, self.exchange, message, event)
     }
 
     /// The status of a whole answer: an older client takes 404 for the end of its session, so that errors of calls come
@@ -304,9 +305,7 @@ impl Relay<'_> {
         if crossing.client != Era::Legacy || crossing.server != Era::Modern || !matches!(status, 400 | 404) {
             return status;
         }
-        let mut scan = AnswerScan::new(Form::Json);
-        scan.feed(message);
-        if scan.facts().error_code.is_some() { 200 } else { status }
+        if error_of(message).is_some() { 200 } else { status }
     }
 
     /// An answer in one piece, with the fields of the server.
@@ -398,79 +397,11 @@ impl Relay<'_> {
     }
 }
 
-/// Looks at one message: what becomes of it, and what the client gets.
-///
-/// # Errors
-/// It is none that a client could be given.
-pub fn see(
-    worker: &Rc<Worker>,
-    exchange: &mut Exchange,
-    message: &[u8],
-    event: &[u8],
-) -> Result<(Step, Option<Vec<u8>>), Fault> {
-    let text = std::str::from_utf8(message).unwrap_or_default();
-    if exchange.crossing.as_ref().is_some_and(|crossing| crossing.is_strange(text)) {
-        return Ok((Step::On, None));
-    }
-    let mut screened = Vec::new();
-    let message = match &mut exchange.sight {
-        Some(sight) => {
-            let changed = sight.look(worker, |screen| listing::screen(message, screen, &mut screened));
-            if changed.map_err(hold::fault)? { &screened } else { message }
-        }
-        None => message,
-    };
-    let Some(crossing) = &mut exchange.crossing else { return Err(STRANGE) };
-    let Some(lens) = &crossing.lens else { return Err(STRANGE) };
-    let mut out = Vec::new();
-    let text = |at: std::ops::Range<usize>| {
-        String::from_utf8_lossy(message.get(at).unwrap_or_default()).into_owned()
-    };
-    let note = match lens.look(message, &mut out).map_err(hold::fault)? {
-        Seen::On { changed, is_answer } => {
-            let step = if is_answer { Step::Answered } else { Step::On };
-            return Ok((step, Some(if changed { out } else { message.to_vec() })));
-        }
-        Seen::Dropped => return Ok((Step::On, None)),
-        Seen::Ping { id } => questions::response(&text(id), "{}"),
-        Seen::Unanswerable { id } => questions::unanswerable(&text(id)),
-        Seen::Asks { id, method, params } => {
-            if !crossing.notes.is_empty() {
-                // It was asked before: some servers replay what they ask in other calls of the session.
-                return Ok((Step::On, None));
-            }
-            if crossing.asked.len() >= limits::QUESTIONS_MAX {
-                return Err(STRANGE);
-            }
-            let asked = bridge::Asked { id: text(id), method, params: params.map(text) };
-            crossing.asked.push(asked);
-            crossing.event = Some(event.to_vec());
-            return Ok((Step::On, None));
-        }
-        Seen::InputRequired { result } => {
-            crossing.turn = Some(Turn::InputRequired(text(result)));
-            return Ok((Step::Turned, None));
-        }
-        Seen::UrlsRequired { elicitations } => {
-            let id = crossing.client_id.clone();
-            let message = questions::url_required(&id, &text(elicitations)).map_err(hold::fault)?;
-            return Ok((Step::Answered, Some(message)));
-        }
-    };
-    send_behind(worker, exchange, &note);
-    Ok((Step::On, None))
-}
-
-/// Tells the server something beside its answer.
-fn send_behind(worker: &Rc<Worker>, exchange: &Exchange, note: &[u8]) {
-    let Some(held) = exchange.crossing.as_ref().and_then(|crossing| crossing.held.as_ref()) else {
-        return;
-    };
-    let adopted = worker.adopt();
-    let server = exchange.record.server.as_str();
-    if let Some(note) = Note::new(&adopted, exchange, server, held, note) {
-        note.send_behind(&Rc::clone(worker));
-    }
+/// The code of the error that a message is; none: it is none.
+fn error_of(message: &[u8]) -> Option<i32> {
+    let mut scan = AnswerScan::new(Form::Json);
+    scan.feed(message);
+    scan.facts().error_code
 }
 
 /// Sends what the server waits for before it goes on, now that it is listened to.
