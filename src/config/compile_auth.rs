@@ -44,7 +44,7 @@ const fn members(kind: Kind) -> (&'static str, &'static [&'static str], &'static
         Kind::Headers => ("headers", &["claims"], &[]),
         Kind::SignedJwt => ("signedJwt", &["key"], &["keyId", "issuer", "audience"]),
         Kind::TokenExchange => {
-            ("tokenExchange", &["endpoint", "clientId"], &["secret", "audience", "scopes"])
+            ("tokenExchange", &["endpoint"], &["clientId", "secret", "audience", "scopes"])
         }
         Kind::UserOauth => (
             "userOAuth",
@@ -116,6 +116,10 @@ fn check_members(reader: &mut Reader<'_>, written: &file_auth::Auth, kind: Kind)
             reader.problem(*place, what, "Remove it.");
         }
     }
+    if let (Kind::TokenExchange, Some(secret), None) = (kind, &written.secret, &written.client_id) {
+        let cure = "Add `clientId`, or remove it.";
+        reader.problem(secret.place, "`secret` without `clientId` is nobody's", cure);
+    }
     let missing = needed.iter().filter(|key| !written.written.iter().any(|(known, _)| known == *key));
     for key in missing {
         let place = written.place.unwrap_or(Place { line: 1, column: 1 });
@@ -137,14 +141,13 @@ fn service(reader: &mut Reader<'_>, written: &file_auth::Auth, urls: &[Url]) -> 
 
 /// A service whose endpoint is not known.
 fn client(reader: &mut Reader<'_>, written: &file_auth::Auth, urls: &[Url]) -> Option<TokenService> {
-    let client_id = written.client_id.as_ref()?;
     for text in written.scopes.iter().filter(|text| !is_scope(&text.value)) {
         let what = format!("{} is no scope", text.shown());
         reader.problem(text.place, what, "A scope has no spaces and no quotes in it (RFC 6749 section 3.3).");
     }
     Some(TokenService {
         endpoint: Box::default(),
-        client_id: client_id.value.as_str().into(),
+        client_id: written.client_id.as_ref().map(|text| text.value.as_str().into()),
         secret: written.secret.as_ref().map(|text| Secret(text.value.as_str().into())),
         audience: written.audience.as_ref().map(|text| text.value.as_str().into()),
         resource: urls.first().and_then(canonical).map(Into::into),

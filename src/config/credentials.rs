@@ -72,7 +72,9 @@ pub struct Assertion {
 #[derive(Debug, PartialEq, Eq)]
 pub struct TokenService {
     pub endpoint: Box<str>,
-    pub client_id: Box<str>,
+    /// None: the service gives tokens to whoever asks (RFC 8693 section 2.1). There is one where a user consents.
+    pub client_id: Option<Box<str>>,
+    /// None without a `client_id`.
     pub secret: Option<Secret>,
     pub audience: Option<Box<str>>,
     /// The server, as it is addressed (RFC 8707 section 2); None for one on a Unix socket.

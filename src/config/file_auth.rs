@@ -26,7 +26,7 @@ pub struct Auth {
     pub callback: Option<Located<String>>,
     /// Who signs (`signedJwt`; default `ringgate`), or who must have answered (`userOAuth`).
     pub issuer: Option<Located<String>>,
-    /// The gateway's name at the token service.
+    /// The gateway's name at the token service. `tokenExchange` needs none where the service asks for none.
     pub client_id: Option<Located<String>>,
     /// Its password there.
     pub secret: Option<Located<String>>,

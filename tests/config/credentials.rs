@@ -33,7 +33,7 @@ fn each_kind_says_what_it_needs() {
             panic!("{auth:?}")
         };
         let TokenService { endpoint, client_id, audience, resource, scopes, .. } = service;
-        assert_eq!((&**endpoint, &**client_id), ("https://sts.example/token", "gw"));
+        assert_eq!((&**endpoint, client_id.as_deref()), ("https://sts.example/token", Some("gw")));
         assert_eq!(
             (audience.as_deref(), resource.as_deref()),
             (Some("crm"), Some("https://crm.example/mcp"))
@@ -42,6 +42,10 @@ fn each_kind_says_what_it_needs() {
         assert_eq!(auth.fields, [b"authorization".as_slice().into()]);
         assert!(!format!("{auth:?}").contains(CANARY));
     }
+    let nameless =
+        "kind: tokenExchange, endpoint: \"https://sts.example/token\", audience: crm, scopes: [crm.read]";
+    let Method::TokenExchange(service) = &auth(nameless).method else { panic!("an exchange") };
+    assert_eq!((&service.client_id, &service.secret), (&None, &None));
     let Method::Headers(claims) = &auth("kind: headers, claims: {X-User: sub, X-Team: team}").method else {
         panic!("claims")
     };
@@ -78,6 +82,12 @@ fn what_is_missing_or_means_nothing_is_told() {
             "{URL}, auth: »{{kind: clientCredentials, endpoint: \"https://a.example\", clientId: a}}"
         )),
         "`auth` has no `secret`",
+    );
+    let endpoint = "endpoint: \"https://a.example\"";
+    check_auth(&format!("kind: tokenExchange, {endpoint}, secret: »a"), "`secret` without `clientId`");
+    check(
+        &server(&format!("{URL}, auth: »{{kind: clientCredentials, {endpoint}, secret: a}}")),
+        "`auth` has no `clientId`",
     );
     check_auth("kind: headers, claims: {»Content-Length: sub}", "is the gateway's own to set");
     check_auth("kind: headers, claims: {X-A: sub, »x-a: team}", "a second time");

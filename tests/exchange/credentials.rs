@@ -289,6 +289,31 @@ fn identity_propagation() {
     });
 }
 
+/// Feature: a token service that asks no client who it is: the exchange has the caller's token and nothing of a client.
+#[test]
+fn identity_propagation_without_a_client() {
+    everywhere(|run| {
+        let provider = Provider::new(|_| token("for-alice"));
+        let up = upstream().tool("echo").run();
+        let auth = format!(
+            "auth: {{kind: tokenExchange, endpoint: \"{}\", audience: crm, scopes: [crm.read]}}",
+            provider.url("/token")
+        );
+        let gw = provider.callers(run.gateway().pinned()).with("up", &up, &[&auth]).run();
+        let call = by(ALICE, gw.call("up", "echo"));
+        let word = call.token.clone();
+        assert_eq!(call.send().status, 200);
+        assert_eq!(up.once(&word).head.all("authorization"), [b"Bearer for-alice"]);
+        let forms = provider.asked();
+        let [form] = forms.as_slice() else { panic!("{forms:?}") };
+        assert!(
+            form.mentions(&format!("subject_token={ALICE}")) && form.mentions("scope=crm.read"),
+            "{form:?}"
+        );
+        assert!(form.head.field("authorization").is_none() && !form.mentions("client_id"), "{form:?}");
+    });
+}
+
 /// The server has forgotten a token: 100 calls at once are one renewal, and each is answered; none is executed twice.
 #[test]
 fn a_401_is_one_renewal_and_one_more_try() {

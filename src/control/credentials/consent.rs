@@ -230,12 +230,12 @@ fn address_of(terms: &Consent, site: &Site, state: &str, challenge: &str) -> Box
     let scope = service.scopes.join(" ");
     let mut fields = vec![
         ("response_type", "code"),
-        ("client_id", &*service.client_id),
         ("redirect_uri", &*terms.callback),
         ("state", state),
         ("code_challenge", challenge),
         ("code_challenge_method", "S256"),
     ];
+    fields.extend(service.client_id.as_deref().map(|client_id| ("client_id", client_id)));
     if !scope.is_empty() {
         fields.push(("scope", &scope));
     }

@@ -28,7 +28,7 @@ fn at(seconds: u64) -> Now {
 fn service(stub: &Stub) -> TokenService {
     TokenService {
         endpoint: stub.url("/token").into(),
-        client_id: "ringgate".into(),
+        client_id: Some("ringgate".into()),
         secret: Some(Secret("s p".into())),
         audience: Some("crm".into()),
         resource: Some("https://crm.test/mcp".into()),

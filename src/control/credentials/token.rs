@@ -107,12 +107,13 @@ pub(super) async fn request<'a>(
     mut fields: Vec<(&'a str, &'a str)>,
 ) -> Result<Granted, Trouble> {
     fields.extend(service.resource.as_deref().map(|resource| ("resource", resource)));
+    let client_id = service.client_id.as_deref();
     if service.secret.is_none() {
-        fields.push(("client_id", &service.client_id));
+        fields.extend(client_id.map(|client_id| ("client_id", client_id)));
     }
     let mut request = fetch::post_form(endpoint, &fields).within(reach);
-    if let Some(secret) = &service.secret {
-        request = request.basic(&service.client_id, &secret.0);
+    if let (Some(client_id), Some(secret)) = (client_id, &service.secret) {
+        request = request.basic(client_id, &secret.0);
     }
     let down = |detail: String| Trouble::new(Cause::ServiceDown, detail);
     let answer = fetcher.send(request).await.map_err(|error| down(format!("the token service: {error}")))?;

@@ -187,7 +187,7 @@ async fn a_server_that_is_gone_is_asked_ever_more_rarely() {
 async fn servers_that_see_every_caller_are_not_listened_to() {
     let service = || TokenService {
         endpoint: "https://idp.test/token".into(),
-        client_id: "gateway".into(),
+        client_id: Some("gateway".into()),
         secret: None,
         audience: None,
         resource: None,
