@@ -299,7 +299,7 @@ fn no_message_contains_a_secret() {
         "http: {maxBody: \"${SECRET}\", drain: \"${SECRET}\", streamComment: \"${SECRET}\"}",
         "http: {hosts: [\"${SECRET}/\"], origins: [\"${SECRET}\"]}",
         "identity: {apiKeys: {file: \"${file:${SECRET}}\"}}",
-        "identity: {anonymous: \"${SECRET} x\"}",
+        "identity: {anonymous: \"${SECRET}\\u200b\"}",
         "telemetry: {callLog: \"${SECRET}\"}",
         "limits: [{name: \"${SECRET} x\", key: [\"${SECRET}\"], rate: \"${SECRET}\", burst: \"${SECRET}\"}]",
         "limits: [{name: a, key: \"${SECRET} bad\", quota: \"${SECRET}\", tz: \"${SECRET}\"}]",
@@ -308,7 +308,7 @@ fn no_message_contains_a_secret() {
         "limits: [{name: a, key: tool, rate: 1/s, tools: [\"${SECRET}.x\"], methods: [\"${SECRET}\"]}]",
         "limits: [{name: a, key: tool, rate: 1/s, count: \"${SECRET}\", scope: \"${SECRET}\"}]",
         "limitTable: {buckets: \"${SECRET}\", onFull: \"${SECRET}\"}",
-        "usage: {from: [\"${SECRET} x\"]}",
+        "usage: {from: [\"${SECRET}\\u200b\"]}",
     ];
     let members = [
         "url: \"${SECRET}\"",

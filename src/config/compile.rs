@@ -16,6 +16,7 @@ use crate::config::file;
 use crate::config::file::Admin;
 use crate::config::file::File;
 use crate::config::file_tls;
+use crate::config::identity;
 use crate::config::identity::Secret;
 use crate::config::keys;
 use crate::config::limits;
@@ -229,7 +230,17 @@ fn check_mtls(reader: &mut Reader<'_>, file: &File) {
     }
 }
 
-/// Whether it can name `what` ("a principal") wherever names are shown; where it cannot, that is a problem.
+/// Whether callers can have this name; where they cannot, that is a problem.
+pub fn is_principal(reader: &mut Reader<'_>, name: &Located<String>) -> bool {
+    let fits = identity::is_principal(&name.value);
+    if !fits {
+        let what = format!("{} is no name of a principal", name.shown());
+        reader.problem(name.place, what, identity::PRINCIPAL_CURE);
+    }
+    fits
+}
+
+/// Whether it can name `what` ("a pool") wherever names are shown; where it cannot, that is a problem.
 pub fn is_name(reader: &mut Reader<'_>, name: &Located<String>, what: &str) -> bool {
     let fits = keys::is_name(&name.value);
     if !fits {

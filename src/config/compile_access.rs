@@ -33,7 +33,7 @@ pub fn access(reader: &mut Reader<'_>, written: Vec<file_access::AccessRule>, se
 
 fn one(reader: &mut Reader<'_>, written: file_access::AccessRule, servers: &[&str]) -> Option<AccessRule> {
     for name in &written.principals {
-        compile::is_name(reader, name, "a principal");
+        compile::is_principal(reader, name);
     }
     let Some((patterns, effect)) = effect(reader, &written) else {
         // What is wrong inside of it is told as well.

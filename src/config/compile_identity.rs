@@ -94,7 +94,7 @@ fn mtls(reader: &mut Reader<'_>, written: &file_tls::Mtls) -> Mtls {
 }
 
 fn principal(reader: &mut Reader<'_>, name: &Located<String>) -> Option<Arc<str>> {
-    compile::is_name(reader, name, "a principal").then(|| name.value.as_str().into())
+    compile::is_principal(reader, name).then(|| name.value.as_str().into())
 }
 
 /// The key file is read for its mistakes only: keys are not part of the plan, they change by themselves.

@@ -77,7 +77,7 @@ pub fn limits(reader: &mut Reader<'_>, file: &mut File) -> Limits {
             list.push(of_methods(name, methods, rate));
         }
     }
-    let usage_from = file.usage.from.iter().filter(|name| compile::is_name(reader, name, "a principal"));
+    let usage_from = file.usage.from.iter().filter(|name| compile::is_principal(reader, name));
     Limits {
         list,
         table: LimitTable {

@@ -3,6 +3,7 @@
 //! Not here: reading and checking it (`read_identity`, `compile_identity`), and verifying anything (`policy`).
 
 use crate::config::expression::Expression;
+use crate::config::limits;
 use rustls::ClientConfig;
 use std::fmt::{self, Debug, Formatter};
 use std::path::PathBuf;
@@ -80,6 +81,19 @@ pub enum MtlsPrincipal {
     /// Its only URI among the subject's alternative names, as SPIFFE has it.
     SanUri,
     Subject,
+}
+
+/// What a principal's name is made of, as a message tells it.
+pub const PRINCIPAL_CURE: &str =
+    "It has 1 to 128 bytes: letters, digits, spaces, and visible ASCII characters.";
+const _: () = assert!(limits::PRINCIPAL_BYTES_MAX == 128);
+
+/// Whether this can be the name of a principal. Wider than the other names of a config, because issuers and authorities
+/// choose them (`auth0|123`, `CN=agent-7,O=Example`, `Zoë`): letters and digits of all scripts, printable ASCII, spaces.
+/// Nothing that is invisible, or changes how the text around it is shown.
+pub fn is_principal(text: &str) -> bool {
+    let is_shown = |letter: char| letter == ' ' || letter.is_ascii_graphic() || letter.is_alphanumeric();
+    (1..=limits::PRINCIPAL_BYTES_MAX).contains(&text.len()) && text.chars().all(is_shown)
 }
 
 /// The way to a claim, `act.sub`. A claim whose own name has dots is found by its whole name first.

@@ -4,6 +4,7 @@
 //! side file, so that a reader never sees half a file and two changes never lose one another.
 
 use crate::base::base64url;
+use crate::config::identity;
 use crate::config::keys;
 use crate::config::keys::HASH_PREFIX;
 use crate::config::keys::KEY_PREFIX;
@@ -59,10 +60,13 @@ pub enum Which<'a> {
 /// A name that is none, a file that is no key file, and whatever the file system says.
 pub fn add(path: &Path, new: &NewKey<'_>) -> Result<Added, Problems> {
     let name = path.display().to_string();
-    let names = std::iter::once(new.principal).chain(new.roles.iter().map(String::as_str));
-    for word in names {
+    if !identity::is_principal(new.principal) {
+        let what = format!("`{}` is no name of a principal", new.principal);
+        return Err(Problems::of_file(&name, what, identity::PRINCIPAL_CURE));
+    }
+    for word in new.roles {
         if !keys::is_name(word) {
-            let what = format!("`{word}` is no name of a principal or role");
+            let what = format!("`{word}` is no name of a role");
             let cure = format!("It has 1 to {} letters, digits and `-_.@:/+`.", limits::PRINCIPAL_BYTES_MAX);
             return Err(Problems::of_file(&name, what, cure));
         }
@@ -162,8 +166,9 @@ fn render(written: &[WrittenKey]) -> String {
     for key in written {
         let hash: String = key.hash.iter().map(|byte| format!("{byte:02x}")).collect();
         let roles: Vec<String> = key.roles.iter().map(|role| format!("\"{role}\"")).collect();
-        // Names hold nothing that would need an escape (`keys::is_name`).
-        let _ = writeln!(out, "  - id: \"{}\"\n    principal: \"{}\"", key.id, key.principal);
+        // Other names hold nothing that would need an escape (`keys::is_name`).
+        let principal = escaped(&key.principal);
+        let _ = writeln!(out, "  - id: \"{}\"\n    principal: \"{principal}\"", key.id);
         let _ = writeln!(out, "    roles: [{}]\n    hash: \"{HASH_PREFIX}{hash}\"", roles.join(", "));
         let _ = writeln!(out, "    created: \"{}\"", keys::show_moment(key.created_unix));
         if key.expires_unix != u64::MAX {
@@ -171,6 +176,11 @@ fn render(written: &[WrittenKey]) -> String {
         }
     }
     out
+}
+
+/// Between double quotes, and not expanded.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace("${", "$${")
 }
 
 fn free_id(name: &str, written: &[WrittenKey]) -> Result<String, Problems> {
@@ -319,6 +329,21 @@ mod tests {
         assert!(problems.contains("keys.yaml:1:1: `mcpServers` is not a key"), "{problems}");
         assert_eq!(std::fs::read_to_string(scratch.file()).unwrap(), "mcpServers: {}\n");
         assert!(add(&scratch.0.join("none/keys.yaml"), &agent("a")).is_err());
-        assert!(add(&scratch.file(), &agent("a b")).is_err());
+        assert!(add(&scratch.file(), &agent("a\tb")).is_err());
+    }
+
+    /// Issuers and authorities choose names that other parts of a config do not have.
+    #[test]
+    fn regression_a_principal_of_an_issuer_has_a_key() {
+        let scratch = Scratch::new("foreign");
+        for principal in
+            ["CN=agent-7,O=Example", "auth0|123", r#"CN=a\,"b\\"#, "${HOME} $${x}", "a$${b}$", "Zoë: #1", "'"]
+        {
+            let added = add(&scratch.file(), &agent(principal)).unwrap();
+            let ring = keys::read(&scratch.file()).unwrap();
+            let entry = ring.find(&keys::hash(added.key.as_bytes())).unwrap();
+            assert_eq!(&*entry.principal, principal);
+            assert_eq!(revoke(&scratch.file(), Which::Principal(principal)).unwrap(), [added.id]);
+        }
     }
 }

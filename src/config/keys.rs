@@ -2,6 +2,7 @@
 //!
 //! Not here: writing the file (`key_file`), and who may do what with a key.
 
+use crate::config::identity;
 use crate::config::limits;
 use crate::config::problem::Place;
 use crate::config::problem::Problems;
@@ -66,7 +67,8 @@ pub fn hash(presented: &[u8]) -> [u8; 32] {
     bytes
 }
 
-/// Whether this can be the name of a principal, a role or a key.
+/// Whether this can be the name of a role, a key, or a part of a config. Principals have names that others choose
+/// ([`identity::is_principal`]).
 pub fn is_name(text: &str) -> bool {
     (1..=limits::PRINCIPAL_BYTES_MAX).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.@:/+".contains(&byte))
@@ -185,7 +187,7 @@ fn entry(reader: &mut Reader<'_>, node: &Node) -> Option<WrittenKey> {
     let mut table = reader.table(node, "keys")?;
     let whole = ["id", "principal", "hash"].iter().all(|key| table.has(key));
     let id = table.take("id").and_then(|node| name(reader, node));
-    let principal = table.take("principal").and_then(|node| name(reader, node));
+    let principal = table.take("principal").and_then(|node| principal(reader, node));
     let roles = table.take("roles").map(|node| roles(reader, node)).unwrap_or_default();
     let hash =
         table.take("hash").and_then(|node| reader.text(node)).and_then(|text| written_hash(reader, &text));
@@ -211,10 +213,19 @@ fn roles(reader: &mut Reader<'_>, node: &Node) -> Vec<String> {
 }
 
 fn name(reader: &mut Reader<'_>, node: &Node) -> Option<String> {
+    let cure = format!("It has 1 to {} letters, digits and `-_.@:/+`.", limits::PRINCIPAL_BYTES_MAX);
+    text_that(reader, node, is_name, &cure)
+}
+
+fn principal(reader: &mut Reader<'_>, node: &Node) -> Option<String> {
+    text_that(reader, node, identity::is_principal, identity::PRINCIPAL_CURE)
+}
+
+fn text_that(reader: &mut Reader<'_>, node: &Node, fits: fn(&str) -> bool, cure: &str) -> Option<String> {
     let text = reader.text(node)?;
-    if !is_name(&text.value) {
+    if !fits(&text.value) {
         // Not quoted: somebody may have put the key itself here.
-        reader.problem(text.place, "this is no name", "It has 1 to 64 letters, digits and `-_.@:/+`.");
+        reader.problem(text.place, "this is no name", cure);
         return None;
     }
     Some(text.value)

@@ -6,9 +6,9 @@ use crate::base::der;
 use crate::base::der::Elements;
 use crate::base::fault::Fault;
 use crate::base::fault::Kind;
+use crate::config::identity;
 use crate::config::identity::Mtls;
 use crate::config::identity::MtlsPrincipal;
-use crate::policy::token::naming;
 use aws_lc_rs::digest;
 use std::fmt::Write;
 
@@ -46,7 +46,7 @@ pub fn principal(identity: &CertificateIdentity, choice: MtlsPrincipal) -> Optio
         },
         MtlsPrincipal::Subject => &identity.subject,
     };
-    Some(&**name).filter(|name| naming::is_shown(name))
+    Some(&**name).filter(|name| identity::is_principal(name))
 }
 
 const FOREIGN: Fault = Fault::new(

@@ -5,7 +5,7 @@
 pub mod json;
 mod jws;
 pub mod keys;
-pub(in crate::policy) mod naming;
+mod naming;
 mod stated;
 #[cfg(test)]
 mod tests;

@@ -44,6 +44,19 @@ fn a_rule_is_read_as_it_is_written() {
     assert!(plan(&with("")).access.rules.is_empty());
 }
 
+/// What issuers and certificate authorities name, rules can name.
+#[test]
+fn regression_principals_are_named_as_callers_are() {
+    for name in ["CN=agent-7,O=Example", "auth0|123", "Zoë", "李 雷", r"CN=\ a b\ ", "spiffe://corp/agent/7"]
+    {
+        let written = format!("principals: ['{name}'], deny: [a.x]");
+        assert_eq!(*read(&written).principals, [name.into()]);
+        let usage = plan(&with(&format!("usage: {{from: ['{name}']}}\nidentity: {{anonymous: '{name}'}}")));
+        assert_eq!(*usage.limits.usage_from, [name.into()]);
+        assert_eq!(usage.identity.anonymous.as_deref(), Some(name));
+    }
+}
+
 #[test]
 fn others_decide_in_time_or_not_at_all() {
     let rule = read("opa: \"http://127.0.0.1:8181/v1/data/mcp/allow\"");
@@ -69,7 +82,7 @@ fn rules_that_cannot_be_meant() {
         ("deny: [»x]", "`x` names no server. Write `server.tool`"),
         ("deny: »[]", "the list is empty"),
         ("deny: [»\"\"]", "there is no value"),
-        ("principals: [»\"a b\"], deny: [a.x]", "is no name of a principal"),
+        ("principals: [»\"a\\u200bb\"], deny: [a.x]", "is no name of a principal"),
         ("roles: »x, deny: [a.x]", "expected a list"),
         ("deny: [a.x], »tools: [a.x]", "`tools` goes with `scopes` or `opa`"),
         ("»scopes: [x]", "a rule of `scopes` has no `tools`"),

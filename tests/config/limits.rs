@@ -136,7 +136,7 @@ fn tables_headers_usage_and_state() {
     check(&with("limitTable: {buckets: »65M}"), "between 1000 and 64000000");
     check(&with("limitTable: {onFull: »deny}"), "It is one of: refuse, allow.");
     check(&with("rateLimitHeaders: »drafts"), "Did you mean `draft`?");
-    check(&with("usage: {from: [»\"a b\"]}"), "is no name of a principal");
+    check(&with("usage: {from: [»\"a\\u200bb\"]}"), "is no name of a principal");
     check(&with("state: »{}"), "`state` has no `dir`");
     check(&with("state: {»redis: x}"), "`redis` of `state` is not available in this version");
     check(&with("»burst: 3"), "It belongs under `limits`.");

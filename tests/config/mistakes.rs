@@ -27,7 +27,7 @@ fn n_mistakes_in_one_entry_give_n_messages() {
     for (members, expected) in ENTRIES {
         tells(&server(members), expected);
     }
-    let both = "access: [{name: x, principals: [\"a b\"], allow: [gone.t], deny: [\"\", a]}]";
+    let both = "access: [{name: x, principals: [\"a\\u200bb\"], allow: [gone.t], deny: [\"\", a]}]";
     tells(
         &with(both),
         &["exclude each other", "no name of a principal", "`gone`", "no value", "names no server"],

@@ -10,6 +10,7 @@ use crate::support::client::Answer;
 use crate::support::eventually;
 use crate::support::everywhere;
 use crate::support::gateway::Builder;
+use crate::support::issuer::issuer;
 use crate::support::on_every_driver;
 use crate::support::script;
 use crate::support::upstream::Upstream;
@@ -323,5 +324,25 @@ fn scopes() {
         let challenge = answer.head.field("www-authenticate").unwrap();
         assert_eq!(challenge, r#"Bearer error="insufficient_scope", scope="repo:delete repo:write""#);
         assert_eq!(gw.metric("ringgate_denied_total", &["rule=\"access.delete-needs-scope\""]), 1.0);
+    });
+}
+
+/// A rule names a principal as its issuer does, letters that other names of a config do not have and all.
+#[test]
+fn regression_a_rule_names_whom_an_issuer_names() {
+    on_every_driver(|run| {
+        let (issuer, up) = (issuer(), upstream().tool("echo").run());
+        let gw = run
+            .gateway()
+            .top(issuer.identity(&[]))
+            .access("name: one, principals: ['auth0|123', 'CN=agent-7,O=Example'], allow: [\"up.*\"]")
+            .to("up", &up)
+            .run();
+        let status = |subject: &str| {
+            let call = gw.modern("up", "echo").field(issuer.token(subject).bearer());
+            call.send().json()["error"]["code"].as_i64()
+        };
+        assert_eq!((status("auth0|123"), status("CN=agent-7,O=Example")), (None, None));
+        assert_eq!((status("auth0|124"), status("CN=agent-7")), (Some(-32602), Some(-32602)));
     });
 }

@@ -3,9 +3,9 @@
 //! Not here: whether the token is good (`token`), and the tenant, which an expression makes of all this.
 
 use crate::base::fault::Fault;
+use crate::config::identity;
 use crate::config::identity::ClaimPath;
 use crate::config::identity::Issuer;
-use crate::config::limits;
 use crate::policy::claims::Claims;
 use crate::policy::identity::Caller;
 use crate::policy::identity::Origin;
@@ -42,14 +42,7 @@ fn name<'a>(claims: &'a Claims, path: &ClaimPath) -> Result<Option<&'a str>, Fau
     value.as_str().filter(|name| is_name(name)).map(Some).ok_or(NAMELESS)
 }
 
-/// Wider than the names of a config, because issuers choose them (`auth0|123`, `Zoë`): letters and digits of all
-/// scripts, printable ASCII, spaces within. Nothing that is invisible, or changes how the text around it is shown.
+/// The text of a certificate's subject escapes spaces at the ends; in a claim they are a mistake.
 fn is_name(text: &str) -> bool {
-    is_shown(text) && text.trim_matches(' ').len() == text.len()
-}
-
-/// The same, with spaces at the ends, which the text of a certificate's subject escapes.
-pub(in crate::policy) fn is_shown(text: &str) -> bool {
-    let is_shown = |letter: char| letter == ' ' || letter.is_ascii_graphic() || letter.is_alphanumeric();
-    (1..=limits::PRINCIPAL_BYTES_MAX).contains(&text.len()) && text.chars().all(is_shown)
+    identity::is_principal(text) && text.trim_matches(' ').len() == text.len()
 }
