@@ -90,7 +90,7 @@ fn mtls(reader: &mut Reader<'_>, written: &file_tls::Mtls) -> Mtls {
         }
     }
     let trust_domains = written.trust_domains.iter().map(|domain| domain.value.as_str().into()).collect();
-    Mtls { principal: written.principal, trust_domains }
+    Mtls { principal: written.principal, roles: written.roles, trust_domains }
 }
 
 fn principal(reader: &mut Reader<'_>, name: &Located<String>) -> Option<Arc<str>> {

@@ -3,6 +3,7 @@
 //! Not here: what is in the files (`tls`, `tls_server`). Doc comments of this file are the texts of the JSON Schema.
 
 use crate::config::identity::MtlsPrincipal;
+use crate::config::identity::MtlsRoles;
 use crate::config::reader::Located;
 use crate::config::schema;
 use schemars::JsonSchema;
@@ -65,6 +66,9 @@ pub struct Mtls {
     /// What of the certificate is the principal: the only URI of its subject alternative name (SPIFFE), or its subject.
     #[schemars(with = "schema::MtlsPrincipal")]
     pub principal: MtlsPrincipal,
+    /// What of the certificate are the roles: each organizational unit (OU) of its subject. Default: it has none.
+    #[schemars(with = "Option<schema::MtlsRoles>")]
+    pub roles: Option<MtlsRoles>,
     /// SPIFFE trust domains whose workloads may call: `[corp.example]`. Default: whoever a `clientCa` vouches for.
     #[schemars(with = "Option<Vec<String>>")]
     pub trust_domains: Vec<Located<String>>,

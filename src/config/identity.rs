@@ -71,6 +71,8 @@ pub struct Introspection {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Mtls {
     pub principal: MtlsPrincipal,
+    /// None: certificates say nothing of roles.
+    pub roles: Option<MtlsRoles>,
     /// Those whose workloads may call (SPIFFE ID section 2.1); empty: whoever a client authority vouches for.
     pub trust_domains: Vec<Box<str>>,
 }
@@ -81,6 +83,13 @@ pub enum MtlsPrincipal {
     /// Its only URI among the subject's alternative names, as SPIFFE has it.
     SanUri,
     Subject,
+}
+
+/// What of a client certificate are the roles of its owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MtlsRoles {
+    /// The organizational units of its subject (RFC 4519 section 2.20).
+    Units,
 }
 
 /// What a principal's name is made of, as a message tells it.

@@ -8,6 +8,7 @@ use crate::config::file_tls::ListenerTls;
 use crate::config::file_tls::Mtls;
 use crate::config::file_tls::Tls;
 use crate::config::identity::MtlsPrincipal;
+use crate::config::identity::MtlsRoles;
 use crate::config::limits;
 use crate::config::reader::Located;
 use crate::config::reader::Reader;
@@ -123,6 +124,7 @@ pub fn mtls(reader: &mut Reader<'_>, node: &Node) -> Option<Located<Mtls>> {
     let mut table = reader.table(node, "identity.mtls")?;
     let choices = [("sanUri", MtlsPrincipal::SanUri), ("subject", MtlsPrincipal::Subject)];
     let principal = table.take("principal");
+    let roles = table.take("roles").and_then(|node| reader.choice(node, &[("ou", MtlsRoles::Units)]));
     let trust_domains = table.take("trustDomains").map(|node| reader.names(node)).unwrap_or_default();
     table.close(reader, &strangers::NONE);
     if principal.is_none() {
@@ -133,5 +135,5 @@ pub fn mtls(reader: &mut Reader<'_>, node: &Node) -> Option<Located<Mtls>> {
         );
     }
     let principal = reader.choice(principal?, &choices)?;
-    Some(Located { value: Mtls { principal, trust_domains }, place: node.place, hidden: false })
+    Some(Located { value: Mtls { principal, roles, trust_domains }, place: node.place, hidden: false })
 }

@@ -135,6 +135,7 @@ shape! {
     RateLimitHeaders => {"enum": ["draft", "legacy", "off", false]};
     UpstreamLimit => {"enum": ["pass", "hold"]};
     MtlsPrincipal => {"enum": ["sanUri", "subject"]};
+    MtlsRoles => {"enum": ["ou"]};
     CallLog => {"oneOf": [
         {"enum": ["off", false, "stdout", "stderr"]},
         {"type": "object", "properties": {"file": {"type": "string"}}, "required": ["file"], "additionalProperties": false},

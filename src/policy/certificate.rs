@@ -3,12 +3,14 @@
 //! Not here: verification, and which principal may do what.
 
 use crate::base::der;
+use crate::base::der::Element;
 use crate::base::der::Elements;
 use crate::base::fault::Fault;
 use crate::base::fault::Kind;
 use crate::config::identity;
 use crate::config::identity::Mtls;
 use crate::config::identity::MtlsPrincipal;
+use crate::config::identity::MtlsRoles;
 use aws_lc_rs::digest;
 use std::fmt::Write;
 
@@ -19,8 +21,19 @@ pub struct CertificateIdentity {
     pub uris: Box<[Box<str>]>,
     /// Its subject as text (RFC 4514): `CN=agent-7,O=Example`. Empty where it has none.
     pub subject: Box<str>,
+    /// The organizational units of its subject, in its order.
+    pub units: Box<[Box<str>]>,
     /// SHA-256 of the whole certificate (RFC 8705 section 3.1 binds tokens to it).
     pub fingerprint: [u8; 32],
+}
+
+/// Whom a certificate stands for at this gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner<'c> {
+    pub principal: &'c str,
+    pub roles: &'c [Box<str>],
+    /// Of the certificate: two of one principal may give it different roles.
+    pub fingerprint: &'c [u8; 32],
 }
 
 /// The identity in a certificate (DER); none where it is no certificate, which a verified one always is.
@@ -32,6 +45,7 @@ pub fn identity(certificate: &[u8]) -> Option<CertificateIdentity> {
     Some(CertificateIdentity {
         uris: parsed.valid_uri_names().map(Box::from).collect(),
         subject: subject(parsed.subject())?.into(),
+        units: units(parsed.subject())?.into(),
         fingerprint,
     })
 }
@@ -54,23 +68,28 @@ const FOREIGN: Fault = Fault::new(
     "The client certificate is of a trust domain that is not accepted here; ask the operator.",
 );
 
-/// The principal that a certificate stands for at this gateway; none where it says none.
+/// Whom a certificate stands for at this gateway; none where it says none.
 ///
 /// # Errors
 /// `Unauthenticated` where the operator has named trust domains, and the principal is of none of them: it is not
 /// anonymous either.
-pub fn accepted<'c>(identity: &'c CertificateIdentity, mtls: &Mtls) -> Result<Option<&'c str>, Fault> {
-    let principal = principal(identity, mtls.principal);
-    let domain = |principal: &'c str| principal.strip_prefix("spiffe://")?.split('/').next();
-    match principal {
-        Some(principal) if !mtls.trust_domains.is_empty() => {
-            let domain = domain(principal).ok_or(FOREIGN)?;
-            let known = mtls.trust_domains.iter().any(|known| **known == *domain);
-            if known { Ok(Some(principal)) } else { Err(FOREIGN) }
+pub fn accepted<'c>(identity: &'c CertificateIdentity, mtls: &Mtls) -> Result<Option<Owner<'c>>, Fault> {
+    let Some(principal) = principal(identity, mtls.principal) else { return Ok(None) };
+    if !mtls.trust_domains.is_empty() {
+        let path = principal.strip_prefix("spiffe://");
+        let domain = path.and_then(|path| path.split('/').next()).ok_or(FOREIGN)?;
+        if mtls.trust_domains.iter().all(|known| **known != *domain) {
+            return Err(FOREIGN);
         }
-        principal => Ok(principal),
     }
+    let roles = match mtls.roles {
+        Some(MtlsRoles::Units) => &*identity.units,
+        None => &[],
+    };
+    Ok(Some(Owner { principal, roles, fingerprint: &identity.fingerprint }))
 }
+
+const UNIT: &[u8] = &[0x55, 4, 11];
 
 /// Attribute types that have a name in text (RFC 4514 section 3), by their object identifiers.
 const NAMED: &[(&[u8], &str)] = &[
@@ -80,7 +99,7 @@ const NAMED: &[(&[u8], &str)] = &[
     (&[0x55, 4, 8], "ST"),
     (&[0x55, 4, 9], "STREET"),
     (&[0x55, 4, 10], "O"),
-    (&[0x55, 4, 11], "OU"),
+    (UNIT, "OU"),
     (&[0x09, 0x92, 0x26, 0x89, 0x93, 0xf2, 0x2c, 0x64, 1, 1], "UID"),
     (&[0x09, 0x92, 0x26, 0x89, 0x93, 0xf2, 0x2c, 0x64, 1, 25], "DC"),
 ];
@@ -102,14 +121,35 @@ fn subject(name: &[u8]) -> Option<String> {
     Some(parts.join(","))
 }
 
-/// `TYPE=value`, or `1.2.3=#hex` where either has no text of its own (section 2.4): two subjects never look alike.
-fn attribute(into: &mut String, pair: &[u8]) -> Option<()> {
+/// The organizational units of a distinguished name. One that is no text of a known kind is nobody's role.
+fn units(name: &[u8]) -> Option<Vec<Box<str>>> {
+    let mut units = Vec::new();
+    for part in Elements(name).all()? {
+        for pair in Elements(part.of(der::SET)?).all()? {
+            let (kind, value) = halves(pair.of(der::SEQUENCE)?)?;
+            units.extend(text(value).filter(|_| kind == UNIT).map(Box::from));
+        }
+    }
+    Some(units)
+}
+
+/// The type and the value of an attribute.
+fn halves(pair: &[u8]) -> Option<(&[u8], Element<'_>)> {
     let mut pair = Elements(pair);
     let kind = pair.next_of(der::OBJECT_IDENTIFIER)?;
     let value = pair.next().filter(|_| pair.0.is_empty())?;
+    Some((kind, value))
+}
+
+fn text(value: Element<'_>) -> Option<&str> {
     let is_text = matches!(value.tag, der::UTF8_STRING | der::PRINTABLE_STRING | der::IA5_STRING);
-    let text = std::str::from_utf8(value.content).ok().filter(|_| is_text);
-    match (NAMED.iter().find(|(known, _)| *known == kind), text) {
+    std::str::from_utf8(value.content).ok().filter(|_| is_text)
+}
+
+/// `TYPE=value`, or `1.2.3=#hex` where either has no text of its own (section 2.4): two subjects never look alike.
+fn attribute(into: &mut String, pair: &[u8]) -> Option<()> {
+    let (kind, value) = halves(pair)?;
+    match (NAMED.iter().find(|(known, _)| *known == kind), text(value)) {
         (Some((_, name)), Some(text)) => {
             into.push_str(name);
             into.push('=');
@@ -207,10 +247,11 @@ mod tests {
         let verdict = |uri: &str, domains: &[&str]| {
             let mtls = Mtls {
                 principal: MtlsPrincipal::SanUri,
+                roles: None,
                 trust_domains: domains.iter().map(|domain| Box::from(*domain)).collect(),
             };
             let identity = identity(&certificate(&[uri], &[])).unwrap();
-            accepted(&identity, &mtls).map(|principal| principal.map(str::to_owned))
+            accepted(&identity, &mtls).map(|owner| owner.map(|owner| owner.principal.to_owned()))
         };
         assert_eq!(verdict(AGENT, &[]), Ok(Some(AGENT.into())));
         assert_eq!(verdict(AGENT, &["other", "corp"]), Ok(Some(AGENT.into())));
@@ -229,8 +270,30 @@ mod tests {
             assert_eq!(verdict(foreign, &["corp"]), Err(FOREIGN), "{foreign}");
         }
         let two = identity(&certificate(&[AGENT, AGENT], &[])).unwrap();
-        let mtls = Mtls { principal: MtlsPrincipal::SanUri, trust_domains: vec!["corp".into()] };
+        let mtls = Mtls { principal: MtlsPrincipal::SanUri, roles: None, trust_domains: vec!["corp".into()] };
         assert_eq!(accepted(&two, &mtls), Ok(None), "it names nobody");
+    }
+
+    #[test]
+    fn units_are_roles_where_the_operator_says_so() {
+        let unit = DnType::OrganizationalUnitName;
+        // The same type once more: rcgen keeps one of each.
+        let again = DnType::CustomDnType(vec![2, 5, 4, 11]);
+        let subject =
+            [(unit.clone(), "support"), (DnType::OrganizationName, "admin"), (again, "on call, night")];
+        let roles = |subject: &[(DnType, &str)], roles| {
+            let identity = identity(&certificate(&[AGENT], subject)).unwrap();
+            let mtls = Mtls { principal: MtlsPrincipal::SanUri, roles, trust_domains: vec![] };
+            let owner = accepted(&identity, &mtls).unwrap().unwrap();
+            assert_eq!((owner.principal, owner.fingerprint), (AGENT, &identity.fingerprint));
+            owner.roles.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(roles(&subject, Some(MtlsRoles::Units)), ["support", "on call, night"]);
+        assert_eq!(roles(&[(unit, "Zoë's")], Some(MtlsRoles::Units)), ["Zoë's"]);
+        assert!(roles(&subject[1..2], Some(MtlsRoles::Units)).is_empty(), "an organization is no unit");
+        assert!(roles(&subject, None).is_empty());
+        // BMPString, of which no text is made.
+        assert_eq!(units(&[0x31, 11, 0x30, 9, 6, 3, 0x55, 4, 11, 0x1e, 2, 0, 65]), Some(vec![]));
     }
 
     #[test]

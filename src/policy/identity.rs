@@ -11,6 +11,7 @@ use crate::config::keys;
 use crate::config::keys::KeyEntry;
 use crate::config::keys::KeyRing;
 use crate::mcp::envelope::HeaderValue;
+use crate::policy::certificate::Owner;
 use crate::policy::claims::Claims;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -20,8 +21,8 @@ use std::sync::atomic::Ordering;
 pub struct Presented<'a> {
     pub authorization: HeaderValue<'a>,
     pub api_key: HeaderValue<'a>,
-    /// The principal of the client certificate, where those name principals; an error where it may not call.
-    pub certificate: Result<Option<&'a str>, Fault>,
+    /// Whom the client certificate stands for, where those name principals; an error where it may not call.
+    pub certificate: Result<Option<Owner<'a>>, Fault>,
     /// The query has a parameter `access_token` (RFC 6750 section 2.3), which MCP forbids.
     pub in_query: bool,
 }
@@ -32,8 +33,7 @@ pub enum Offered<'a> {
     Nothing,
     Key(&'a [u8]),
     Token(&'a [u8]),
-    /// The principal that the certificate names.
-    Certificate(&'a str),
+    Certificate(Owner<'a>),
 }
 
 /// Who calls, as a credential shows it.
@@ -109,7 +109,7 @@ pub fn offered<'a>(identity: &Identity, presented: &Presented<'a>) -> Result<Off
     }
     match (presented.authorization, presented.api_key) {
         (HeaderValue::Missing, HeaderValue::Missing) => Ok(match presented.certificate? {
-            Some(principal) if identity.mtls.is_some() => Offered::Certificate(principal),
+            Some(owner) if identity.mtls.is_some() => Offered::Certificate(owner),
             _ => Offered::Nothing,
         }),
         (HeaderValue::One(value), HeaderValue::Missing) => {
@@ -335,7 +335,7 @@ mod tests {
         let presented = Presented {
             authorization: HeaderValue::One(b"Bearer x"),
             api_key: HeaderValue::Missing,
-            certificate: Ok(Some("spiffe://a/b")),
+            certificate: Ok(Some(Owner { principal: "spiffe://a/b", roles: &[], fingerprint: &[0; 32] })),
             in_query: true,
         };
         assert_eq!(offered(&identity, &presented), Ok(Offered::Nothing));

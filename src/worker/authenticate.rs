@@ -46,7 +46,9 @@ pub async fn ask(
     let caller = match offered {
         Offered::Nothing => Caller::anonymous(&plan.identity)?,
         Offered::Key(key) => Caller::of_key(&adopted.keys, key, now)?,
-        Offered::Certificate(principal) => Caller::of_certificate(principal),
+        Offered::Certificate(owner) => {
+            Caller { roles: owner.roles.into(), ..Caller::of_certificate(owner.principal) }
+        }
         Offered::Token(token) => {
             let verified = verify(worker, adopted, slot, token, now).await?;
             token::caller(&plan.identity.issuers, verified)?

@@ -84,7 +84,7 @@ fn parts<'a>(offered: &Offered<'a>) -> (u8, &'a [u8]) {
         Offered::Nothing => (0, b""),
         Offered::Key(key) => (1, key),
         Offered::Token(token) => (2, token),
-        Offered::Certificate(principal) => (3, principal.as_bytes()),
+        Offered::Certificate(owner) => (3, owner.fingerprint),
     }
 }
 
@@ -92,6 +92,7 @@ fn parts<'a>(offered: &Offered<'a>) -> (u8, &'a [u8]) {
 mod tests {
     use super::*;
     use crate::config::access::Access;
+    use crate::policy::certificate::Owner;
 
     fn known(name: &str) -> Rc<Known> {
         let caller = Caller::of_certificate(name);
@@ -105,11 +106,15 @@ mod tests {
         assert!(!callers.keep(&Offered::Key(b"abc"), &known("a")));
         let name = |offered| callers.find(&offered).map(|known| known.caller.name.to_string());
         assert_eq!(name(Offered::Key(b"abc")).as_deref(), Some("a"));
-        for stranger in
-            [Offered::Key(b"ab"), Offered::Key(b"abcd"), Offered::Token(b"abc"), Offered::Certificate("abc")]
-        {
+        for stranger in [Offered::Key(b"ab"), Offered::Key(b"abcd"), Offered::Token(b"abc")] {
             assert_eq!(name(stranger), None);
         }
+        let (one, other) = ([1; 32], [2; 32]);
+        let shown = |fingerprint| Offered::Certificate(Owner { principal: "c", roles: &[], fingerprint });
+        callers.keep(&shown(&one), &known("c"));
+        assert_eq!(name(shown(&one)).as_deref(), Some("c"));
+        assert_eq!(name(shown(&other)), None, "it may have other roles");
+        assert_eq!(name(Offered::Key(&one)), None);
         callers.forget();
         assert_eq!(name(Offered::Key(b"abc")), None);
     }

@@ -14,6 +14,7 @@ use rcgen::KeyPair;
 use ringgate::config::Loaded;
 use ringgate::config::identity::Mtls;
 use ringgate::config::identity::MtlsPrincipal;
+use ringgate::config::identity::MtlsRoles;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -165,7 +166,7 @@ fn client_certificates_are_an_identity() {
         let text =
             listener("clientCa: @good.pem") + &format!("identity: {{mtls: {{principal: {written}}}}}\n");
         let identity = load(&text).unwrap().plan.identity;
-        assert_eq!(identity.mtls, Some(Mtls { principal, trust_domains: vec![] }));
+        assert_eq!(identity.mtls, Some(Mtls { principal, roles: None, trust_domains: vec![] }));
         // Where any identity is configured, nobody is anonymous.
         assert_eq!(identity.anonymous, None);
     }
@@ -180,6 +181,11 @@ fn client_certificates_are_an_identity() {
     );
     check(&(asking.clone() + "identity: {mtls: »{}}\n"), "`identity.mtls` has no `principal`");
     check(&(asking.clone() + "identity: {mtls: {principal: »san}}\n"), "It is one of: sanUri, subject.");
+    let with_roles =
+        |word| asking.clone() + &format!("identity: {{mtls: {{principal: subject, roles: {word}}}}}\n");
+    let roles = load(&with_roles("ou")).unwrap().plan.identity.mtls.unwrap().roles;
+    assert_eq!(roles, Some(MtlsRoles::Units));
+    check(&with_roles("»groups"), "It is one of: ou.");
     let domains = |list: &str| {
         asking.clone() + &format!("identity: {{mtls: {{principal: sanUri, trustDomains: {list}}}}}\n")
     };

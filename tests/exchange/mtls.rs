@@ -179,6 +179,34 @@ fn mtls_upstream() {
     });
 }
 
+/// Feature: the units of a certificate are roles; another certificate of the same principal has its own.
+#[test]
+fn rbac_by_certificate() {
+    everywhere(|run| {
+        let (own, agents) = (Authority::new(), Authority::new());
+        let up = upstream().tool("read_ticket").run();
+        let builder = run.gateway().workers(1).tls(&own, ", clientCa: agents.pem").to("crm", &up);
+        builder.folder.file("agents.pem", &agents.pem());
+        let gw = builder
+            .top("identity: {mtls: {principal: sanUri, roles: ou}}")
+            .access(r#"name: support-reads, roles: [support], allow: ["crm.read_*"]"#)
+            .run();
+        let call = |issued: &Issued| {
+            let mut call = gw.call("crm", "read_ticket");
+            call.via = Some(own.agent(issued));
+            let word = call.token.clone();
+            let answer = call.send();
+            (answer.json()["error"]["code"].as_i64(), up.mentions(&word) > 0)
+        };
+        let member = |unit| agents.member(AGENT, unit);
+        assert_eq!(call(&member("support")), (None, true));
+        for stranger in [member("sales"), member("Support"), agents.uris(&[AGENT]), member("support ")] {
+            assert_eq!(call(&stranger), (Some(-32602), false), "answered as an unknown tool");
+        }
+        assert_eq!(call(&member("support")), (None, true));
+    });
+}
+
 /// Feature: a trust domain that is not configured is 401, and not anonymous, though an authority of ours vouches for it.
 #[test]
 fn agent_identity_of_another_trust_domain() {

@@ -81,6 +81,14 @@ impl Authority {
         self.issue(params)
     }
 
+    /// Of an agent of that organizational unit.
+    pub fn member(&self, uri: &str, unit: &str) -> Issued {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::OrganizationalUnitName, unit);
+        params.subject_alt_names = vec![SanType::URI(uri.try_into().unwrap())];
+        self.issue(params)
+    }
+
     /// Of an agent, no longer valid.
     pub fn expired(&self, uri: &str) -> Issued {
         let mut params = CertificateParams::default();
