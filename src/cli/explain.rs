@@ -5,6 +5,7 @@
 //! Not here: what a running gateway has counted (`/api/v1/quotas`) and observed of its servers (`/metrics`).
 
 mod access;
+mod caller;
 mod limits;
 mod route;
 mod subject;
@@ -17,13 +18,12 @@ use crate::cli::explain::limits::Bucket;
 use crate::cli::explain::limits::Sightings;
 use crate::cli::explain::route::Setting;
 use crate::cli::explain::subject::Subject;
-use crate::config::identity::ClaimPath;
-use crate::config::keys;
 use crate::config::plan::Plan;
 use crate::config::plan::Server;
 use crate::config::problem::nearest;
 use crate::config::problem::quoted;
 use crate::control::kills;
+use crate::control::store;
 use crate::mcp::catalogue::Annotations;
 use crate::mcp::catalogue::Catalogue;
 use crate::mcp::target::Target;
@@ -34,9 +34,7 @@ use crate::policy::decide::Admission;
 use crate::policy::decide::Asked;
 use crate::policy::decide::Desk;
 use crate::policy::decide::Refused;
-use crate::policy::expression;
 use crate::policy::expression::Patterns;
-use crate::policy::identity::Caller;
 use crate::policy::kills::Kills;
 use crate::policy::limits::Counters;
 use crate::policy::limits::gate::When;
@@ -70,7 +68,7 @@ pub struct Args {
     /// Arguments of the call, for expressions that look at them
     #[arg(long, value_name = "JSON", default_value = "{}", value_parser = subject::arguments)]
     args: String,
-    /// Roles of the caller, instead of those of its first key
+    /// Roles of the caller, instead of those of its first key, or in its claims
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     roles: Option<Vec<Box<str>>>,
     /// Scopes of the caller's token, instead of those in its claims
@@ -82,9 +80,9 @@ pub struct Args {
     /// Tenant of the caller, instead of the one that the config reads from its claims
     #[arg(long, value_name = "NAME")]
     tenant: Option<Box<str>>,
-    /// Hints of the tool, as its server lists them
-    #[arg(long, value_name = "JSON", default_value = "{}", value_parser = subject::annotations)]
-    annotations: Annotations,
+    /// Hints of the tool, instead of those that its server listed, as far as `state.dir` knows them
+    #[arg(long, value_name = "JSON", value_parser = subject::annotations)]
+    annotations: Option<Annotations>,
     /// When it calls, instead of now
     #[arg(long, value_name = "TIME")]
     at: Option<Timestamp>,
@@ -115,11 +113,11 @@ pub fn run(args: &Args) -> ExitCode {
 /// What is printed of a call by this plan: text, or one JSON object. `counters`: of nobody else; the call is charged.
 ///
 /// # Errors
-/// The plan has no such server.
+/// The plan has no such server, or the caller's claims are nobody's.
 pub fn tell(plan: &Plan, counters: &Counters, args: &Args) -> Result<String, String> {
     let server = plan.servers.iter().find(|server| *server.name == *args.subject.server);
     let server = server.ok_or_else(|| unknown_server(plan, args))?;
-    let explanation = explain((plan, counters), server, args);
+    let explanation = explain((plan, counters), server, args)?;
     if !args.json {
         return Ok(explanation.to_string());
     }
@@ -159,6 +157,9 @@ struct Call<'a> {
     roles: Vec<Box<str>>,
     /// Where the roles are from.
     identity: String,
+    /// Where the hints of the tool are from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hints: Option<&'static str>,
     source: IpAddr,
     after: u32,
 }
@@ -178,7 +179,11 @@ struct Refusal {
     rule: String,
 }
 
-fn explain<'a>((plan, counters): (&Plan, &Counters), server: &Server, args: &'a Args) -> Explanation<'a> {
+fn explain<'a>(
+    (plan, counters): (&Plan, &Counters),
+    server: &Server,
+    args: &'a Args,
+) -> Result<Explanation<'a>, String> {
     let (kills, known_kills) = kills_of(plan);
     let subject = &args.subject;
     let body = subject.body(&args.args);
@@ -192,13 +197,11 @@ fn explain<'a>((plan, counters): (&Plan, &Counters), server: &Server, args: &'a 
         kills: &kills,
         patterns: &patterns,
     };
-    let (caller, identity) = caller(plan, args, &patterns);
+    let (caller, identity) = caller::caller(plan, args, &patterns)?;
     let standing = Standing::new(&plan.access, &caller, &patterns);
     let at = args.at.and_then(|at| u64::try_from(at.as_nanosecond()).ok());
-    // Whatever is asked about is taken to be there.
-    let mut catalogue = Catalogue::default();
-    catalogue.tools.insert(subject.name.as_str().into(), args.annotations);
-    catalogue.prompts.insert(subject.name.as_str().into());
+    let (hints, known_hints) = hints(plan, server, args);
+    let catalogue = offered(subject, hints);
     let targets = [Target { named: subject.named, name: Cow::Borrowed(&subject.name) }];
     let answers = access::assumed(&plan.access);
     let asked = Asked {
@@ -217,17 +220,17 @@ fn explain<'a>((plan, counters): (&Plan, &Counters), server: &Server, args: &'a 
         number: 0,
         answers: &answers,
     };
-    let mut admission = Admission::default();
-    for _ in 0..args.after {
-        // What it says is of no interest here, only what it leaves.
-        let _ = decide::decide(desk, &asked, &mut admission, &mut Sightings::default());
-    }
+    let is_there = server.is_for_tenant(&caller.tenant);
     let mut sightings = Sightings::default();
-    let decided = decide::decide(desk, &asked, &mut admission, &mut sightings).map(|()| admission);
+    let decided = match is_there {
+        true => decided(desk, &asked, args.after, &mut sightings),
+        // Nothing is asked about what is not there.
+        false => Err(Refused::Hidden(None)),
+    };
     let limits = limits::buckets(desk, &asked, &sightings, &decided);
     let access = access::rules(&plan.access, &sightings);
     let settings = route::settings(server, subject);
-    let decision = Decision::of(decided.as_ref().err());
+    let decision = if is_there { Decision::of(decided.as_ref().err()) } else { Decision::of_tenants(server) };
     let call = Call {
         method: subject.method().as_str(),
         server: &subject.server,
@@ -235,17 +238,18 @@ fn explain<'a>((plan, counters): (&Plan, &Counters), server: &Server, args: &'a 
         principal: &args.principal,
         roles: caller.roles.clone(),
         identity,
+        hints: subject.tool().map(|_| known_hints),
         source: args.source,
         after: args.after,
     };
-    Explanation {
+    Ok(Explanation {
         call,
         kills: known_kills,
         access,
         limits,
         route: route::aim(server, &asked, &patterns).into_iter().chain(settings).collect(),
         decision,
-    }
+    })
 }
 
 /// The kill switches that a gateway of this config would start with, and what is known of them.
@@ -268,54 +272,50 @@ fn kills_of(plan: &Plan) -> (Kills, String) {
     }
 }
 
-/// The caller as it was told, and where what was not told is from.
-fn caller(plan: &Plan, args: &Args, patterns: &RefCell<Patterns>) -> (Caller, String) {
-    let (roles, identity) = match &args.roles {
-        Some(roles) => (roles.clone(), "roles as given".into()),
-        None => roles_of(plan, &args.principal),
-    };
-    let claims = args.claims.clone().unwrap_or_default();
-    let scopes = args.scopes.clone().unwrap_or_else(|| claims.texts(&ClaimPath("scope".into())));
-    let named = match Caller::anonymous(&plan.identity) {
-        Ok(anonymous) if *anonymous.name == *args.principal => anonymous,
-        _ => Caller::of_certificate(&args.principal),
-    };
-    let mut caller = Caller { roles, claims, scopes, ..named };
-    let read = || {
-        let tenant = plan.identity.tenant.as_ref()?;
-        expression::of_caller(tenant, &caller, &mut patterns.borrow_mut())
-    };
-    caller.tenant = args.tenant.clone().or_else(read).unwrap_or_default();
-    (caller, identity)
+/// The tool's hints, and where they are from.
+fn hints(plan: &Plan, server: &Server, args: &Args) -> (Annotations, &'static str) {
+    if let Some(given) = args.annotations {
+        return (given, "as given");
+    }
+    let kept = store::catalogues(plan);
+    let listed = kept.by_server.get(&*server.name);
+    match listed.and_then(|listed| listed.tools.get(args.subject.name.as_str())) {
+        Some(kept) => (*kept, "as the server listed them"),
+        None => (Annotations::default(), "not known, the specification's defaults: say `--annotations`"),
+    }
 }
 
-/// The roles of the principal's first key, and where they are from.
-fn roles_of(plan: &Plan, principal: &str) -> (Vec<Box<str>>, String) {
-    if plan.identity.anonymous.as_deref() == Some(principal) {
-        return (Vec::new(), "a caller without a key".into());
+/// Whatever is asked about is taken to be there.
+fn offered(subject: &Subject, hints: Annotations) -> Catalogue {
+    let mut catalogue = Catalogue::default();
+    catalogue.tools.insert(subject.name.as_str().into(), hints);
+    catalogue.prompts.insert(subject.name.as_str().into());
+    catalogue
+}
+
+/// The decision, after so many equal calls; charged.
+fn decided<'d>(
+    desk: Desk<'d>,
+    asked: &Asked<'_>,
+    after: u32,
+    sightings: &mut Sightings,
+) -> Result<Admission<'d>, Refused<'d>> {
+    let mut admission = Admission::default();
+    for _ in 0..after {
+        // What it says is of no interest here, only what it leaves.
+        let _ = decide::decide(desk, asked, &mut admission, &mut Sightings::default());
     }
-    let Some(path) = &plan.identity.api_keys else {
-        let known = if plan.identity.is_configured() {
-            "its token or certificate tells its roles: say `--roles`, `--claims`"
-        } else {
-            "nobody can be it: the config has no `identity.apiKeys`"
-        };
-        return (Vec::new(), known.into());
-    };
-    let shown = path.display();
-    match keys::read_written(path) {
-        Err(_) => (Vec::new(), format!("its roles are not known: {shown} cannot be read")),
-        Ok(written) => match written.into_iter().find(|key| key.principal == principal) {
-            Some(key) => {
-                let from = format!("key {} in {shown}", key.id);
-                (key.roles.into_iter().map(String::into_boxed_str).collect(), from)
-            }
-            None => (Vec::new(), format!("it has no key in {shown}")),
-        },
-    }
+    decide::decide(desk, asked, &mut admission, sightings).map(|()| admission)
 }
 
 impl Decision {
+    /// Of a server that is not for the caller's tenant: its endpoint is not there, and no hub shows what it has.
+    fn of_tenants(server: &Server) -> Self {
+        let wire = Kind::NotFound.wire();
+        let rule = format!("mcpServers.{}.tenants", server.name);
+        Self { allowed: false, refusal: Some(Refusal { status: wire.status, reason: wire.reason, rule }) }
+    }
+
     fn of(refused: Option<&Refused<'_>>) -> Self {
         let refusal = refused.map(|refused| {
             let wire = refused.kind().wire();
@@ -330,7 +330,7 @@ impl Display for Decision {
         match &self.refusal {
             None => f.write_str("allowed"),
             Some(Refusal { status, reason, rule }) => {
-                let hidden = Kind::Unknown.wire().reason == *reason;
+                let hidden = [Kind::Unknown, Kind::NotFound].iter().any(|kind| kind.wire().reason == *reason);
                 let hidden = if hidden { ", hidden as if it did not exist" } else { "" };
                 write!(f, "refused: {status} {reason} by {rule}{hidden}")
             }
@@ -340,10 +340,13 @@ impl Display for Decision {
 
 impl Display for Explanation<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Call { method, server, name, principal, roles, identity, source, after } = &self.call;
+        let Call { method, server, name, principal, roles, identity, hints, source, after } = &self.call;
         writeln!(f, "{method} {server}.{name} by {principal} from {source}")?;
         let roles = if roles.is_empty() { String::new() } else { format!(", roles {}", roles.join(", ")) };
         writeln!(f, "identity: {identity}{roles}")?;
+        if let Some(hints) = hints {
+            writeln!(f, "hints of the tool: {hints}")?;
+        }
         writeln!(f, "kill switches: {}", self.kills)?;
         if !self.access.is_empty() {
             writeln!(f, "access rules:")?;

@@ -69,6 +69,11 @@ pub fn open(plan: &Plan) -> Result<Kept, String> {
     Ok(Kept { kills, used, seal: seal::open(plan)?, catalogues: stored::read(plan) })
 }
 
+/// What the servers of a plan offered to an earlier process, or offer to one that runs, as the state directory has it.
+pub fn catalogues(plan: &Plan) -> Catalogues {
+    stored::read(plan)
+}
+
 impl Kept {
     /// What keys of limits are made with.
     pub fn keys(&self) -> Keys {

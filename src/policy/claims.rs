@@ -25,6 +25,12 @@ impl Claims {
         self.get(path)?.as_str()
     }
 
+    /// `scope` (RFC 8693 section 4.2, RFC 9068 section 2.2.3), or `scp` as Entra ID and Okta have it.
+    pub fn scopes(&self) -> Vec<Box<str>> {
+        let claim = if self.0.contains_key("scope") { "scope" } else { "scp" };
+        self.texts(&ClaimPath(claim.into()))
+    }
+
     /// A list of strings, or one string of names between spaces, as `scope` is (RFC 6749 section 3.3). What is
     /// neither has none.
     pub fn texts(&self, path: &ClaimPath) -> Vec<Box<str>> {

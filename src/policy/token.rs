@@ -154,6 +154,15 @@ pub fn caller(issuers: &[Arc<Issuer>], verified: Verified) -> Result<Caller, Fau
     naming::caller(issuer, verified)
 }
 
+/// Whose token would have these claims: the issuer's that they name, or the only one's. Nothing is verified.
+pub fn likely_issuer(issuers: &[Arc<Issuer>], claims: &Claims) -> Option<usize> {
+    match (stated::issuer(issuers, &claims.0), issuers) {
+        (Some((index, _)), _) => Some(index),
+        (None, [_]) if !claims.0.contains_key("iss") => Some(0),
+        _ => None,
+    }
+}
+
 const fn refusal(message: &'static str) -> Fault {
     Fault::new(Kind::Unauthenticated, message)
 }

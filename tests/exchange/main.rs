@@ -44,6 +44,7 @@ mod cancel;
 mod connection;
 mod credentials;
 mod drain;
+mod explain;
 mod faults;
 mod federation;
 mod federation_faults;

@@ -20,17 +20,11 @@ pub(super) fn caller(issuer: &Issuer, verified: Verified) -> Result<Caller, Faul
     Ok(Caller {
         roles: issuer.roles.as_ref().map(|path| claims.texts(path)).unwrap_or_default(),
         actor: name(&claims, &issuer.act)?.unwrap_or_default().into(),
-        scopes: scopes(&claims),
+        scopes: claims.scopes(),
         expires_unix,
         claims,
         ..Caller::new(principal, Origin::Token { issuer: index, reach })
     })
-}
-
-/// `scope` (RFC 8693 section 4.2, RFC 9068 section 2.2.3), or `scp` as Entra ID and Okta have it.
-fn scopes(claims: &Claims) -> Vec<Box<str>> {
-    let claim = if claims.0.contains_key("scope") { "scope" } else { "scp" };
-    claims.texts(&ClaimPath(claim.into()))
 }
 
 /// The name that a claim is, if there is one.
