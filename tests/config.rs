@@ -371,11 +371,20 @@ fn plain_http_to_a_public_address_must_be_meant() {
     check(&server("url: »\"http://8.8.8.8/mcp\""), "`plaintext: true`");
     assert_eq!(plan(&server("url: \"http://8.8.8.8/mcp\", plaintext: true")).servers.len(), 1);
     assert_eq!(plan(&server("url: \"http://192.168.1.1/mcp\"")).servers.len(), 1);
-    let warned = |url: &str| load(&server(&format!("url: \"{url}\""))).unwrap().warnings.len();
-    assert_eq!(
-        (warned("http://mcp.example/"), warned("https://mcp.example/"), warned("http://search:3000/")),
-        (1, 0, 0)
-    );
+    for named in ["mcp.example", "mcp.example.", "test.example", "a.localhost.example"] {
+        check(&server(&format!("url: »\"http://{named}/\"")), "Write `https://`, or `plaintext: true`");
+    }
+    check(&server("pools: {v1: {url: »\"http://mcp.example/\"}}"), "a name that may be public");
+    let warned = |members: &str| load(&server(members)).unwrap().warnings.len();
+    for good in [
+        "url: \"http://mcp.example/\", plaintext: true",
+        "url: \"https://mcp.example/\"",
+        "url: \"http://search:3000/\"",
+        "url: \"http://mcp.svc.cluster.local/\"",
+        "url: \"http://mcp.internal/\"",
+    ] {
+        assert_eq!(warned(good), 0, "{good}");
+    }
 }
 
 /// Feature, zero trust: a listener beyond loopback without identity is a start error.

@@ -216,8 +216,7 @@ fn url(reader: &mut Reader<'_>, text: &Located<String>, server: &file::Server) -
     Some(url)
 }
 
-/// Plain HTTP to a public address needs the operator's word. A name could be anywhere; only one that
-/// looks public is worth a warning.
+/// Plain HTTP to a public address needs the operator's word, and so does a name that may have one.
 fn plaintext(reader: &mut Reader<'_>, place: Place, url: &Url, meant: bool) {
     if url.tls || meant {
         return;
@@ -231,7 +230,7 @@ fn plaintext(reader: &mut Reader<'_>, place: Place, url: &Url, meant: bool) {
         }
         Transport::Name { host, .. } if !address::is_near_name(host) => {
             let what = "`http://` to a name that may be public: calls and credentials would travel in clear";
-            reader.warn(place, what, cure);
+            reader.problem(place, what, cure);
         }
         _ => {}
     }

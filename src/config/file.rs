@@ -206,7 +206,7 @@ pub struct Server {
     /// Tenants that may know of the server; every one where nothing is said.
     #[schemars(with = "Option<Vec<String>>")]
     pub tenants: Vec<Located<String>>,
-    /// true: `http://` to a public address is meant. Default false.
+    /// true: `http://` to a public address, or to a name that may have one, is meant. Default false.
     #[schemars(with = "Option<bool>")]
     pub plaintext: bool,
     /// As in a client's file: the only transport that this version speaks.

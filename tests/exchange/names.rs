@@ -41,7 +41,7 @@ fn a_silent_address_leaves_time_for_the_next() {
         let up = upstream().tool("echo").run_on(second);
         let (_silent, _waiting) = deaf(first);
         let url = format!("url: \"http://several.example:{}/mcp\"", up.address.port());
-        let builder = run.gateway().server("up", &[&url, "timeout: {connect: 300ms}"]);
+        let builder = run.gateway().server("up", &[&url, "plaintext: true", "timeout: {connect: 300ms}"]);
         let text = "127.0.0.2 several.example\n127.0.0.1 several.example\n";
         let Some((gw, _)) = with_hosts(builder, text) else { return };
         let began = Instant::now();
@@ -83,7 +83,7 @@ fn a_name_that_moves_takes_its_traffic_along() {
         let (old, new) = (upstream().tool("echo").run_on(first), upstream().tool("echo").run_on(second));
         let port = old.address.port();
         let url = format!("url: \"http://moves.example:{port}/mcp\"");
-        let builder = run.gateway().workers(1).server("up", &[&url]);
+        let builder = run.gateway().workers(1).server("up", &[&url, "plaintext: true"]);
         let Some((gw, hosts)) = with_hosts(builder, "127.0.0.1 moves.example\n") else { return };
         let call = || assert_eq!(gw.call("up", "echo").send().status, 200);
         (0..20).for_each(|_| call());
