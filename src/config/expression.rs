@@ -2,11 +2,12 @@
 //!
 //! Only the parser of the crate `cel` is used. It has no type checker, no count of steps, and evaluates in a
 //! context that is allocated for each call; so its tree becomes a smaller one ([`Node`]) in which every name is
-//! resolved, every written-out pattern compiled, every zone looked up and every type checked.
+//! resolved, every written-out pattern compiled, every zone and network looked up and every type checked.
 //!
 //! Not here: checking (`expression/check`), evaluating (`policy::expression`).
 
 mod check;
+mod network;
 mod signature;
 
 #[cfg(test)]
@@ -20,6 +21,7 @@ use check::Checker;
 use jiff::SignedDuration;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+pub use network::Network;
 use regex::Regex;
 use regex::RegexBuilder;
 use signature::Type;
@@ -93,6 +95,8 @@ pub enum Node {
     /// A part of a timestamp in a zone, or of a duration.
     Part(Box<Node>, Part, TimeZone),
     Loop(Box<Loop>),
+    /// Whether an address is of a network.
+    Within(Box<Node>, Network),
 }
 
 #[derive(Clone, Debug, PartialEq)]

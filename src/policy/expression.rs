@@ -143,7 +143,7 @@ pub enum EvaluationError {
     Overflow,
     /// A number of the message with more digits than a double keeps: the server may read another one.
     Inexact,
-    /// A text that is no number, time, duration or bool.
+    /// A text that is no number, time, duration, bool or address.
     Conversion,
     /// A pattern that is no regular expression, or takes too much to compile.
     Pattern,
@@ -241,7 +241,7 @@ impl Display for EvaluationError {
             Self::DivisionByZero => "a division by zero",
             Self::Overflow => "a number or a time is out of range",
             Self::Inexact => "a number has more digits than can be compared",
-            Self::Conversion => "a text is no number, time, duration or bool",
+            Self::Conversion => "a text is no number, time, duration, bool or address",
             Self::Pattern => "a pattern is no regular expression, or too large",
             Self::DuplicateKey => "a key stands twice in one map",
             Self::Body => "the message cannot be read",

@@ -140,6 +140,33 @@ fn abac() {
     });
 }
 
+/// Feature: rules by network. Everybody here calls from 127.0.0.1, so the networks lie around that.
+#[test]
+fn abac_by_network() {
+    everywhere(|run| {
+        let up = upstream().tool("read").tool("write").tool("drop").tool("list").run();
+        let deny = |tool: &str, network: &str| {
+            let when = format!("!cidr(\"{network}\").containsIP(source)");
+            format!("name: {tool}, deny: [\"crm.{tool}\"], when: '{when}'")
+        };
+        let gw = run
+            .gateway()
+            .agents(&["a"])
+            .access(&deny("read", "127.0.0.1/32"))
+            .access(&deny("write", "126.0.0.0/7"))
+            .access(&deny("drop", "127.0.0.2/31"))
+            .access(&deny("list", "::ffff:127.0.0.0/120"))
+            .to("crm", &up)
+            .run();
+        let mut agent = gw.agent("a", "crm");
+        for tool in ["read", "write", "list"] {
+            agent.passes(tool);
+        }
+        let call = agent.tool("drop");
+        hidden(&mut agent, &up, &call);
+    });
+}
+
 /// The call with this `Mcp-Name` in place of its own.
 fn named(call: &Call, name: &str) -> Call {
     // The field is made of the name: without one there is none, and the body gets it as a further member.

@@ -174,6 +174,11 @@ pub(super) const LOOPS: &[(&str, LoopKind)] = &[
     ("map", LoopKind::Map),
 ];
 
+/// `cidr("10.0.16.0/20").containsIP(source)`, as the CEL of Kubernetes has it. A network is written out, and is of no other
+/// use.
+pub(super) const NETWORK: &str = "cidr";
+pub(super) const WITHIN: &str = "containsIP";
+
 impl Type {
     /// Whether a value of this type may be one of those.
     pub(super) fn is_one_of(self, types: &[Self]) -> bool {
@@ -209,13 +214,13 @@ impl Type {
 
 /// How the function of this name is called; None: there is none.
 pub(super) fn style(name: &str) -> Option<Style> {
-    if ["has", "dyn"].contains(&name) {
+    if ["has", "dyn", NETWORK].contains(&name) {
         return Some(Style::Global);
     }
     let is_method =
         LOOPS.iter().any(|(known, _)| *known == name) || PARTS.iter().any(|(known, _)| *known == name);
     let row = FUNCTIONS.iter().find(|row| row.name == name).map(|row| row.style);
-    row.or(is_method.then_some(Style::Method))
+    row.or((is_method || name == WITHIN).then_some(Style::Method))
 }
 
 /// The names of all functions.
@@ -223,7 +228,7 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
     (FUNCTIONS.iter().map(|row| row.name))
         .chain(PARTS.iter().map(|(name, _)| *name))
         .chain(LOOPS.iter().map(|(name, _)| *name))
-        .chain(["has", "dyn"])
+        .chain(["has", "dyn", NETWORK, WITHIN])
 }
 
 /// The result of an operator between two values; None: it does not take them.

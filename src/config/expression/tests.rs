@@ -34,6 +34,7 @@ fn good_conditions_are_taken() {
         r#"(tool == "a" ? 1 : 2) == 1 && (true ? args.x : tool) == tool"#,
         r#"{"a": 1, tool: "b"}.a == 1 && roles + ["x"] == ["x"] && "x" + tool == "xa""#,
         r#"dyn(1) == "a" || int("1") + int(now) == int(1.5) || string(now) == "" || bool("true")"#,
+        r#"cidr("10.0.16.0/20").containsIP(source) || !cidr('fd00::/8').containsIP(args.ip)"#,
         "args.anything",
         "body.params.arguments.deep || body[\"x\"]",
         "true\n  && // why\n  false",
@@ -169,6 +170,38 @@ fn wrong_types_are_refused_at_their_place() {
         ("principal", format!("0: this is a string, and a condition is true or false. {COMPARE}")),
         ("  (1 + 1)", format!("3: this is an int, and a condition is true or false. {COMPARE}")),
         ("args", format!("0: this is a map, and a condition is true or false. {COMPARE}")),
+    ];
+    for (text, expected) in table {
+        assert_eq!(condition(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn a_network_is_read_at_its_place() {
+    let write = "Write `cidr(\"10.0.16.0/20\").containsIP(source)`.";
+    let prefix = "Write an address and its prefix, such as \"10.0.16.0/20\" or \"2001:db8::/32\".";
+    let table = [
+        ("cidr('10.0.0.0/33').containsIP(source)", format!("5: `10.0.0.0/33` is no network. {prefix}")),
+        (
+            "true && cidr('10.0.0.1/8').containsIP(source)",
+            "13: `10.0.0.1/8` has bits beyond its prefix. Did you mean \"10.0.0.0/8\"?".into(),
+        ),
+        ("cidr(tool).containsIP(source)", format!("5: a network must be written out. {write}")),
+        ("cidr('::/0') == '::/0'", format!("0: a network is only asked what it contains. {write}")),
+        ("source.containsIP('::1')", format!("0: this is no network. {write}")),
+        ("cidr().containsIP(source)", "0: `cidr` does not take 0 arguments.".into()),
+        ("cidr('::/0').containsIP()", "13: `containsIP` does not take 0 arguments.".into()),
+        (
+            "cidr('::/0').containsIP(roles)",
+            "24: this is a list of strings, and an address must be a string.".into(),
+        ),
+        ("cidr('::/0').containsIP('::g')", "24: `::g` is no address. Write `source`, for example.".into()),
+        ("containsIP(source)", "0: `containsIP` is not called so. Write `x.containsIP(…)`.".into()),
+        ("tool.cidr('::/0')", "5: `cidr` is not called so. Write `cidr(x)`.".into()),
+        (
+            "cidr('::/0').containsIp(source)",
+            "13: `containsIp` is not a function. Did you mean `containsIP`?".into(),
+        ),
     ];
     for (text, expected) in table {
         assert_eq!(condition(text), expected, "{text}");

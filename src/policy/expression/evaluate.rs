@@ -20,6 +20,7 @@ use crate::policy::expression::value::Text;
 use crate::policy::expression::value::Value;
 use crate::policy::expression::value::map;
 use jiff::Timestamp;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 type Evaluated<'e> = Result<Value<'e>, Stop>;
@@ -113,7 +114,19 @@ impl<'s, 'v: 'e, 'e> Evaluation<'s, 'v, 'e> {
             }
             Node::Part(operand, part, zone) => Ok(function::part(&self.evaluate(operand)?, *part, zone)?),
             Node::Loop(node) => self.run_loop(node),
+            Node::Within(operand, network) => Ok(Value::Bool(network.contains(self.address(operand)?))),
         }
+    }
+
+    /// That of the caller is not made a text first.
+    fn address(&mut self, node: &'e Node) -> Result<IpAddr, Stop> {
+        if let Node::Variable(variable @ Variable::Source) = node {
+            self.require(*variable)?;
+            return Ok(self.scope.variables.source);
+        }
+        let text = self.evaluate(node)?.into_text()?;
+        self.steps.charge_text(text.len())?;
+        Ok(text.parse().map_err(|_| EvaluationError::Conversion)?)
     }
 
     fn variable(&mut self, variable: Variable) -> Evaluated<'e> {

@@ -111,6 +111,11 @@ fn conditions_that_hold() {
         "string(1) == '1' && string(1.5) == '1.5' && string(true) == 'true' && bool('false') == false",
         "int(timestamp('1970-01-01T00:01:00Z')) == 60 && timestamp(60) == timestamp('1970-01-01T00:01:00Z')",
         "string(timestamp(0)) == '1970-01-01T00:00:00Z' && string(duration('1m30s')) == '90s' && dyn(1) == 1",
+        // Networks: the caller's address, and one that it wrote. An IPv4 address is one, however it arrived.
+        "cidr('10.0.0.0/29').containsIP(source) && !cidr('10.0.0.8/29').containsIP(source)",
+        "cidr('10.0.0.7/32').containsIP(source) && !cidr('10.0.0.6/32').containsIP(source)",
+        "cidr('::ffff:10.0.0.0/104').containsIP(source) && !cidr('::/0').containsIP(source)",
+        "cidr('2001:db8::/32').containsIP('2001:db8:ffff::1') && cidr('10.0.0.0/8').containsIP('::ffff:' + source)",
         // Time.
         "now > timestamp(args.at) && now - timestamp(args.at) == duration('30m15.25s')",
         "now.getFullYear() == 2026 && now.getMonth() == 0 && now.getDate() == 31 && now.getDayOfMonth() == 30",

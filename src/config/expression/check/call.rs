@@ -7,6 +7,7 @@ use crate::config::expression::Flaw;
 use crate::config::expression::Function;
 use crate::config::expression::Loop;
 use crate::config::expression::LoopKind;
+use crate::config::expression::Network;
 use crate::config::expression::Node;
 use crate::config::expression::Part;
 use crate::config::expression::check::Checked;
@@ -25,6 +26,9 @@ use cel::common::ast::Expr;
 use cel::common::ast::LiteralValue;
 use jiff::fmt::temporal::DateTimeParser;
 use jiff::tz::TimeZone;
+use std::net::IpAddr;
+
+const WITHIN_CURE: &str = "Write `cidr(\"10.0.16.0/20\").containsIP(source)`.";
 
 impl<'t> Checker<'t> {
     /// A loop, a part of a time, or a function of the table.
@@ -37,6 +41,14 @@ impl<'t> Checker<'t> {
             if let Some((_, part)) = signature::PARTS.iter().find(|(known, _)| *known == name) {
                 return self.part(tree, call, target, *part);
             }
+        }
+        match (name, &call.target) {
+            (signature::WITHIN, Some(target)) => return self.within(tree, call, target),
+            (signature::NETWORK, None) => {
+                let at = self.name_of_call(tree, call);
+                return Err(self.flaw(at, "a network is only asked what it contains", WITHIN_CURE));
+            }
+            _ => {}
         }
         if name == "dyn"
             && call.target.is_none()
@@ -112,6 +124,26 @@ impl<'t> Checker<'t> {
         let types = if of_durations && call.args.is_empty() { signature::TIME } else { &[Type::Timestamp] };
         let operand = self.operand(target, types, "this operand")?;
         Ok((Node::Part(Box::new(operand), part, zone), Type::Int))
+    }
+
+    /// Both are read at load where they are written out, as the network always is.
+    fn within(&mut self, tree: &'t IdedExpr, call: &'t CallExpr, target: &'t IdedExpr) -> Checked {
+        let cidr = match &target.expr {
+            Expr::Call(cidr) if cidr.func_name == signature::NETWORK && cidr.target.is_none() => cidr,
+            _ => return Err(self.flaw(self.start(target), "this is no network", WITHIN_CURE)),
+        };
+        let [written] = cidr.args.as_slice() else { return Err(self.wrong_count(target, cidr)) };
+        let [address] = call.args.as_slice() else { return Err(self.wrong_count(tree, call)) };
+        let at = self.start(written);
+        let text = literal_text(written)
+            .ok_or_else(|| self.flaw(at, "a network must be written out", WITHIN_CURE))?;
+        let network = Network::parse(text).map_err(|(what, cure)| self.flaw(at, what, cure))?;
+        if let Some(text) = literal_text(address).filter(|text| text.parse::<IpAddr>().is_err()) {
+            let what = format!("{} is no address", quoted(text));
+            return Err(self.flaw(self.start(address), what, "Write `source`, for example."));
+        }
+        let operand = self.operand(address, signature::TEXT, "an address")?;
+        Ok((Node::Within(Box::new(operand), network), Type::Bool))
     }
 
     /// Looked up at load, so that no call reads a file of zones.
