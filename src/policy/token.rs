@@ -82,6 +82,9 @@ pub fn verify(
     let Some(parts) = Parts::of(token) else { return Err(without_parts(issuers, token)) };
     let jws = Jws::read(&parts)?;
     let (index, issuer) = stated::issuer(issuers, &jws.claims).ok_or(ISSUER)?;
+    if jws.is_jose && !stated::is_trust_domain(issuer) {
+        return Err(TYPE.into());
+    }
     let reach = stated::reach(&issuer.audiences, &jws.claims)?;
     let exp = stated::expiry(&jws.claims, now)?.ok_or(NO_EXPIRY)?;
     let expires_unix = exp.saturating_add(limits::TOKEN_LEEWAY_SECONDS);

@@ -260,6 +260,8 @@ fn agent_identity_by_jwt_svid() {
         let old = svid("corp");
         eventually("the bundle is read", || status(&old) == 200);
         assert_eq!(gw.call("up", "echo").field(&old).send().status, 200);
+        let jose = spire.token(AGENT).header("typ", "JOSE").claim("iss", "spiffe://corp").bearer();
+        assert_eq!(status(&jose), 200, "the other type that a JWT-SVID may have");
         let named = format!("\"principal\":\"{AGENT}\"");
         let written = || std::fs::read_to_string(&log).unwrap_or_default();
         eventually("the workload is the principal", || written().contains(&named));

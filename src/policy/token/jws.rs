@@ -28,6 +28,8 @@ pub(super) struct Jws<'a> {
     pub(super) algorithm: Algorithm,
     /// Empty: none is named.
     pub(super) kid: Box<str>,
+    /// `typ` is `JOSE`, which says nothing of the kind of token: only JWT-SVIDs may (SPIFFE JWT-SVID section 2.3).
+    pub(super) is_jose: bool,
     pub(super) claims: Map<String, Value>,
     pub(super) signed: &'a [u8],
     pub(super) signature: Vec<u8>,
@@ -56,12 +58,13 @@ impl<'a> Jws<'a> {
         }
         let algorithm =
             header.get("alg").and_then(Value::as_str).and_then(Algorithm::named).ok_or(ALGORITHM)?;
-        json::optional(&header, "typ", |typ| is_access_token(typ).then_some(())).ok_or(TYPE)?;
+        let typ = json::optional(&header, "typ", Type::of).ok_or(TYPE)?;
         let kid =
             json::optional(&header, "kid", |kid| keys::is_key_id(kid).then_some(kid)).ok_or(MALFORMED)?;
         Ok(Self {
             algorithm,
             kid: kid.unwrap_or_default().into(),
+            is_jose: typ == Some(Type::Jose),
             claims: object(parts.claims)?,
             signed: parts.signed,
             signature: base64url::decode(parts.signature).ok_or(MALFORMED)?,
@@ -69,9 +72,23 @@ impl<'a> Jws<'a> {
     }
 }
 
-/// `JWT` or `at+jwt` (RFC 9068 section 2.1), as a media type with or without its prefix (RFC 7515 section 4.1.9). Tokens
-/// of other types are signed with the same keys and must not pass for these (RFC 8725 section 3.11).
-fn is_access_token(typ: &str) -> bool {
-    let typ = typ.to_ascii_lowercase();
-    matches!(typ.strip_prefix("application/").unwrap_or(&typ), "jwt" | "at+jwt")
+/// What `typ` says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Type {
+    /// `JWT` or `at+jwt` (RFC 9068 section 2.1).
+    AccessToken,
+    Jose,
+}
+
+impl Type {
+    /// As a media type with or without its prefix (RFC 7515 section 4.1.9). Tokens of other types are signed with the same
+    /// keys and must not pass for these (RFC 8725 section 3.11).
+    fn of(typ: &str) -> Option<Self> {
+        let typ = typ.to_ascii_lowercase();
+        match typ.strip_prefix("application/").unwrap_or(&typ) {
+            "jwt" | "at+jwt" => Some(Self::AccessToken),
+            "jose" => Some(Self::Jose),
+            _ => None,
+        }
+    }
 }

@@ -28,8 +28,13 @@ pub(super) fn issuer<'a>(issuers: &'a [Arc<Issuer>], claims: &Object) -> Option<
 
 /// Whether nothing speaks against this issuer: another `iss`, or a `sub` that is not of the trust domain that it is.
 pub(super) fn is_from(issuer: &Issuer, claims: &Object) -> bool {
-    let is_home = !issuer.issuer.starts_with(SPIFFE) || trust_domain(claims) == Some(&*issuer.issuer);
+    let is_home = !is_trust_domain(issuer) || trust_domain(claims) == Some(&*issuer.issuer);
     is_home && claims.get("iss").is_none_or(|name| *name == *issuer.issuer)
+}
+
+/// Whether its tokens are JWT-SVIDs.
+pub(super) fn is_trust_domain(issuer: &Issuer) -> bool {
+    issuer.issuer.starts_with(SPIFFE)
 }
 
 const SPIFFE: &str = "spiffe://";

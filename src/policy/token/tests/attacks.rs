@@ -149,6 +149,7 @@ fn headers() {
     }
     for typ in [
         json!("JOSE"),
+        json!("application/jose"),
         json!("dpop+jwt"),
         json!("secevent+jwt"),
         json!("id+jwt"),

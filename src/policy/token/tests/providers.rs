@@ -99,6 +99,12 @@ fn agent_identity_by_jwt_svid() {
     };
     assert_eq!(shown(&svid(&json!({})).unwrap()), format!("{id} [] () "));
     assert!(svid(&json!({"iss": "spiffe://corp.test"})).is_ok());
+    // JWT-SVID section 2.3; what other issuers sign as `JOSE` is no access token (`attacks::headers`).
+    let claims = json!({"sub": id, "aud": AUDIENCE, "exp": NOW + 300});
+    let typed =
+        |typ: &str| world.caller(&token(&json!({"alg": "ES256", "kid": "p256", "typ": typ}), &claims));
+    assert!(typed("JOSE").is_ok());
+    assert_eq!(typed("kb+jwt").unwrap_err(), TYPE.into());
     for change in [
         json!({"sub": "spiffe://other.test/ns/agents"}),
         json!({"sub": "spiffe://corp.test.evil/x"}),
