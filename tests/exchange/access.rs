@@ -10,6 +10,7 @@ use crate::support::client::Answer;
 use crate::support::eventually;
 use crate::support::everywhere;
 use crate::support::gateway::Builder;
+use crate::support::gateway::Gateway;
 use crate::support::issuer::issuer;
 use crate::support::on_every_driver;
 use crate::support::script;
@@ -329,18 +330,49 @@ fn agentgateway_1058_deny_only_rules() {
     });
 }
 
+/// A gateway in front of a server of repositories, of which some calls need scopes.
+fn scoped(builder: Builder, up: &Upstream) -> Gateway {
+    builder
+        .access(r#"name: delete-needs-scope, tools: ["github.delete_*"], scopes: ["repo:delete"]"#)
+        .access(r#"name: writes, tools: ["github.delete_*"], scopes: ["repo:write", "repo:delete"]"#)
+        .to("github", up)
+        .run()
+}
+
+/// Feature: whoever lacks a scope sees the tool, learns which scopes its call needs, and with a token of these it passes.
+#[test]
+fn scopes_step_up() {
+    everywhere(|run| {
+        let up = upstream().tool("delete_repo").tool("read_repo").run();
+        let issuer = issuer();
+        let gw = scoped(run.gateway().top(issuer.identity(&[])), &up);
+        let with = |scope: &str, call: Call| call.field(issuer.token("ann").claim("scope", scope).bearer());
+        let list = with("repo:read", gw.request("github", "tools/list")).send().json();
+        let tools: Vec<&Value> =
+            list["result"]["tools"].as_array().unwrap().iter().map(|tool| &tool["name"]).collect();
+        assert_eq!(tools, ["delete_repo", "read_repo"], "{list}");
+        for lacking in ["repo:read", "repo:delete", "repo:write repo:deleted"] {
+            let call = with(lacking, gw.call("github", "delete_repo"));
+            let word = call.token.clone();
+            let answer = call.send();
+            answer.refused(403, "insufficient_scope");
+            assert_eq!(up.mentions(&word), 0, "{lacking}");
+            let challenge = answer.head.field("www-authenticate").unwrap();
+            let asked = challenge.split(" scope=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+            let call = with(asked, gw.call("github", "delete_repo"));
+            let word = call.token.clone();
+            assert_eq!(call.send().status, 200, "{challenge}");
+            up.once(&word);
+        }
+    });
+}
+
 /// Feature: a key has no scopes, so that they are missing; the challenge names all at once.
 #[test]
 fn scopes() {
     everywhere(|run| {
         let up = upstream().tool("delete_repo").tool("read_repo").run();
-        let gw = run
-            .gateway()
-            .agents(&["a"])
-            .access(r#"name: delete-needs-scope, tools: ["github.delete_*"], scopes: ["repo:delete"]"#)
-            .access(r#"name: writes, tools: ["github.delete_*"], scopes: ["repo:write", "repo:delete"]"#)
-            .to("github", &up)
-            .run();
+        let gw = scoped(run.gateway().agents(&["a"]), &up);
         let mut agent = gw.agent("a", "github");
         agent.passes("read_repo");
         let call = agent.tool("delete_repo");

@@ -247,9 +247,11 @@ fn user_oauth_that_ends_asks_again() {
         *good.lock().unwrap() = "Bearer none".into();
         let began = Instant::now();
         let answer = by(ALICE, gw.request("up", "tools/list")).send();
+        // The token service answers at once.
+        let took = began.elapsed();
         assert_ne!(asks(&answer), url, "a link of its own");
         assert_eq!(answer.json()["error"]["data"]["cause"], "revoked");
-        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+        assert!(took < Duration::from_secs(1), "{took:?}");
         process::signal(gw.pid(), rustix::process::Signal::HUP);
         asks(&by(ALICE, gw.request("up", "tools/list")).try_send().unwrap());
     });

@@ -17,6 +17,7 @@ use crate::control::resolve;
 use crate::control::stub::Stub;
 use crate::control::stub::json;
 use crate::control::tests::Folder;
+use crate::handoff::Asked;
 use std::sync::atomic::AtomicUsize;
 
 const START: u64 = 1_800_000_000;
@@ -52,6 +53,32 @@ fn needed(auth: &Arc<Auth>, whom: Whom) -> Needed {
 
 fn alice() -> Whom {
     Whom { principal: "alice".into(), actor: "agent-7".into(), ..Whom::default() }
+}
+
+/// Where a defect of ours ends the process with what it has at hand, no secret is in its message.
+#[tokio::test]
+async fn a_panic_says_no_secret() {
+    const CANARIES: [&str; 4] =
+        ["canary-of-service", "canary-of-caller", "canary-obtained", "canary-in-vault"];
+    let [service_secret, callers, obtained, vaulted] = CANARIES;
+    let lab = Lab::new(move |_| json(200, &format!(r#"{{"access_token":"{obtained}"}}"#))).await;
+    let service = TokenService { secret: Some(Secret(service_secret.into())), ..service(&lab.stub) };
+    let exchange = auth(Method::TokenExchange(service));
+    let needed = Needed { token: Some(Secret(callers.into())), ..needed(&exchange, alice()) };
+    let credential = lab.obtain(&needed, at(0)).await;
+    let pieces = auth(Method::Vault(vec![VaultField {
+        name: b"x-key"[..].into(),
+        value: vec![Piece::Text(vaulted.into())],
+    }]));
+    let asked = Asked::Credential(Box::new(needed));
+    let opaque = Asked::Introspect { issuer: "https://idp.test".into(), token: Secret(callers.into()) };
+    let at_hand = || panic!("{asked:?} {opaque:?} {credential:?} {pieces:?}");
+    let payload = std::panic::catch_unwind(std::panic::AssertUnwindSafe(at_hand)).expect_err("it panics");
+    let message = payload.downcast_ref::<String>().expect("a text");
+    assert!(message.contains("alice") && message.contains("authorization: <hidden>"), "{message}");
+    for canary in CANARIES {
+        assert!(!message.contains(canary), "{message}");
+    }
 }
 
 /// Tokens by number, each for an hour.
