@@ -33,6 +33,7 @@ use crate::policy::credential::Credential;
 use crate::policy::credential::Needed;
 use crate::policy::credential::Trouble;
 use crate::policy::credential::Whom;
+use crate::policy::credential::Worked;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -88,13 +89,13 @@ struct Place {
     auth: Option<Arc<Auth>>,
     held: Option<Held>,
     failed: Option<(Moment, Trouble)>,
+    /// Until when what was obtained in place of refused ones is paid for: each costs `CREDENTIAL_RENEW_MS`.
+    paid_until: Moment,
 }
 
 struct Held {
     credential: Arc<Credential>,
     ends_unix: u64,
-    /// When it was obtained, in place of one that the server had refused; None: of one that had ended.
-    renewed: Option<Moment>,
 }
 
 impl Credentials {
@@ -118,9 +119,13 @@ impl Credentials {
         query: &str,
         now: Now,
     ) -> Result<(), Unwelcome> {
-        let key = self.consents.accept(services, query, now).await?;
-        // That there was no consent is remembered no longer.
-        self.places.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        let given = self.consents.accept(services, query, now).await?;
+        let place = self.place(given.key.clone());
+        // Nobody renews meanwhile what this takes the place of.
+        let mut place = place.lock().await;
+        // That there was no consent is remembered no longer, nor what was made of an older one.
+        *place = Place::default();
+        self.consents.keep(given, self.latest()).await;
         Ok(())
     }
 
@@ -136,7 +141,9 @@ impl Credentials {
                 token::of_caller(services.fetcher, service, token, now.unix).await
             }
             Method::SignedJwt(terms) => assertion::sign(terms, &needed.whom, now.unix),
-            Method::UserOauth(terms) => self.consents.token(services, terms, needed, now).await,
+            Method::UserOauth(terms) => {
+                self.consents.token(services, terms, (needed, self.latest()), now).await
+            }
             Method::Vault(fields) => vault::fields(services, fields, now.unix).await,
             // The worker has the claims.
             Method::Headers(_) => Err(Trouble::new(Cause::NoCredential, "claims need no service")),
@@ -156,11 +163,7 @@ impl Credentials {
             return known;
         }
         if place.is_spent(needed, now) {
-            let trouble = self.give_up(services, needed, now).await;
-            if !trouble.consent_url.is_empty() {
-                place.held = None;
-            }
-            return Err(trouble);
+            return Err(self.give_up(services, needed, now).await);
         }
         // Never closed.
         let _permit = self.permits.acquire().await;
@@ -169,23 +172,37 @@ impl Credentials {
         // Those that waited meanwhile count from its end.
         let ended = now.moment.plus_millis(clock::now().nanos_since(began) / 1_000_000);
         match obtained {
-            Ok(obtained) => Ok(place.hold(self.number(), obtained, needed.refused.map(|_| ended))),
+            Ok(obtained) => {
+                if needed.refused.is_some() {
+                    place.paid_until = place.paid_until.max(ended).plus_millis(limits::CREDENTIAL_RENEW_MS);
+                }
+                Ok(place.hold(self.number(), obtained))
+            }
             Err(trouble) => {
                 place.failed = Some((ended, trouble.clone()));
+                if !trouble.consent_url.is_empty() {
+                    // Nobody is to show it once more before the caller has consented.
+                    place.held.take_if(|held| needed.refused == Some(held.credential.version));
+                }
                 // What has not ended yet is better than nothing.
                 place.unended(needed, now).ok_or(trouble)
             }
         }
     }
 
-    /// What to say where the server refuses what was renewed just now. It is kept even so, unless the caller can consent
-    /// once more: the server says itself what it thinks of it.
+    /// What to say where the server refuses what was renewed just now. It is kept even so, and a consent as well: the
+    /// server may take it in a moment, and only the token service says that it has ended. A caller may consent once more.
     async fn give_up(&self, services: &Services<'_>, needed: &Needed, now: Now) -> Trouble {
         let trouble = Trouble::new(Cause::Revoked, "a new credential is refused as well");
         match &needed.auth.method {
-            Method::UserOauth(terms) => self.consents.end(services, terms, needed, (now, trouble)).await,
+            Method::UserOauth(terms) => self.consents.again(services, terms, needed, (now, trouble)).await,
             _ => trouble,
         }
+    }
+
+    /// The greatest version so far.
+    fn latest(&self) -> u64 {
+        self.versions.load(Ordering::Relaxed)
     }
 
     fn number(&self) -> u64 {
@@ -222,20 +239,26 @@ impl Place {
         Some(self.unended(needed, now).ok_or_else(|| trouble.clone()))
     }
 
-    fn hold(&mut self, version: u64, obtained: Obtained, renewed: Option<Moment>) -> Arc<Credential> {
+    fn hold(&mut self, version: u64, obtained: Obtained) -> Arc<Credential> {
         let Obtained { fields, fresh_until_unix, ends_unix } = obtained;
-        let credential = Arc::new(Credential { version, fields, fresh_until_unix });
-        self.held = Some(Held { credential: Arc::clone(&credential), ends_unix, renewed });
+        let (made, worked) = (clock::now(), Worked::default());
+        let credential = Arc::new(Credential { version, fields, fresh_until_unix, made, worked });
+        self.held = Some(Held { credential: Arc::clone(&credential), ends_unix });
         self.failed = None;
         credential
     }
 
-    /// Whether the server refuses what was obtained because it had refused the one before, moments ago: it refuses all.
+    /// Whether another one would be of no use: the server has refused two of the same call, or this one before any call
+    /// succeeded with it, moments after the one before it. Where calls have succeeded the tokens were revoked in between:
+    /// that may come several times at once, and still not for ever.
     fn is_spent(&self, needed: &Needed, now: Now) -> bool {
-        let recent = |at| now.moment.nanos_since(at) < limits::CREDENTIAL_RENEW_MS * 1_000_000;
-        self.held.as_ref().is_some_and(|held| {
-            needed.refused == Some(held.credential.version) && held.renewed.is_some_and(recent)
-        })
+        let Some(Held { credential, .. }) = &self.held else { return false };
+        if needed.refused != Some(credential.version) {
+            return false;
+        }
+        let at_once = if credential.worked.has() { limits::CREDENTIAL_RENEWALS_AT_ONCE } else { 1 };
+        let room = now.moment.plus_millis((at_once - 1) * limits::CREDENTIAL_RENEW_MS);
+        needed.is_last || room < self.paid_until
     }
 
     /// What is not fresh any more, and can be used still.
@@ -249,7 +272,7 @@ impl Place {
 pub(crate) async fn of_gateway(state: &State, server: &Server) -> Option<Arc<Credential>> {
     let auth = server.auth.as_ref().filter(|auth| auth.is_shared())?;
     let (server, auth) = (Arc::clone(&server.name), Arc::clone(auth));
-    let needed = Needed { server, auth, whom: Whom::default(), token: None, refused: None };
+    let needed = Needed { server, auth, whom: Whom::default(), token: None, refused: None, is_last: false };
     let vault = state.plan().vault.clone();
     let services = Services { fetcher: &state.fetcher, vault: vault.as_ref() };
     state.credentials.obtain(&services, &needed, Now::read()).await.ok()

@@ -2,6 +2,7 @@
 //!
 //! Not here: obtaining one (`control`), putting it into a request, and asking for another after a 401 (`worker`).
 
+use crate::base::clock::Moment;
 use crate::base::fault::Fault;
 use crate::base::fault::Kind;
 use crate::config::credentials::Auth;
@@ -11,9 +12,11 @@ use crate::config::plan::InjectedHeader;
 use crate::policy::identity::Caller;
 use serde_json::Value;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 
 /// What one server is shown of one caller.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Credential {
     /// Tells it from the one before, which a server may have refused.
     pub version: u64,
@@ -21,6 +24,27 @@ pub struct Credential {
     pub fields: Vec<InjectedHeader>,
     /// Seconds since the Unix epoch from which on another is asked for.
     pub fresh_until_unix: u64,
+    /// When it was obtained.
+    pub made: Moment,
+    /// A call has succeeded with it.
+    pub worked: Worked,
+}
+
+/// Whether something has worked. Once it has it stays so: whoever sees it late asks for less.
+#[derive(Debug, Default)]
+pub struct Worked(AtomicBool);
+
+impl Worked {
+    /// Writes once, so that calls of several workers do not take the memory from each other.
+    pub fn note(&self) {
+        if !self.has() {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    pub fn has(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// What is to be obtained, and for whom.
@@ -33,6 +57,8 @@ pub struct Needed {
     pub token: Option<Secret>,
     /// The version that the server has refused.
     pub refused: Option<u64>,
+    /// It was the second one of a call: another would be refused as well.
+    pub is_last: bool,
 }
 
 /// For whom a credential is. What differs in any part is another's.
@@ -224,7 +250,7 @@ pub fn of_claims(fields: &[ClaimField], caller: &Caller) -> Result<Credential, F
         }
         sent.push(InjectedHeader { name: field.name.clone(), value: value.into_bytes().into() });
     }
-    Ok(Credential { version: 0, fields: sent, fresh_until_unix: u64::MAX })
+    Ok(Credential { fields: sent, fresh_until_unix: u64::MAX, ..Credential::default() })
 }
 
 /// A caller without a token has no claims, but a name.

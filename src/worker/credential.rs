@@ -42,7 +42,7 @@ pub struct Shown {
     known: Rc<Known>,
     pub auth: Arc<Auth>,
     pub credential: Arc<Credential>,
-    /// It is the second one.
+    /// It was obtained because the server had refused the one before it.
     renewed: bool,
 }
 
@@ -77,7 +77,8 @@ pub async fn obtain(
         }
         (None, _) => {
             let began = clock::now();
-            let asked = ask(worker, client.slot, exchange, (auth, known, None)).await;
+            let needed = needed(&exchange.record.server.as_str().into(), auth, known);
+            let asked = ask(worker, client.slot, needed, known).await;
             exchange.waited_ns += clock::now().nanos_since(began);
             asked.map_err(|trouble| refuse(exchange, &server.way.told, trouble))?
         }
@@ -115,12 +116,20 @@ pub async fn renew(
     if matches!(auth.method, Method::Headers(_)) || (again && !auth.is_consented()) {
         return refused(exchange);
     }
-    let (known, auth, version) = (Rc::clone(known), Arc::clone(auth), credential.version);
-    match ask(worker, slot, exchange, (&auth, &known, Some(version))).await {
+    let (known, auth) = (Rc::clone(known), Arc::clone(auth));
+    let needed = Needed {
+        refused: Some(credential.version),
+        is_last: again,
+        ..needed(&exchange.record.server.as_str().into(), &auth, &known)
+    };
+    match ask(worker, slot, needed, &known).await {
         Ok(_) if again => refused(exchange),
         Ok(credential) => {
             exchange.denial = None;
-            exchange.shown = Some(Shown { known, auth, credential, renewed: true });
+            // What was there before this attempt took the place of what only this worker still knew: it may be as old as
+            // that for the server, and is no answer to the refusal.
+            let renewed = exchange.upstream_began <= credential.made;
+            exchange.shown = Some(Shown { known, auth, credential, renewed });
             Ok(())
         }
         // What the server said itself says more.
@@ -140,6 +149,11 @@ pub async fn renew(
 /// it thinks of the caller itself is the caller's to read.
 pub fn refused(exchange: &mut Exchange, status: u16, head: &[u8]) -> Option<Fault> {
     if !matches!(status, 401 | 403) {
+        if let Some(shown) = &exchange.shown
+            && status < 300
+        {
+            shown.credential.worked.note();
+        }
         return None;
     }
     let challenge = match exchange.answer_fields.single(KnownField::WwwAuthenticate) {
@@ -166,13 +180,14 @@ enum Wanting {
 }
 
 /// What is to be obtained for a caller.
-pub fn needed(server: &Arc<str>, auth: &Arc<Auth>, known: &Known, refused: Option<u64>) -> Needed {
+pub fn needed(server: &Arc<str>, auth: &Arc<Auth>, known: &Known) -> Needed {
     Needed {
         server: Arc::clone(server),
         auth: Arc::clone(auth),
         whom: Whom::of(auth, &known.caller),
         token: if auth.exchanges() { known.token.clone() } else { None },
-        refused,
+        refused: None,
+        is_last: false,
     }
 }
 
@@ -180,16 +195,15 @@ pub fn needed(server: &Arc<str>, auth: &Arc<Auth>, known: &Known, refused: Optio
 async fn ask(
     worker: &Worker,
     slot: usize,
-    exchange: &Exchange,
-    (auth, known, refused): (&Arc<Auth>, &Rc<Known>, Option<u64>),
+    needed: Needed,
+    known: &Known,
 ) -> Result<Arc<Credential>, Wanting> {
-    let server = exchange.record.server.as_str();
-    let needed = needed(&server.into(), auth, known, refused);
+    let auth = Arc::clone(&needed.auth);
     // However long a token service takes, a caller waits no longer for it than twice control's own deadline.
     let answer = worker.question(Asked::Credential(Box::new(needed)), slot, limits::QUESTION_MS).await;
     match (answer, worker.watch.cause(slot)) {
         (Some(Answer::Credential(Ok(credential))), _) => {
-            known.credentials.keep(auth, &credential);
+            known.credentials.keep(&auth, &credential);
             Ok(credential)
         }
         (Some(Answer::Credential(Err(trouble))), _) => Err(Wanting::Trouble(trouble)),

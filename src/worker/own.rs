@@ -167,7 +167,7 @@ pub(super) fn question(known: &Known, server: &Server, anew: bool) -> Option<Ask
         Method::Headers(fields) => Some(Arc::new(policy::of_claims(fields, &known.caller).ok()?)),
         _ => None,
     };
-    let needed = credential::needed(&server.name, auth, known, None);
+    let needed = credential::needed(&server.name, auth, known);
     Some(Asked::OwnCatalogue(Box::new(OwnAsked { needed, shown, anew })))
 }
 

@@ -15,6 +15,7 @@ use crate::support::client::Client;
 use crate::support::everywhere;
 use crate::support::gateway::Builder;
 use crate::support::gateway::Gateway;
+use crate::support::line::together;
 use crate::support::on_every_driver;
 use crate::support::process;
 use crate::support::script;
@@ -158,6 +159,53 @@ fn user_oauth() {
             assert!(calls.into_iter().all(|call| call.join().unwrap() == 200));
         });
         assert_eq!((granted(&provider, "refresh_token"), up.mentions(ALICE)), (1, 0));
+    });
+}
+
+/// Found in an audit: a second revocation within ten seconds was not mended, and took the consent away.
+#[test]
+fn regression_user_oauth_is_revoked_twice_at_once() {
+    everywhere(|run| {
+        let provider = provider();
+        let good = good(&format!("Bearer {ACCESS}-1"));
+        let up =
+            upstream().on("echo", guarded(&good, "Bearer error=\"invalid_token\"", script::echo())).run();
+        let gw = builder(run, &provider, &up).run();
+        let call = || by(ALICE, gw.call("up", "echo")).try_send().unwrap();
+        consent(&gw, &provider, &asks(&call()));
+        assert_eq!(call().status, 200);
+        for (number, calls) in [(2, 1), (3, 100)] {
+            *good.lock().unwrap() = format!("Bearer {ACCESS}-{number}");
+            let statuses = together(calls, |_| call().status);
+            assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
+            assert_eq!(granted(&provider, "refresh_token"), number - 1, "one refresh for each revocation");
+        }
+    });
+}
+
+/// A server that refuses every token: each call is told so and how to consent anew, tokens are asked for now and then, and
+/// what was consented to stays, as its token service gives tokens for it.
+#[test]
+fn user_oauth_of_a_server_that_refuses_all() {
+    on_every_driver(|run| {
+        let provider = provider();
+        let good = good("none");
+        let up =
+            upstream().on("echo", guarded(&good, "Bearer error=\"invalid_token\"", script::echo())).run();
+        let gw = builder(run, &provider, &up).run();
+        let call = || by(ALICE, gw.call("up", "echo")).try_send().unwrap();
+        consent(&gw, &provider, &asks(&call()));
+        let began = Instant::now();
+        for _ in 0..60 {
+            let answer = call();
+            asks(&answer);
+            assert_eq!(answer.json()["error"]["data"]["cause"], "revoked");
+        }
+        let refreshed = granted(&provider, "refresh_token");
+        let most = 2 + usize::try_from(began.elapsed().as_secs()).unwrap();
+        assert!((1..=most).contains(&refreshed), "{refreshed} requests for tokens, at most {most} expected");
+        *good.lock().unwrap() = format!("Bearer {ACCESS}-{}", 1 + refreshed);
+        assert_eq!(call().status, 200, "it takes the last one after all");
     });
 }
 

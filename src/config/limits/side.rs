@@ -165,8 +165,10 @@ pub const CONSENTS_FILE_BYTES_MAX: u64 = 8 * 1024 * CONSENTS_KEPT_MAX as u64;
 /// After a failure the same answer stands for this long: calls that waited together fail together, and a service that
 /// is down is not stormed.
 pub const CREDENTIAL_FAILED_MS: u64 = 1_000;
-/// A renewed credential that is refused as well is not renewed again within this time: the server refuses all.
-pub const CREDENTIAL_RENEW_MS: u64 = 10_000;
+/// A credential that its server refuses is renewed once in this time: it may refuse all. Where calls have succeeded in
+/// between, so many times at once.
+pub const CREDENTIAL_RENEW_MS: u64 = 1_000;
+pub const CREDENTIAL_RENEWALS_AT_ONCE: u64 = 4;
 /// Names of services (issuers, token endpoints, vaults) resolved at the same time, beside those of upstreams.
 pub const FETCH_RESOLVES_MAX: usize = 2;
 /// Answer of such a service: key sets have some 20 KiB. Past it: no more is read, the answer is none.

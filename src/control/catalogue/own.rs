@@ -249,7 +249,10 @@ async fn list_with(state: &State, asked: &mut OwnAsked, mut credential: Arc<Cred
         let listed = list::list_as(state, &asked.needed.server, era, Some(&credential)).await;
         let version = credential.version;
         let cause = match listed {
-            Ok((_, catalogue)) => return Ok((catalogue, version)),
+            Ok((_, catalogue)) => {
+                credential.worked.note();
+                return Ok((catalogue, version));
+            }
             Err(Failure { refused: None, .. }) => return Err((None, version)),
             Err(Failure { refused: Some(cause), .. }) => cause,
         };
@@ -258,9 +261,9 @@ async fn list_with(state: &State, asked: &mut OwnAsked, mut credential: Arc<Cred
         if cause == Cause::MissingScope || !is_ours || is_last && !asked.needed.auth.is_consented() {
             return Err((refused, version));
         }
-        asked.needed.refused = Some(version);
+        (asked.needed.refused, asked.needed.is_last) = (Some(version), is_last);
         let renewed = self::credential(state, asked).await;
-        asked.needed.refused = None;
+        (asked.needed.refused, asked.needed.is_last) = (None, false);
         match renewed {
             Ok(_) if is_last => return Err((refused, version)),
             Ok(renewed) => credential = renewed,

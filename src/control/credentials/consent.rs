@@ -11,6 +11,7 @@ use crate::config::credentials::Auth;
 use crate::config::credentials::Consent;
 use crate::config::credentials::Method;
 use crate::config::limits;
+use crate::control::credentials::Key;
 use crate::control::credentials::Now;
 use crate::control::credentials::Obtained;
 use crate::control::credentials::Services;
@@ -21,6 +22,7 @@ use crate::control::credentials::site::Site;
 use crate::control::credentials::site::Sites;
 use crate::control::credentials::token;
 use crate::control::credentials::token::Granted;
+use crate::control::credentials::token::Refusal;
 use crate::control::fetch;
 use crate::policy::credential::Cause;
 use crate::policy::credential::Needed;
@@ -69,12 +71,13 @@ impl Consents {
         Self { asked: Mutex::default(), ledger: Ledger::open(state_dir), sites: Sites::default() }
     }
 
-    /// The token that the caller has consented to, renewed where it has ended or was refused.
+    /// The token that the caller has consented to, renewed where it has ended or was refused. `latest` is the greatest
+    /// version of a credential so far. Only its token service ends a consent, or the server where nothing can be renewed.
     pub(super) async fn token(
         &self,
         services: &Services<'_>,
         terms: &Consent,
-        needed: &Needed,
+        (needed, latest): (&Needed, u64),
         now: Now,
     ) -> Result<Obtained, Trouble> {
         let grant = Grant::of(&needed.server, &needed.whom, terms);
@@ -84,39 +87,41 @@ impl Consents {
             return Err(wanted(Trouble::new(Cause::NoConsent, "there is no consent yet")));
         };
         let fresh = now.unix + limits::TOKEN_MARGIN_SECONDS < tokens.ends_unix;
-        if fresh && needed.refused.is_none() {
-            return tokens.obtained();
+        let refused = needed.refused.is_some_and(|version| tokens.after < version);
+        if fresh && !refused {
+            return Ok(tokens.obtained());
         }
-        let ended = || Trouble::new(Cause::Expired, "it has ended, and there is no way to renew it");
         let renewed = match &tokens.refresh {
             Some(refresh) => renew(services, (terms, &site), &refresh.0, now).await,
-            None => Err(ended()),
+            None => Err(Refusal { trouble: unrenewable(refused), ends_grant: true }),
         };
         match renewed {
             Ok(granted) => {
-                let tokens = Tokens::of(&granted, tokens.refresh, now.unix);
+                let tokens = Tokens::of(&granted, tokens.refresh, now.unix, latest);
                 let obtained = tokens.obtained();
                 self.ledger.keep(grant, tokens).await;
-                obtained
+                Ok(obtained)
             }
             // It may come back, and the consent with it.
-            Err(trouble) if trouble.cause == Cause::ServiceDown => Err(trouble),
-            Err(trouble) => {
-                self.ledger.forget(&grant).await;
+            Err(Refusal { trouble, .. }) if trouble.cause == Cause::ServiceDown => Err(trouble),
+            Err(Refusal { trouble, ends_grant }) => {
+                if ends_grant {
+                    self.ledger.forget(&grant).await;
+                }
                 Err(wanted(trouble))
             }
         }
     }
 
-    /// The server refuses what the caller has consented to: it is of no use any more.
-    pub(super) async fn end(
+    /// The server refuses what the caller has consented to, also where it was renewed: the caller may consent once more.
+    /// What is there stays until it does.
+    pub(super) async fn again(
         &self,
         services: &Services<'_>,
         terms: &Consent,
         needed: &Needed,
         (now, trouble): (Now, Trouble),
     ) -> Trouble {
-        self.ledger.forget(&Grant::of(&needed.server, &needed.whom, terms)).await;
         match self.sites.of(services.fetcher, terms, now.unix).await {
             Ok(site) => self.wanted((terms, &site), needed, now, trouble),
             Err(_) => trouble,
@@ -163,7 +168,7 @@ impl Consents {
         Some(url)
     }
 
-    /// Somebody comes back: the code becomes tokens of whom the `state` was made for. Says whose and of which server.
+    /// Somebody comes back: the code becomes tokens of whom the `state` was made for. They are not kept yet.
     ///
     /// # Errors
     /// What to tell whoever came.
@@ -172,7 +177,7 @@ impl Consents {
         services: &Services<'_>,
         query: &str,
         now: Now,
-    ) -> Result<(Arc<str>, Whom), Unwelcome> {
+    ) -> Result<Given, Unwelcome> {
         let returned = Returned::of(query).ok_or(STRANGE)?;
         let asked = {
             let mut all = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
@@ -204,12 +209,33 @@ impl Consents {
         };
         let granted = token::request(services.fetcher, &terms.service, asked.site.endpoint(), fields)
             .await
-            .map_err(failed)?;
+            .map_err(|refusal| failed(refusal.trouble))?;
         token::accept(&granted, now.unix).map_err(failed)?;
-        let tokens = Tokens::of(&granted, None, now.unix);
-        self.ledger.keep(Grant::of(&asked.server, &asked.whom, terms), tokens).await;
-        Ok((asked.server, asked.whom))
+        let grant = Grant::of(&asked.server, &asked.whom, terms);
+        Ok(Given { key: (asked.server, asked.whom), grant, granted, unix: now.unix })
     }
+
+    /// Keeps what was given. Credentials up to the version `latest` were made of something else.
+    pub(super) async fn keep(&self, given: Given, latest: u64) {
+        let tokens = Tokens::of(&given.granted, None, given.unix, latest);
+        self.ledger.keep(given.grant, tokens).await;
+    }
+}
+
+/// A consent that was given just now.
+pub(super) struct Given {
+    pub(super) key: Key,
+    grant: Grant,
+    granted: Granted,
+    /// When.
+    unix: u64,
+}
+
+/// Why there is nothing to show any more, where there is no refresh token.
+fn unrenewable(refused: bool) -> Trouble {
+    let (cause, why) =
+        if refused { (Cause::Revoked, "the server refuses it") } else { (Cause::Expired, "it has ended") };
+    Trouble::new(cause, format!("{why}, and there is no way to renew it"))
 }
 
 async fn renew(
@@ -217,7 +243,7 @@ async fn renew(
     (terms, site): (&Consent, &Site),
     refresh: &str,
     now: Now,
-) -> Result<Granted, Trouble> {
+) -> Result<Granted, Refusal> {
     let fields = vec![("grant_type", "refresh_token"), ("refresh_token", refresh)];
     let granted = token::request(services.fetcher, &terms.service, site.endpoint(), fields).await?;
     token::accept(&granted, now.unix)?;

@@ -13,7 +13,6 @@ use crate::config::replace::replace;
 use crate::control::credentials::Obtained;
 use crate::control::credentials::token;
 use crate::control::credentials::token::Granted;
-use crate::policy::credential::Trouble;
 use crate::policy::credential::Whom;
 use aws_lc_rs::aead::AES_256_GCM_SIV;
 use aws_lc_rs::aead::Aad;
@@ -62,6 +61,8 @@ pub(super) struct Tokens {
     pub(super) refresh: Option<Secret>,
     pub(super) ends_unix: u64,
     fresh_until_unix: u64,
+    /// Credentials of greater versions were made of these, those before of others.
+    pub(super) after: u64,
 }
 
 /// The same on the disk.
@@ -75,19 +76,20 @@ struct Line {
 
 impl Tokens {
     /// `before` is the refresh token to go on with where no new one came (RFC 6749 section 6).
-    pub(super) fn of(granted: &Granted, before: Option<Secret>, now: u64) -> Self {
+    pub(super) fn of(granted: &Granted, before: Option<Secret>, now: u64, after: u64) -> Self {
         let life = token::life(granted, now);
         Self {
             access: Secret(granted.token.as_str().into()),
             refresh: granted.refresh.as_deref().map(|token| Secret(token.into())).or(before),
             ends_unix: life.1,
             fresh_until_unix: life.0,
+            after,
         }
     }
 
-    pub(super) fn obtained(&self) -> Result<Obtained, Trouble> {
+    pub(super) fn obtained(&self) -> Obtained {
         let fields = super::bearer(&self.access.0);
-        Ok(Obtained { fields, fresh_until_unix: self.fresh_until_unix, ends_unix: self.ends_unix })
+        Obtained { fields, fresh_until_unix: self.fresh_until_unix, ends_unix: self.ends_unix }
     }
 }
 
@@ -171,6 +173,7 @@ impl Line {
             refresh: self.refresh.map(Secret),
             ends_unix: self.ends_unix,
             fresh_until_unix: self.ends_unix.saturating_sub(limits::TOKEN_MARGIN_SECONDS),
+            after: 0,
         };
         (self.grant, tokens)
     }

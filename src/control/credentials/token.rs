@@ -53,6 +53,25 @@ pub(super) struct Granted {
     expires_in: Option<f64>,
 }
 
+/// Why a token service gave none.
+pub(super) struct Refusal {
+    pub(super) trouble: Trouble,
+    /// What was shown for it is good no more (`invalid_grant`, RFC 6749 section 5.2).
+    pub(super) ends_grant: bool,
+}
+
+impl From<Trouble> for Refusal {
+    fn from(trouble: Trouble) -> Self {
+        Self { trouble, ends_grant: false }
+    }
+}
+
+impl From<Refusal> for Trouble {
+    fn from(refusal: Refusal) -> Self {
+        refusal.trouble
+    }
+}
+
 /// A token of the gateway itself.
 pub(super) async fn of_gateway(
     fetcher: &Fetcher,
@@ -105,7 +124,7 @@ pub(super) async fn request<'a>(
     service: &'a TokenService,
     (endpoint, reach): (&str, Reach),
     mut fields: Vec<(&'a str, &'a str)>,
-) -> Result<Granted, Trouble> {
+) -> Result<Granted, Refusal> {
     fields.extend(service.resource.as_deref().map(|resource| ("resource", resource)));
     let client_id = service.client_id.as_deref();
     if service.secret.is_none() {
@@ -121,7 +140,7 @@ pub(super) async fn request<'a>(
     match (answer.status, told) {
         (200, Some(Answer { access_token: Some(token), token_type, expires_in, refresh_token, .. })) => {
             if !token_type.eq_ignore_ascii_case("bearer") {
-                return Err(down("the token service gives tokens that are no bearer tokens".into()));
+                return Err(down("the token service gives tokens that are no bearer tokens".into()).into());
             }
             Ok(Granted { token, refresh: refresh_token, expires_in })
         }
@@ -131,9 +150,10 @@ pub(super) async fn request<'a>(
             let known =
                 told.error.len() <= 32 && told.error.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'_'));
             let code = if known { told.error.as_str() } else { "an error of its own" };
-            Err(Trouble::new(cause, format!("the token service refuses: {code}")))
+            let trouble = Trouble::new(cause, format!("the token service refuses: {code}"));
+            Err(Refusal { trouble, ends_grant: told.error == "invalid_grant" })
         }
-        (status, _) => Err(down(format!("the token service answers {status} and no token"))),
+        (status, _) => Err(down(format!("the token service answers {status} and no token")).into()),
     }
 }
 

@@ -73,20 +73,72 @@ async fn a_consent_is_renewed_until_it_is_taken_back() {
     assert_eq!(lab.link(&needed, at(7_310)).await.0, Cause::NoConsent);
 }
 
-/// The server refuses the first token and the renewed one: the caller is asked once more.
+/// Alice has consented, and the server has refused this version of her token.
+fn refused(needed: &Needed, version: u64) -> Needed {
+    Needed { refused: Some(version), ..super::needed(&needed.auth, alice()) }
+}
+
+impl Lab {
+    async fn consent(&self, needed: &Needed, now: Now) {
+        let (_, link) = self.link(needed, now).await;
+        self.back(&format!("code=c&state={}", state_of(&link)), now).await.expect("a token");
+    }
+}
+
+/// The server refuses the first token and the renewed one: the caller is asked once more, and what it has given stays, as it
+/// was not the token service that took it back.
 #[tokio::test]
 async fn what_a_server_refuses_twice_asks_again() {
     let lab = Lab::new(|_| json(200, GIVEN)).await;
     let needed = by(terms(&lab.stub));
-    let (_, link) = lab.link(&needed, at(0)).await;
-    lab.back(&format!("code=c&state={}", state_of(&link)), at(0)).await.expect("a token");
+    lab.consent(&needed, at(0)).await;
     let first = lab.obtain(&needed, at(1)).await.expect("a token").version;
-    let refused =
-        |version| Needed { refused: Some(version), auth: Arc::clone(&needed.auth), ..by(terms(&lab.stub)) };
-    let second = lab.obtain(&refused(first), at(2)).await.expect("renewed").version;
-    let (cause, link) = lab.link(&refused(second), at(3)).await;
+    let second = lab.obtain(&refused(&needed, first), at(2)).await.expect("renewed").version;
+    let (cause, link) = lab.link(&refused(&needed, second), at_ms(2_500)).await;
     assert_eq!((cause, link.is_empty(), lab.asked()), (Cause::Revoked, false, 2));
-    assert_eq!(lab.link(&needed, at(5)).await.0, Cause::NoConsent);
+    let twice = Needed { is_last: true, ..refused(&needed, second) };
+    let (cause, link) = lab.link(&twice, at(60)).await;
+    assert_eq!((cause, link.is_empty(), lab.asked()), (Cause::Revoked, false, 2));
+    assert_eq!(lab.value(&needed, at(61)).await, Ok("Bearer a1".to_owned()), "it may be taken again");
+}
+
+/// Found in an audit: whatever a token service said other than that it was down took a consent away.
+#[tokio::test]
+async fn regression_only_a_grant_that_has_ended_takes_a_consent_away() {
+    for (says, stays) in [
+        (r#"{"error":"invalid_client"}"#, true),
+        (r#"{"error":"invalid_scope"}"#, true),
+        (r#"{"error":"interaction_required"}"#, true),
+        (r#"{"error":"invalid_grant"}"#, false),
+        (r#"{"error":"invalid_grant","error_description":"expired"}"#, false),
+    ] {
+        let lab = Lab::new(|_| json(200, GIVEN)).await;
+        let needed = by(terms(&lab.stub));
+        lab.consent(&needed, at(0)).await;
+        let first = lab.obtain(&needed, at(1)).await.expect("a token").version;
+        lab.stub.turn(move |_| json(400, says));
+        let (_, link) = lab.link(&refused(&needed, first), at(2)).await;
+        assert!(!link.is_empty(), "{says}");
+        lab.stub.turn(|_| json(200, r#"{"access_token":"a2","expires_in":3600}"#));
+        let found = lab.value(&refused(&needed, first), at(5)).await;
+        let expected = if stays { Ok("Bearer a2".to_owned()) } else { Err(Cause::NoConsent) };
+        assert_eq!(found, expected, "{says}");
+    }
+}
+
+/// Found in an audit: who had consented anew was asked once more, for a worker still showed the token before.
+#[tokio::test]
+async fn regression_a_consent_is_not_taken_for_the_one_before() {
+    let lab = Lab::new(|_| json(200, r#"{"access_token":"a1","expires_in":3600}"#)).await;
+    let needed = by(terms(&lab.stub));
+    lab.consent(&needed, at(0)).await;
+    let first = lab.obtain(&needed, at(1)).await.expect("a token").version;
+    let (cause, _) = lab.link(&refused(&needed, first), at(2)).await;
+    assert_eq!(cause, Cause::Revoked, "there is nothing to renew it with");
+    lab.stub.turn(|_| json(200, r#"{"access_token":"a2","expires_in":3600}"#));
+    lab.consent(&needed, at(5)).await;
+    assert_eq!(lab.value(&refused(&needed, first), at(6)).await, Ok("Bearer a2".to_owned()));
+    assert_eq!(lab.asked(), 2);
 }
 
 /// Where no endpoints are written the issuer's metadata counts, if it is the issuer's own and knows PKCE.
