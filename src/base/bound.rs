@@ -35,6 +35,8 @@ pub enum Bound {
     Http2Window,
     RecordRing,
     QuestionRing,
+    /// Calls that wait for control's answer to one question, or the time that it has.
+    Answers,
     Mailbox,
     /// `accept` failed: most often no descriptor was left.
     AcceptErrors,
@@ -71,6 +73,7 @@ impl Bound {
         Self::Http2Window,
         Self::RecordRing,
         Self::QuestionRing,
+        Self::Answers,
         Self::Mailbox,
         Self::AcceptErrors,
     ];
@@ -106,6 +109,7 @@ impl Bound {
             Self::Http2Window => "http2_window",
             Self::RecordRing => "record_ring",
             Self::QuestionRing => "question_ring",
+            Self::Answers => "answers",
             Self::Mailbox => "mailbox",
             Self::AcceptErrors => "accept_errors",
         }

@@ -140,7 +140,8 @@ pub const RESOLVE_INTERVAL_MS: u64 = 10_000;
 
 /// Call records that wait for the writer, per worker. Full: drop and count.
 pub const RECORD_RING: usize = 16 * 1024;
-/// Questions that wait for control, over all workers. Full: the question's `onError`.
+/// Questions that wait for control, over all workers, and those that wait there for one and the same answer. Full: the
+/// question's `onError`; 503 where a caller is not known without it.
 pub const QUESTION_RING: usize = 4096;
 /// What workers tell control without an answer, over all workers: it may not be lost, or what it ends would live on. More
 /// than all streams at once. Full: it is lost and counted.

@@ -232,7 +232,7 @@ impl CatalogueKeeper {
 
     fn ask(&mut self, server: Arc<str>, asker: (usize, u64), now: Moment) {
         let refused = match self.desks.get_mut(&server) {
-            Some(desk) => desk.errand.ask(asker, now).err(),
+            Some(desk) => desk.errand.ask(asker, now).err().map(|(asker, _)| asker),
             None => Some(asker),
         };
         if let Some((worker, ticket)) = refused {

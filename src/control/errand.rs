@@ -15,6 +15,15 @@ pub(crate) struct Terms {
     pub(crate) retry_ms_max: u64,
 }
 
+/// Why an asker has to do without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Without {
+    /// Fetching again so soon would turn calls into requests.
+    TooSoon,
+    /// As many wait already as may.
+    Full,
+}
+
 /// `W` is who waits.
 #[derive(Debug)]
 pub(crate) struct Errand<W> {
@@ -47,14 +56,15 @@ impl<W> Errand<W> {
         self.due = self.due.min(at);
     }
 
-    /// A worker wants it. Gives the asker back where it has to do without: fetching again so soon would turn calls
-    /// into requests.
-    pub(crate) fn ask(&mut self, asker: W, now: Moment) -> Result<(), W> {
+    /// A worker wants it. Gives the asker back where it has to do without.
+    pub(crate) fn ask(&mut self, asker: W, now: Moment) -> Result<(), (W, Without)> {
         let again = self.asked.map_or(Moment::ZERO, |asked| asked.plus_millis(self.terms.asked_ms));
         // Where others wait a fetch is under way, or about to be.
-        let too_soon = self.waiting.is_empty() && now < again;
-        if too_soon || self.waiting.len() >= limits::ANSWERS_MAX {
-            return Err(asker);
+        if self.waiting.is_empty() && now < again {
+            return Err((asker, Without::TooSoon));
+        }
+        if self.waiting.len() >= limits::QUESTION_RING {
+            return Err((asker, Without::Full));
         }
         // A fetch that is under way anyway was not caused by a worker.
         if self.waiting.is_empty() && self.began.is_none() {
@@ -161,7 +171,7 @@ mod tests {
                 errand.succeeded(3_600_000, at(millis + 50));
                 assert_eq!(errand.take_waiting(), [millis]);
             } else {
-                assert_eq!(asked, Err(millis), "at once");
+                assert_eq!(asked, Err((millis, Without::TooSoon)), "at once");
             }
         }
         assert_eq!(fetches, [1_000, 31_000, 61_000, 91_000]);
@@ -174,7 +184,7 @@ mod tests {
         assert_eq!(errand.failed(at(10)), 1);
         assert_eq!(errand.take_waiting(), [1]);
         for millis in [11, 29_000, 30_004] {
-            assert_eq!(errand.ask(2, at(millis)), Err(2));
+            assert_eq!(errand.ask(2, at(millis)), Err((2, Without::TooSoon)));
         }
         assert_eq!(errand.ask(2, at(30_005)), Ok(()));
     }
@@ -192,7 +202,7 @@ mod tests {
         assert_eq!((errand.ask(2, at(21)), errand.begins(at(21))), (Ok(()), true));
         errand.succeeded(3_600_000, at(22));
         assert_eq!(errand.take_waiting(), [2]);
-        assert_eq!(errand.ask(3, at(23)), Err(3));
+        assert_eq!(errand.ask(3, at(23)), Err((3, Without::TooSoon)));
     }
 
     #[test]
@@ -214,10 +224,10 @@ mod tests {
     #[test]
     fn those_who_wait_have_a_bound() {
         let mut errand = settled();
-        for asker in 0..limits::ANSWERS_MAX as u64 {
+        for asker in 0..limits::QUESTION_RING as u64 {
             assert_eq!(errand.ask(asker, at(0)), Ok(()));
         }
-        assert_eq!(errand.ask(9_999, at(0)), Err(9_999));
+        assert_eq!(errand.ask(9_999, at(0)), Err((9_999, Without::Full)));
     }
 
     #[test]

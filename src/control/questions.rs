@@ -97,7 +97,10 @@ impl Desk {
             Asked::Decide(inquiry) => return self.decide(worker, ticket, inquiry),
             Asked::Route(inquiry) => return self.referrals.ask(&self.state, worker, ticket, inquiry),
             Asked::TokenKeys { issuer, kid } => {
-                self.doors.keys.try_send(KeyAsked { worker, ticket, issuer, kid }).is_err()
+                if self.doors.keys.try_send(KeyAsked { worker, ticket, issuer, kid }).is_err() {
+                    self.state.reply(worker, ticket, Answer::Busy);
+                }
+                return;
             }
             Asked::Catalogue { server } => {
                 self.doors.catalogues.try_send(Wish::Named { worker, ticket, server }).is_err()

@@ -13,6 +13,7 @@ use crate::base::clock;
 use crate::base::clock::Moment;
 use crate::config::identity::Issuer;
 use crate::config::identity::KeySource;
+use crate::control::errand::Without;
 use crate::control::state::State;
 use crate::control::token_keys::desk::Desk;
 use crate::control::token_keys::desk::Waiting;
@@ -144,10 +145,13 @@ impl TokenKeyKeeper {
         let asker = Waiting { worker, ticket, kid };
         let refused = match self.desks.get_mut(&issuer) {
             Some(desk) => desk.errand.ask(asker, now).err(),
-            None => Some(asker),
+            None => Some((asker, Without::TooSoon)),
         };
-        if let Some(Waiting { worker, ticket, .. }) = refused {
-            self.answer(worker, ticket, false);
+        match refused {
+            None => {}
+            Some((_, Without::TooSoon)) => self.answer(worker, ticket, false),
+            // The key may be a good one: that is not for us to say.
+            Some((_, Without::Full)) => self.state.reply(worker, ticket, Answer::Busy),
         }
     }
 

@@ -99,6 +99,8 @@ pub struct Inquiry {
 pub enum Answer {
     /// Whether what was asked for is in `Live` now.
     Known(bool),
+    /// So many wait for a key or for what is known of a token that this one cannot: nothing was found out.
+    Busy,
     /// None: the token is not active, or nobody could be asked.
     Introspected(Option<Box<Claims>>),
     Credential(Result<Arc<Credential>, Box<Trouble>>),

@@ -3,6 +3,7 @@
 //! Not here: verifying itself (`policy`), and what is known already (`callers`). What only control can find out, a new
 //! key of an issuer or what it knows of an opaque token, is asked for; only this call waits.
 
+use crate::base::bound::Bound;
 use crate::base::fault::Fault;
 use crate::base::fault::Kind;
 use crate::config::identity::Secret;
@@ -26,6 +27,12 @@ const UNKNOWN: Fault = Fault::new(
     Kind::Unauthenticated,
     "The access token is not valid here: nobody vouches for it; get a new one.",
 );
+/// Nothing was found out about the token.
+pub const BUSY: Fault = Fault::new(
+    Kind::Overloaded,
+    "Too many calls wait to hear whether their access tokens are good; retry later.",
+)
+.at(Bound::Answers);
 const NO_TENANT: Fault = Fault::new(
     Kind::Unauthenticated,
     "The credential says nothing about its tenant; ask the operator which claim it needs.",
@@ -34,7 +41,8 @@ const NO_TENANT: Fault = Fault::new(
 /// The caller behind a credential; remembered from now on.
 ///
 /// # Errors
-/// 401 where the credential is missing, wrong, expired, or cannot be verified.
+/// 401 where the credential is missing, wrong, expired, or cannot be verified; 503 where so many wait for that that this
+/// one cannot: it may be good.
 pub async fn ask(
     worker: &Worker,
     adopted: &Adopted,
@@ -87,10 +95,12 @@ async fn verify(
         Err(Unverified::UnknownKey { issuer, kid }) => (issuer, kid),
     };
     let Some(known) = issuers.get(issuer) else { return Err(UNKNOWN) };
-    worker.question(Asked::TokenKeys { issuer: known.issuer.clone(), kid }, slot, limits::QUESTION_MS).await;
-    token::verify(issuers, &worker.shared.token_keys.load(), token, now).map_err(|why| match why {
-        Unverified::Refused(fault) => fault,
-        Unverified::UnknownKey { .. } | Unverified::Opaque { .. } => UNKNOWN,
+    let what = Asked::TokenKeys { issuer: known.issuer.clone(), kid };
+    let answer = worker.question(what, slot, limits::QUESTION_MS).await;
+    token::verify(issuers, &worker.shared.token_keys.load(), token, now).map_err(|why| match (why, answer) {
+        (Unverified::Refused(fault), _) => fault,
+        (_, Some(Answer::Known(_))) => UNKNOWN,
+        _ => BUSY,
     })
 }
 
@@ -104,19 +114,23 @@ async fn introspect(
 ) -> Result<Verified, Fault> {
     let issuers = &adopted.plan.identity.issuers;
     let Ok(text) = std::str::from_utf8(token) else { return Err(UNKNOWN) };
+    let mut unheard = UNKNOWN;
     for (index, issuer) in issuers.iter().enumerate() {
         if issuer.introspection.is_none() || named.is_some_and(|named| named != index) {
             continue;
         }
         let what = Asked::Introspect { issuer: issuer.issuer.clone(), token: Secret(text.into()) };
-        if let Some(Answer::Introspected(Some(claims))) =
-            worker.question(what, slot, limits::QUESTION_MS).await
-        {
-            let now = worker.wall_seconds(worker.coarse_now());
-            return token::introspected(issuers, index, *claims, now);
+        match worker.question(what, slot, limits::QUESTION_MS).await {
+            Some(Answer::Introspected(Some(claims))) => {
+                let now = worker.wall_seconds(worker.coarse_now());
+                return token::introspected(issuers, index, *claims, now);
+            }
+            Some(Answer::Introspected(None)) => {}
+            // It may be the one who would vouch for it.
+            _ => unheard = BUSY,
         }
     }
-    Err(UNKNOWN)
+    Err(unheard)
 }
 
 fn with_tenant(worker: &Worker, plan: &Plan, caller: Caller) -> Result<Caller, Fault> {

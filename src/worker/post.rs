@@ -191,9 +191,13 @@ mod tests {
     use super::*;
     use crate::base::clock;
     use crate::base::clock::Moment;
+    use crate::base::fault::Kind;
     use crate::net::runtime::Driver;
     use crate::policy::access::Standing;
     use crate::policy::identity::Caller;
+    use crate::policy::identity::Offered;
+    use crate::worker::authenticate;
+    use crate::worker::authenticate::BUSY;
     use crate::worker::callers::Known;
     use crate::worker::inquiry;
     use crate::worker::state::Exchange;
@@ -209,7 +213,15 @@ mod tests {
         ask: impl AsyncFnOnce(&Worker, usize) -> T,
         end: impl FnOnce(&Worker, usize),
     ) -> (T, Option<Cause>) {
-        on_worker(Driver::Epoll, CONFIG, async |worker| {
+        unanswered_by(CONFIG, ask, end)
+    }
+
+    fn unanswered_by<T>(
+        config: &str,
+        ask: impl AsyncFnOnce(&Worker, usize) -> T,
+        end: impl FnOnce(&Worker, usize),
+    ) -> (T, Option<Cause>) {
+        on_worker(Driver::Epoll, config, async |worker| {
             let slot = worker.watch.register(-1, clock::now(), Moment::NEVER);
             let mut asking = pin!(ask(&worker, slot));
             let mut context = Context::from_waker(Waker::noop());
@@ -248,6 +260,35 @@ mod tests {
             findings.is_relisted
         };
         assert_eq!(unanswered(ask, out_of_time), (true, None));
+    }
+
+    /// Found in an audit: the 257th call that waited for a new key, or to hear what an issuer knows of its token, was told
+    /// that its token is bad. Only an answer makes it so.
+    #[test]
+    fn regression_a_bound_of_ours_makes_no_token_a_bad_one() {
+        let issuer = "mcpServers: {up: {url: \"http://127.0.0.1:1/mcp\"}}\nidentity: {jwt: [{issuer: \"https://idp.test\", \
+                      audiences: [\"https://gw.test/mcp\"], jwks: {url: \"https://idp.test/keys\"}, introspection: {url: \
+                      \"https://idp.test/i\", clientId: a, secret: b}}]}";
+        let part = |text: &str| crate::base::base64url::encode(text.as_bytes());
+        let claims = r#"{"iss":"https://idp.test","aud":"https://gw.test/mcp","sub":"a","exp":9000000000}"#;
+        let head = part(r#"{"alg":"ES256","kid":"new"}"#);
+        let jwt = format!("{head}.{}.{}", part(claims), part(&"x".repeat(64)));
+        let kind = |token: &str, end: &dyn Fn(&Worker, usize)| {
+            let ask = async |worker: &Worker, slot| {
+                let offered = Offered::Token(token.as_bytes());
+                authenticate::ask(worker, &worker.adopt(), slot, &offered).await.err().map(|fault| fault.kind)
+            };
+            unanswered_by(issuer, ask, |worker, slot| end(worker, slot)).0
+        };
+        let says =
+            |answer: fn() -> Answer| move |worker: &Worker, _| worker.open_questions.answer(0, answer());
+        for token in [&*jwt, "opaque-1"] {
+            assert_eq!(kind(token, &says(|| Answer::Busy)), Some(Kind::Overloaded), "{token}");
+            assert_eq!(kind(token, &out_of_time), Some(Kind::Overloaded), "{token}");
+        }
+        assert_eq!(kind(&jwt, &says(|| Answer::Known(false))), Some(Kind::Unauthenticated));
+        assert_eq!(kind("opaque-1", &says(|| Answer::Introspected(None))), Some(Kind::Unauthenticated));
+        assert_eq!(BUSY.wire().retry_after_seconds, 1);
     }
 
     #[test]

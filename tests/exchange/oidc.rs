@@ -9,6 +9,7 @@ use crate::support::gateway::Gateway;
 use crate::support::issuer::Issuer;
 use crate::support::issuer::issuer;
 use crate::support::issuer::issuer_over;
+use crate::support::line::at_once;
 use crate::support::line::together;
 use crate::support::on_every_driver;
 use crate::support::script;
@@ -78,6 +79,28 @@ fn oidc_rotation() {
         assert_eq!(statuses, [200; 16]);
         assert_eq!((status(&gw, &old), issuer.asked("/keys")), (200, 2), "one request for the new key");
         assert_eq!(gw.metric("ringgate_jwks_refreshes_total", &["outcome=\"ok\""]), 2.0);
+    });
+}
+
+/// Found in an audit: of many calls at once with a new key, or with one token that only its issuer can read, the 257th and
+/// all after it were told that their token is bad.
+#[test]
+fn regression_a_thousand_calls_wait_for_one_answer() {
+    on_every_driver(|run| {
+        let (issuer, up) = (issuer(), upstream().tool("echo").run());
+        let keys = format!("jwks: {{url: \"{}/keys\"}}", issuer.url());
+        let gw = trusting(run, &issuer, &up, &[&issuer.introspection(), &keys]);
+        let list = |field: &str| gw.request("", "tools/list").field(field);
+        assert_eq!(list(&issuer.token("alice").bearer()).send().status, 200);
+        ["/keys", "/introspect"].iter().for_each(|path| issuer.slows(path, Duration::from_millis(500)));
+        issuer.rotate("key-2");
+        let opaque = format!("Authorization: Bearer {}", issuer.opaque("alice", &json!({})));
+        for field in [&issuer.token("alice").bearer(), &opaque] {
+            let answers = at_once((0..1_000).map(|_| list(field)));
+            let refused = answers.iter().filter(|answer| answer.status != 200).collect::<Vec<_>>();
+            assert!(refused.is_empty(), "{} of them: {:?}", refused.len(), refused[0]);
+        }
+        assert_eq!(issuer.asked("/keys"), 2, "one request for the new key");
     });
 }
 

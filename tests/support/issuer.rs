@@ -24,6 +24,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::OnceLock;
+use std::time::Duration;
 use std::time::SystemTime;
 use std::time::UNIX_EPOCH;
 
@@ -55,6 +56,8 @@ struct State {
     opaque: HashMap<String, Value>,
     /// Other answers, by path.
     scripts: HashMap<String, Script>,
+    /// How long answers take, by path.
+    pauses: HashMap<String, Duration>,
     minted: usize,
 }
 
@@ -160,6 +163,11 @@ impl Issuer {
         self.desk.change(|state| state.scripts.insert(path.into(), script));
     }
 
+    /// This path is answered so slowly from now on.
+    pub fn slows(&self, path: &str, pause: Duration) {
+        self.desk.change(|state| state.pauses.insert(path.into(), pause));
+    }
+
     /// All paths are answered as they were in the beginning.
     pub fn restore(&self) {
         self.desk.change(|state| state.scripts.clear());
@@ -191,6 +199,9 @@ impl Desk {
     }
 
     fn answer(&self, connection: &mut Connection, request: &Received) -> Next {
+        if let Some(pause) = self.change(|state| state.pauses.get(path(request)).copied()) {
+            super::pace(pause);
+        }
         if let Some(script) = self.change(|state| state.scripts.get(path(request)).cloned()) {
             return script(connection, request);
         }

@@ -58,3 +58,15 @@ pub fn together<T: Send>(count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     })
 }
+
+/// Makes calls at the same time, each on a connection of its own: no answer is read before all are sent. In the older era
+/// without sessions.
+pub fn at_once(calls: impl IntoIterator<Item = Call>) -> Vec<Answer> {
+    let sent = calls.into_iter().map(|call| {
+        let mut client = call.connect();
+        assert!(client.send(&call.raw().bytes()));
+        client
+    });
+    let clients: Vec<Client> = sent.collect();
+    clients.into_iter().map(|mut client| client.answer()).collect()
+}

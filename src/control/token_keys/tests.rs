@@ -130,6 +130,23 @@ async fn a_new_key_causes_one_request_and_an_unknown_one_no_more_than_one_in_thi
     assert_eq!(keeper.answers(), [(31_000, false), (31_001, false)]);
 }
 
+/// However many wait for a key, one request finds it; whoever is one too many is told that, and not that there is none.
+#[tokio::test]
+async fn those_who_wait_have_a_bound() {
+    let stub = Stub::start(|_| json(200, &key_set(&["new"]))).await;
+    let mut keeper = of_url(&stub);
+    let most = limits::QUESTION_RING as u64;
+    keeper.follow_plan(at(0));
+    (0..=most).for_each(|ticket| keeper.wants(ticket, "new", at(0)));
+    let told = keeper.state.shared.posts[0].mailbox.take();
+    let busy = |letter: &Letter| matches!(letter, Letter::Answered { ticket, answer: Answer::Busy } if *ticket == most);
+    assert!(told.as_ref().is_some_and(busy), "{told:?}");
+    keeper.work(at(0)).await;
+    let answers = keeper.answers();
+    assert_eq!((answers.len() as u64, stub.requests().len()), (most, 1));
+    assert!(answers.iter().all(|(_, known)| *known));
+}
+
 #[tokio::test]
 async fn an_answer_that_is_no_key_set_changes_nothing() {
     let stub = Stub::start(|_| json(200, &key_set(&["a"]))).await;
