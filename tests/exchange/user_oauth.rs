@@ -15,6 +15,7 @@ use crate::support::client::Client;
 use crate::support::everywhere;
 use crate::support::gateway::Builder;
 use crate::support::gateway::Gateway;
+use crate::support::line::Line;
 use crate::support::line::together;
 use crate::support::on_every_driver;
 use crate::support::process;
@@ -179,6 +180,28 @@ fn regression_user_oauth_is_revoked_twice_at_once() {
             let statuses = together(calls, |_| call().status);
             assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
             assert_eq!(granted(&provider, "refresh_token"), number - 1, "one refresh for each revocation");
+        }
+    });
+}
+
+/// What a worker still shows may be older than what was renewed last: where the server refuses both, there is a third one.
+#[test]
+fn regression_a_worker_that_is_behind_gives_up_no_call() {
+    on_every_driver(|run| {
+        let provider = provider();
+        let good = good(&format!("Bearer {ACCESS}-1"));
+        let up =
+            upstream().on("echo", guarded(&good, "Bearer error=\"invalid_token\"", script::echo())).run();
+        let gw = builder(run, &provider, &up).workers(4).run();
+        let call = || by(ALICE, gw.modern("up", "echo"));
+        consent(&gw, &provider, &asks(&call().send()));
+        // So many connections that no worker is without one: each has shown the first token.
+        let mut lines: Vec<Line> = (0..24).map(|_| Line::new(call())).collect();
+        assert!(lines.iter_mut().all(|line| line.call("0").status == 200));
+        for (number, line) in (2..=4).zip(&mut lines) {
+            *good.lock().unwrap() = format!("Bearer {ACCESS}-{number}");
+            let answer = line.call("1");
+            assert_eq!(answer.status, 200, "{answer:?}");
         }
     });
 }
