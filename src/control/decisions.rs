@@ -70,11 +70,12 @@ async fn put(state: &State, inquiry: &Inquiry) -> Option<Ruling> {
 /// Why there is none in time.
 pub(crate) async fn post(state: &State, inquiry: &Inquiry, bytes_max: usize) -> Result<Fetched, Silence> {
     let document = format!("{{\"input\":{}}}", inquiry.input);
-    let asking = state.fetcher.send(fetch::post_json(&inquiry.url, document).at_most(bytes_max));
-    let error = match tokio::time::timeout(Duration::from_millis(inquiry.timeout_ms), asking).await {
-        Ok(Ok(answer)) => return Ok(answer),
-        Ok(Err(FetchError::Late)) | Err(_) => return Err(Silence::Late),
-        Ok(Err(error)) => error,
+    let patience = Duration::from_millis(inquiry.timeout_ms);
+    let fetch = fetch::post_json(&inquiry.url, document).at_most(bytes_max).patient(patience);
+    let error = match state.fetcher.send(fetch).await {
+        Ok(answer) => return Ok(answer),
+        Err(FetchError::Late) => return Err(Silence::Late),
+        Err(error) => error,
     };
     tracing::debug!(rule = &*inquiry.rule, %error, "who is asked about a call does not answer");
     Err(if error == FetchError::TooLong { Silence::Unreadable } else { Silence::Unreachable })

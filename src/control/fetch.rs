@@ -65,6 +65,8 @@ pub(crate) struct Fetch<'a> {
     body: Bytes,
     /// Longest answer.
     bytes_max: usize,
+    /// Time for a whole answer; None: as for all.
+    patience: Option<Duration>,
 }
 
 /// Asks for a document.
@@ -77,6 +79,7 @@ pub(crate) fn get(url: &str) -> Fetch<'_> {
         fields: HeaderMap::new(),
         body: Bytes::new(),
         bytes_max: limits::FETCHED_BYTES_MAX,
+        patience: None,
     }
 }
 
@@ -119,6 +122,11 @@ impl<'a> Fetch<'a> {
     /// The answer has so many bytes at most.
     pub(crate) fn at_most(self, bytes_max: usize) -> Self {
         Self { bytes_max, ..self }
+    }
+
+    /// Somebody has said how long it may take.
+    pub(crate) fn patient(self, patience: Duration) -> Self {
+        Self { patience: Some(patience), ..self }
     }
 
     pub(crate) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
@@ -167,7 +175,7 @@ pub(crate) enum FetchError {
     /// More than it may have.
     TooLong,
     Broken(String),
-    /// Nothing, or no more, within `QUESTION_MS`.
+    /// Nothing, or no more, within `QUESTION_MS`, or the time that was said.
     Late,
 }
 
@@ -183,7 +191,7 @@ impl Display for FetchError {
             Self::Redirected(status) => write!(f, "it redirects ({status}); name the final URL"),
             Self::TooLong => f.write_str("the answer is too long"),
             Self::Broken(why) => write!(f, "no whole answer: {why}"),
-            Self::Late => f.write_str("no whole answer within 2 s"),
+            Self::Late => f.write_str("no whole answer in time"),
         }
     }
 }
@@ -211,7 +219,8 @@ impl Fetcher {
     /// # Errors
     /// See [`FetchError`]; any status but a redirect's is an answer.
     pub(crate) async fn send(&self, fetch: Fetch<'_>) -> Result<Fetched, FetchError> {
-        tokio::time::timeout(self.patience, self.exchange(fetch)).await.unwrap_or(Err(FetchError::Late))
+        let patience = fetch.patience.unwrap_or(self.patience);
+        tokio::time::timeout(patience, self.exchange(fetch)).await.unwrap_or(Err(FetchError::Late))
     }
 
     async fn exchange(&self, fetch: Fetch<'_>) -> Result<Fetched, FetchError> {

@@ -117,6 +117,17 @@ async fn a_silent_service_is_not_waited_for() {
     assert_eq!(fetcher().patience, Duration::from_millis(limits::QUESTION_MS));
 }
 
+/// A rule that asked a decision point for ten seconds waited for two, as long as for all others.
+#[tokio::test]
+async fn regression_a_service_has_the_time_that_was_said() {
+    let stub = Stub::start(|_| json(200, "{}")).await;
+    let url = stub.url("/");
+    let hurried = Fetcher { patience: Duration::ZERO, ..fetcher() };
+    assert_eq!(hurried.send(get(&url)).await.expect_err("late"), FetchError::Late);
+    let patient = hurried.send(get(&url).patient(Duration::from_secs(10))).await;
+    assert_eq!(patient.expect("an answer").status, 200);
+}
+
 #[tokio::test]
 async fn what_is_no_answer_is_told() {
     for bytes in ["", "SSH-2.0\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\nConnection: close\r\n\r\nabc"] {
