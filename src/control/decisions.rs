@@ -13,6 +13,7 @@ use crate::control::fetch;
 use crate::control::fetch::FetchError;
 use crate::control::fetch::Fetched;
 use crate::control::state::State;
+use crate::handoff::Answer;
 use crate::handoff::Inquiry;
 use crate::policy::external::Ruling;
 use crate::policy::external::Silence;
@@ -25,6 +26,58 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
 use tokio::sync::OnceCell;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+/// Questions of workers that are being asked, by decision point: each has a bounded number of its own, so that one that
+/// hangs holds up nobody else.
+#[derive(Default)]
+pub(crate) struct Deciding {
+    /// Each ends with the URL that it has asked.
+    asking: JoinSet<Box<str>>,
+    points: HashMap<Box<str>, Point>,
+}
+
+struct Point {
+    /// Requests to it that may be under way at a time.
+    turns: Arc<Semaphore>,
+    /// Questions that wait for it; never 0.
+    waiting: usize,
+}
+
+impl Deciding {
+    /// Asks, and has the worker told what came of it. One too many is told at once that nobody has answered.
+    pub(crate) fn ask(&mut self, state: &Arc<State>, worker: usize, ticket: u64, inquiry: Box<Inquiry>) {
+        let point = self
+            .points
+            .entry(inquiry.url.clone())
+            .or_insert_with(|| Point { turns: Arc::new(Semaphore::new(limits::ANSWERS_MAX)), waiting: 0 });
+        if point.waiting >= limits::QUESTION_RING {
+            count(state, &inquiry, "busy");
+            return state.reply(worker, ticket, Answer::Decided(None));
+        }
+        point.waiting += 1;
+        let (state, turns) = (Arc::clone(state), Arc::clone(&point.turns));
+        self.asking.spawn(async move {
+            let ruling = ask(&state, &inquiry, &turns).await;
+            state.reply(worker, ticket, Answer::Decided(ruling));
+            inquiry.url
+        });
+    }
+
+    /// Takes note of the next question that is over. None: there is none.
+    pub(crate) async fn settle_next(&mut self) -> Option<()> {
+        // None of them panics, and none is aborted.
+        let url = self.asking.join_next().await?.unwrap_or_default();
+        if let Some(point) = self.points.get_mut(&url) {
+            point.waiting -= 1;
+            if point.waiting == 0 {
+                self.points.remove(&url);
+            }
+        }
+        Some(())
+    }
+}
 
 /// An answer that is known or on its way. None: nobody gave one in time.
 type Slot = Arc<OnceCell<Option<Ruling>>>;
@@ -40,10 +93,10 @@ struct Known {
 }
 
 /// Asks, or finds out what was answered. None: nobody has answered within the rule's time.
-pub(crate) async fn ask(state: &State, inquiry: Inquiry) -> Option<Ruling> {
-    let question = name(&inquiry);
-    let slot = state.decisions.slot(question, &inquiry, clock::now());
-    let answer = slot.get_or_init(|| put(state, &inquiry)).await.clone();
+async fn ask(state: &State, inquiry: &Inquiry, turns: &Semaphore) -> Option<Ruling> {
+    let question = name(inquiry);
+    let slot = state.decisions.slot(question, inquiry, clock::now());
+    let answer = slot.get_or_init(|| put(state, inquiry, turns)).await.clone();
     if answer.is_none() {
         // What failed is asked again.
         state.decisions.forget(&question, &slot);
@@ -51,8 +104,19 @@ pub(crate) async fn ask(state: &State, inquiry: Inquiry) -> Option<Ruling> {
     answer
 }
 
-async fn put(state: &State, inquiry: &Inquiry) -> Option<Ruling> {
-    let (ruling, outcome) = match post(state, inquiry, limits::FETCHED_BYTES_MAX).await {
+fn count(state: &State, inquiry: &Inquiry, outcome: &str) {
+    state.families.count(Family::ExternalDecisions, &[&inquiry.rule, outcome], 1);
+}
+
+async fn put(state: &State, inquiry: &Inquiry, turns: &Semaphore) -> Option<Ruling> {
+    // Whoever has to wait for its turn has no more time for that.
+    let asking = async {
+        // Never closed.
+        let _turn = turns.acquire().await;
+        post(state, inquiry, limits::FETCHED_BYTES_MAX).await
+    };
+    let asked = tokio::time::timeout(Duration::from_millis(inquiry.timeout_ms), asking).await;
+    let (ruling, outcome) = match asked.unwrap_or(Err(Silence::Late)) {
         Err(silence) => (None, silence.as_str()),
         Ok(answer) => match read(answer.status, &answer.body) {
             Some(ruling) if ruling.allow => (Some(ruling), "allow"),
@@ -60,7 +124,7 @@ async fn put(state: &State, inquiry: &Inquiry) -> Option<Ruling> {
             None => (None, Silence::Unreadable.as_str()),
         },
     };
-    state.families.count(Family::ExternalDecisions, &[&inquiry.rule, outcome], 1);
+    count(state, inquiry, outcome);
     ruling
 }
 
@@ -146,6 +210,10 @@ impl Decisions {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::stub::Stub;
+    use crate::control::stub::json;
+    use crate::control::tests::state;
+    use crate::handoff::Letter;
 
     fn ruling(body: &str) -> Option<(bool, String)> {
         read(200, body.as_bytes()).map(|ruling| (ruling.allow, ruling.reason.to_string()))
@@ -176,6 +244,47 @@ mod tests {
             ruling(&format!(r#"{{"result": {{"allow": true, "reason": "{long}"}}}}"#)).unwrap().1.len()
                 <= 256
         );
+    }
+
+    /// Found in an audit: a point that hung had a bounded number of questions, and every other question of the gateway
+    /// waited for them.
+    #[tokio::test]
+    async fn regression_a_point_that_hangs_holds_up_nobody_else() {
+        let state = Arc::new(state(1));
+        let allow = |_: &str| json(200, r#"{"result": true}"#);
+        let (hangs, works) = (Stub::start(allow).await, Stub::start(allow).await);
+        hangs.hold();
+        let mut deciding = Deciding::default();
+        let asks = |stub: &Stub, input: u64| {
+            let (url, input) = (stub.url("/v1/data/mcp").into(), input.to_string().into());
+            Box::new(Inquiry { rule: "r".into(), url, timeout_ms: 60_000, cache_ms: 60_000, input })
+        };
+        let answers = || {
+            let letters = std::iter::from_fn(|| state.shared.posts[0].mailbox.take());
+            let answers = letters.map(|letter| match letter {
+                Letter::Answered { ticket, answer: Answer::Decided(said) } => {
+                    (ticket, said.map(|said| said.allow))
+                }
+                other => panic!("{other:?}"),
+            });
+            answers.collect::<Vec<_>>()
+        };
+        // As many different ones as are asked at a time, and one that all others share.
+        let most = limits::QUESTION_RING as u64;
+        let input = |ticket: u64| ticket.min(limits::ANSWERS_MAX as u64);
+        (0..=most).for_each(|ticket| deciding.ask(&state, 0, ticket, asks(&hangs, input(ticket))));
+        assert_eq!(answers(), [(most, None)], "one too many");
+        deciding.ask(&state, 0, 7_777, asks(&works, 1));
+        assert_eq!(deciding.settle_next().await, Some(()));
+        assert_eq!(answers(), [(7_777, Some(true))]);
+        assert!(hangs.requests().len() <= limits::ANSWERS_MAX, "{}", hangs.requests().len());
+        hangs.release();
+        while deciding.settle_next().await.is_some() {}
+        let answers = answers();
+        assert_eq!(answers.len() as u64, most);
+        assert!(answers.iter().all(|(_, said)| *said == Some(true)), "{answers:?}");
+        assert!(deciding.points.is_empty());
+        assert_eq!(hangs.requests().len(), limits::ANSWERS_MAX + 1);
     }
 
     fn inquiry(input: &str, cache_ms: u64) -> Inquiry {

@@ -2,11 +2,10 @@
 //!
 //! Not here: how an answer is found, and names of upstreams (`resolve`).
 
-use crate::config::limits;
 use crate::control::catalogue::Wish;
 use crate::control::catalogue::own;
 use crate::control::credentials::Answering;
-use crate::control::decisions;
+use crate::control::decisions::Deciding;
 use crate::control::eras::EraAsked;
 use crate::control::introspect::Introspector;
 use crate::control::listen::News;
@@ -16,11 +15,9 @@ use crate::control::state::State;
 use crate::control::token_keys::KeyAsked;
 use crate::handoff::Answer;
 use crate::handoff::Asked;
-use crate::handoff::Inquiry;
 use crate::handoff::Question;
 use std::sync::Arc;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
 /// Where those parts hear what they are asked; all bounded.
 pub(crate) struct Doors {
@@ -36,7 +33,7 @@ struct Desk {
     introspector: Introspector,
     credentials: Answering,
     own_catalogues: own::Answering,
-    decisions: JoinSet<()>,
+    decisions: Deciding,
     referrals: Referrals,
 }
 
@@ -47,18 +44,18 @@ pub(crate) async fn serve(state: Arc<State>, doors: Doors) {
         introspector: Introspector::new(Arc::clone(&state)),
         credentials: Answering::new(Arc::clone(&state)),
         own_catalogues: own::Answering::default(),
-        decisions: JoinSet::new(),
+        decisions: Deciding::default(),
         referrals: Referrals::default(),
         state,
         doors,
     };
     loop {
         tokio::select! {
-            Some(question) = questions.recv(), if desk.decisions.len() < limits::ANSWERS_MAX => desk.hand_on(question),
+            Some(question) = questions.recv() => desk.hand_on(question),
             Some(()) = desk.introspector.settle_next() => {}
             Some(()) = desk.credentials.settle_next() => {}
             Some(()) = desk.own_catalogues.settle_next() => {}
-            Some(_) = desk.decisions.join_next() => {}
+            Some(()) = desk.decisions.settle_next() => {}
             Some(()) = desk.referrals.settle_next() => {}
             else => return,
         }
@@ -94,7 +91,7 @@ impl Desk {
             Asked::Introspect { issuer, token } => {
                 return self.introspector.ask(worker, ticket, issuer, token);
             }
-            Asked::Decide(inquiry) => return self.decide(worker, ticket, inquiry),
+            Asked::Decide(inquiry) => return self.decisions.ask(&self.state, worker, ticket, inquiry),
             Asked::Route(inquiry) => return self.referrals.ask(&self.state, worker, ticket, inquiry),
             Asked::TokenKeys { issuer, kid } => {
                 if self.doors.keys.try_send(KeyAsked { worker, ticket, issuer, kid }).is_err() {
@@ -128,14 +125,6 @@ impl Desk {
         if full {
             self.state.reply(worker, ticket, Answer::Known(false));
         }
-    }
-
-    fn decide(&mut self, worker: usize, ticket: u64, inquiry: Box<Inquiry>) {
-        let state = Arc::clone(&self.state);
-        self.decisions.spawn(async move {
-            let ruling = decisions::ask(&state, *inquiry).await;
-            state.reply(worker, ticket, Answer::Decided(ruling));
-        });
     }
 }
 

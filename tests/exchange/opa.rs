@@ -2,8 +2,13 @@
 //!
 //! Not here: rules that decide themselves (access).
 
+use crate::credentials::ALICE;
+use crate::credentials::BOB;
+use crate::credentials::by;
+use crate::own_lists;
 use crate::support::Era;
 use crate::support::Run;
+use crate::support::STALL;
 use crate::support::call::Call;
 use crate::support::eventually;
 use crate::support::everywhere;
@@ -15,6 +20,7 @@ use crate::support::upstream::Next;
 use crate::support::upstream::Upstream;
 use crate::support::upstream::upstream;
 use serde_json::Value;
+use std::time::Instant;
 
 /// A decision point that always says this, with this status.
 fn point(status: u16, says: &'static str) -> Upstream {
@@ -105,6 +111,30 @@ fn opa_without_an_answer() {
                 assert!(gw.metric("ringgate_external_decisions_total", &[&label]) >= 1.0, "{outcome}");
             }
         }
+    });
+}
+
+/// Found in an audit: while a point hung, nothing else that the side thread finds out was found out.
+#[test]
+fn regression_a_hanging_point_holds_up_nobody_else() {
+    on_every_driver(|run| {
+        let (up, free) = (upstream().tool("echo").run(), upstream().tool("echo").run());
+        let silent = upstream().every(script::script(|connection, _| {
+            connection.until_gone();
+            Next::Close
+        }));
+        let (silent, provider) = (silent.run(), own_lists::exchanging());
+        let rule = format!("name: opa, tools: [\"up.*\"], opa: \"{}\", timeout: 5s", silent.url);
+        let builder = provider.callers(run.gateway()).access(&rule).to("up", &up);
+        let gw = builder.with("free", &free, &[&provider.auth("tokenExchange")]).run();
+        let asked = |number: u64| by(ALICE, gw.modern("up", "echo")).argument(number.to_string());
+        let _waiting: Vec<_> = (0..300).map(|number| asked(number).open()).collect();
+        eventually("the point is asked", || silent.requests().len() >= 256);
+        let began = Instant::now();
+        // It has to be found out who this is, and what the server is shown of it.
+        assert_eq!(by(BOB, gw.modern("free", "echo")).send().status, 200);
+        assert!(began.elapsed() < STALL, "{:?}", began.elapsed());
+        assert_eq!(up.calls(), 0);
     });
 }
 

@@ -184,8 +184,7 @@ pub const TOKEN_KEYS_RETRY_MS: u64 = 1_000;
 pub const TOKEN_KEYS_RETRY_MS_MAX: u64 = 30_000;
 /// Keys that are not known cause one fetch of an issuer in this time: tokens may not turn into requests.
 pub const TOKEN_KEYS_UNKNOWN_MS: u64 = 30_000;
-/// Tokens that are asked for at the same time; the rest wait. And calls that wait for one answer; the rest are told that
-/// nothing is known.
+/// Tokens that are asked for at the same time, and calls that one decision point is asked about; the rest wait.
 pub const ANSWERS_MAX: usize = 256;
 /// Questions to one hook of `route` at a time. Past it: it is not asked, and the next route counts, so that one that hangs
 /// takes nothing but its own time.
