@@ -89,7 +89,15 @@ pub(crate) struct Decisions(Mutex<HashMap<Question, Known>>);
 
 struct Known {
     slot: Slot,
+    /// Until when the answer stands, once there is one.
     until: Moment,
+}
+
+impl Known {
+    /// Whether a question like it needs no request of its own: it is being asked, or the answer stands.
+    fn counts(&self, now: Moment) -> bool {
+        self.slot.get().is_none_or(|answer| answer.is_some() && now < self.until)
+    }
 }
 
 /// Asks, or finds out what was answered. None: nobody has answered within the rule's time.
@@ -97,8 +105,8 @@ async fn ask(state: &State, inquiry: &Inquiry, turns: &Semaphore) -> Option<Ruli
     let question = name(inquiry);
     let slot = state.decisions.slot(question, inquiry, clock::now());
     let answer = slot.get_or_init(|| put(state, inquiry, turns)).await.clone();
-    if answer.is_none() {
-        // What failed is asked again.
+    if answer.is_none() || inquiry.cache_ms == 0 {
+        // What failed is asked again, and so is all that nobody may keep.
         state.decisions.forget(&question, &slot);
     }
     answer
@@ -183,17 +191,17 @@ fn name(inquiry: &Inquiry) -> Question {
 impl Decisions {
     fn slot(&self, question: Question, inquiry: &Inquiry, now: Moment) -> Slot {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = known.get(&question).filter(|known| now < known.until) {
+        if let Some(known) = known.get(&question).filter(|known| known.counts(now)) {
             return Arc::clone(&known.slot);
         }
         if known.len() >= limits::DECISIONS_MAX {
-            known.retain(|_, known| now < known.until);
+            known.retain(|_, known| known.counts(now));
         }
         if known.len() >= limits::DECISIONS_MAX {
             known.clear();
         }
         // From when it was asked: an answer is no newer than its question.
-        let until = now.plus_millis(inquiry.cache_ms.max(inquiry.timeout_ms));
+        let until = now.plus_millis(inquiry.cache_ms);
         let slot = Slot::default();
         known.insert(question, Known { slot: Arc::clone(&slot), until });
         slot
@@ -297,20 +305,42 @@ mod tests {
         }
     }
 
+    /// Found in an audit: an answer stood for as long as the rule waits for one, whatever `cacheFor` said.
     #[test]
     fn equal_questions_share_an_answer_for_a_time() {
-        let decisions = Decisions::default();
-        let at = |input: &str, millis| {
-            let inquiry = inquiry(input, 1_000);
-            decisions.slot(name(&inquiry), &inquiry, Moment::ZERO.plus_millis(millis))
-        };
-        let first = at("1", 0);
-        assert!(Arc::ptr_eq(&first, &at("1", 999)));
-        assert!(!Arc::ptr_eq(&first, &at("2", 1)));
-        let second = at("1", 1_000);
-        assert!(!Arc::ptr_eq(&first, &second));
-        decisions.forget(&name(&inquiry("1", 0)), &first);
-        assert!(Arc::ptr_eq(&second, &at("1", 1_001)), "a newer one is not forgotten for an older");
+        for (cache_ms, timeout_ms) in [(1_000, 5), (100, 10_000), (0, 10_000)] {
+            let decisions = Decisions::default();
+            let at = |input: &str, millis| {
+                let inquiry = Inquiry { timeout_ms, ..inquiry(input, cache_ms) };
+                decisions.slot(name(&inquiry), &inquiry, Moment::ZERO.plus_millis(millis))
+            };
+            let first = at("1", 0);
+            assert!(Arc::ptr_eq(&first, &at("1", 4_999)), "asked once, however long it takes");
+            assert!(!Arc::ptr_eq(&first, &at("2", 1)));
+            first.set(Some(Ruling { allow: true, reason: Box::default() })).expect("the first answer");
+            if cache_ms > 0 {
+                assert!(Arc::ptr_eq(&first, &at("1", cache_ms - 1)));
+            }
+            let second = at("1", cache_ms);
+            assert!(!Arc::ptr_eq(&first, &second), "as old as the question {cache_ms}");
+            decisions.forget(&name(&inquiry("1", 0)), &first);
+            assert!(Arc::ptr_eq(&second, &at("1", 10_001)), "a newer one is not forgotten for an older");
+            second.set(None).expect("the first answer");
+            assert!(!Arc::ptr_eq(&second, &at("1", cache_ms)), "nobody has answered");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_nobody_may_keep_is_not_kept() {
+        let stub = Stub::start(|_| json(200, r#"{"result": true}"#)).await;
+        let state = state(1);
+        for (cache_ms, kept) in [(0, 0), (60_000, 1)] {
+            let url = stub.url("/").into();
+            let inquiry = Inquiry { url, timeout_ms: 10_000, ..inquiry("1", cache_ms) };
+            assert!(ask(&state, &inquiry, &Semaphore::new(1)).await.is_some_and(|ruling| ruling.allow));
+            assert_eq!(state.decisions.0.lock().unwrap().len(), kept);
+        }
+        assert_eq!(stub.requests().len(), 2);
     }
 
     #[test]

@@ -20,6 +20,8 @@ use crate::support::upstream::Next;
 use crate::support::upstream::Upstream;
 use crate::support::upstream::upstream;
 use serde_json::Value;
+use std::sync::Arc;
+use std::sync::Mutex;
 use std::time::Instant;
 
 /// A decision point that always says this, with this status.
@@ -152,6 +154,27 @@ fn opa_is_asked_once() {
         assert_eq!(point.requests().len(), 1, "equal questions");
         assert_eq!(status(&gw, "1").0, 200);
         assert_eq!(point.requests().len(), 2, "another question");
+    });
+}
+
+/// Found in an audit: without `cacheFor` an answer stood for as long as the rule waits for one.
+#[test]
+fn regression_opa_is_asked_anew_without_cache_for() {
+    everywhere(|run| {
+        let up = upstream().tool("echo").run();
+        let says = Arc::new(Mutex::new(true));
+        let said = Arc::clone(&says);
+        let point = upstream().every(script::script(move |connection, _| {
+            let answer = serde_json::json!({"result": *said.lock().unwrap()});
+            script::send(connection, &script::plain(200, &answer.to_string()))
+        }));
+        let point = point.run();
+        let gw = gateway(run, &up, &point, ", timeout: 10s");
+        let call = gw.keyed("agent-7", gw.call("up", "echo")).in_session();
+        assert_eq!(call.clone().send().status, 200);
+        *says.lock().unwrap() = false;
+        assert_eq!(call.clone().send().status, 403, "the same call");
+        assert_eq!(point.requests().len(), 2);
     });
 }
 
