@@ -141,8 +141,8 @@ pub const RESOLVES_MAX: usize = 4;
 pub const CREDENTIALS_MAX: usize = 16 * 1024;
 /// A token is renewed this long before it ends.
 pub const TOKEN_MARGIN_SECONDS: u64 = 30;
-/// Life of a token whose service does not say how long it lives (RFC 6749 section 5.1), and the longest that is
-/// believed: a day.
+/// Life of a token that is had for the asking and does not say how long it lives (RFC 6749 section 5.1), and the longest
+/// that is believed: a day. What a user has consented to lives as long as it says, or until its server refuses it.
 pub const TOKEN_LIFE_SECONDS_DEFAULT: u64 = 300;
 pub const TOKEN_LIFE_SECONDS_MAX: u64 = 86_400;
 /// Life of a signed statement about a caller, and when another one is made.

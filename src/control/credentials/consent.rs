@@ -86,9 +86,8 @@ impl Consents {
         let Some(tokens) = self.ledger.find(&grant) else {
             return Err(wanted(Trouble::new(Cause::NoConsent, "there is no consent yet")));
         };
-        let fresh = now.unix + limits::TOKEN_MARGIN_SECONDS < tokens.ends_unix;
         let refused = needed.refused.is_some_and(|version| tokens.after < version);
-        if fresh && !refused {
+        if now.unix < tokens.fresh_until_unix && !refused {
             return Ok(tokens.obtained());
         }
         let renewed = match &tokens.refresh {

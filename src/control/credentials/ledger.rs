@@ -59,8 +59,9 @@ impl Grant {
 pub(super) struct Tokens {
     access: Secret,
     pub(super) refresh: Option<Secret>,
-    pub(super) ends_unix: u64,
-    fresh_until_unix: u64,
+    /// `u64::MAX`: nobody has said when, and the server tells.
+    ends_unix: u64,
+    pub(super) fresh_until_unix: u64,
     /// Credentials of greater versions were made of these, those before of others.
     pub(super) after: u64,
 }
@@ -77,12 +78,13 @@ struct Line {
 impl Tokens {
     /// `before` is the refresh token to go on with where no new one came (RFC 6749 section 6).
     pub(super) fn of(granted: &Granted, before: Option<Secret>, now: u64, after: u64) -> Self {
-        let life = token::life(granted, now);
+        let refresh = granted.refresh.as_deref().map(|token| Secret(token.into())).or(before);
+        let ends_unix = token::end(granted, now).unwrap_or(u64::MAX);
         Self {
             access: Secret(granted.token.as_str().into()),
-            refresh: granted.refresh.as_deref().map(|token| Secret(token.into())).or(before),
-            ends_unix: life.1,
-            fresh_until_unix: life.0,
+            fresh_until_unix: fresh_until(refresh.is_some(), ends_unix),
+            refresh,
+            ends_unix,
             after,
         }
     }
@@ -90,6 +92,16 @@ impl Tokens {
     pub(super) fn obtained(&self) -> Obtained {
         let fields = super::bearer(&self.access.0);
         Obtained { fields, fresh_until_unix: self.fresh_until_unix, ends_unix: self.ends_unix }
+    }
+}
+
+/// From when on another one is asked for: never before the end where there is none to be had without the user, and not at all
+/// where nobody has said when it ends.
+const fn fresh_until(renewable: bool, ends_unix: u64) -> u64 {
+    match ends_unix {
+        u64::MAX => u64::MAX,
+        _ if renewable => ends_unix.saturating_sub(limits::TOKEN_MARGIN_SECONDS),
+        _ => ends_unix,
     }
 }
 
@@ -170,9 +182,9 @@ impl Line {
     fn tokens(self) -> (Grant, Tokens) {
         let tokens = Tokens {
             access: Secret(self.access),
+            fresh_until_unix: fresh_until(self.refresh.is_some(), self.ends_unix),
             refresh: self.refresh.map(Secret),
             ends_unix: self.ends_unix,
-            fresh_until_unix: self.ends_unix.saturating_sub(limits::TOKEN_MARGIN_SECONDS),
             after: 0,
         };
         (self.grant, tokens)

@@ -173,16 +173,18 @@ pub(super) fn accept(granted: &Granted, now: u64) -> Result<Obtained, Trouble> {
     {
         return Err(Trouble::new(Cause::ClockSkew, "a new token is not valid now, by the gateway's clock"));
     }
-    let (fresh_until_unix, ends_unix) = life(granted, now);
+    // Another one is had for the asking: nothing that says no end is trusted for long, and nothing else for ever.
+    let ends_unix = end(granted, now).unwrap_or(now + limits::TOKEN_LIFE_SECONDS_DEFAULT);
+    let ends_unix = ends_unix.min(now + limits::TOKEN_LIFE_SECONDS_MAX);
+    let fresh_until_unix = ends_unix.saturating_sub(limits::TOKEN_MARGIN_SECONDS);
     Ok(Obtained { fields: bearer(token), fresh_until_unix, ends_unix })
 }
 
-/// Until when a token is fresh, and until when it is valid, in seconds since the Unix epoch.
-pub(super) fn life(granted: &Granted, now: u64) -> (u64, u64) {
-    let stated = granted.expires_in.map_or(limits::TOKEN_LIFE_SECONDS_DEFAULT, whole);
-    let ends = now + stated.min(limits::TOKEN_LIFE_SECONDS_MAX);
-    let ends = validity(&granted.token).1.map_or(ends, |stated| stated.min(ends));
-    (ends.saturating_sub(limits::TOKEN_MARGIN_SECONDS), ends)
+/// When a token ends, in seconds since the Unix epoch, as its service says and it says itself; None: neither does.
+pub(super) fn end(granted: &Granted, now: u64) -> Option<u64> {
+    let told = granted.expires_in.map(|seconds| now.saturating_add(whole(seconds)));
+    let own = validity(&granted.token).1;
+    told.into_iter().chain(own).min()
 }
 
 /// Seconds, rounded down; more than any token lives where it is more.

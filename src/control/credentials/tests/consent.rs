@@ -85,6 +85,73 @@ impl Lab {
     }
 }
 
+/// Found in an audit: a token whose service does not say how long it lives was asked for anew after five minutes, and where
+/// nothing could be renewed its user; one with an end was gone half a minute before it, and after a day whatever it said.
+#[tokio::test]
+async fn regression_a_consent_lasts_as_long_as_its_service_says() {
+    const DAY: u64 = 86_400;
+    let table = [
+        ("no end, no refresh token", r#"{"access_token":"a1"}"#, 400 * DAY, 1, None),
+        ("no end", r#"{"access_token":"a1","refresh_token":"r1"}"#, 400 * DAY, 1, None),
+        ("no refresh token", r#"{"access_token":"a1","expires_in":3600}"#, 3_600, 1, Some(Cause::Expired)),
+        ("a long end", r#"{"access_token":"a1","expires_in":864000}"#, 10 * DAY, 1, Some(Cause::Expired)),
+    ];
+    for (what, given, seconds, asked, end) in table {
+        let lab = Lab::new(move |_| json(200, given)).await;
+        let needed = by(terms(&lab.stub));
+        lab.consent(&needed, at(0)).await;
+        for second in (0..seconds).step_by(599).chain([seconds - 1]) {
+            assert_eq!(lab.value(&needed, at(second)).await, Ok("Bearer a1".to_owned()), "{what} {second}");
+        }
+        assert_eq!(lab.asked(), asked, "{what}");
+        let later = lab.value(&needed, at(seconds)).await;
+        assert_eq!(later.err(), end, "{what}");
+    }
+}
+
+/// What nobody has said the end of is renewed, or asked for anew, once its server refuses it; also after a restart.
+#[tokio::test]
+async fn what_has_no_end_ends_with_a_refusal() {
+    let folder = Folder::new("endless");
+    for (given, renewed) in [
+        (r#"{"access_token":"a1","refresh_token":"r1"}"#, Ok("Bearer a1".to_owned())),
+        (r#"{"access_token":"a1"}"#, Err(Cause::Revoked)),
+    ] {
+        let mut lab = Lab::new(move |_| json(200, given)).await;
+        let needed = by(terms(&lab.stub));
+        lab.credentials = Credentials::new(Some(&folder.path("state")));
+        lab.consent(&needed, at(0)).await;
+        lab.credentials = Credentials::new(Some(&folder.path("state")));
+        let first = lab.obtain(&needed, at(4_000_000)).await.expect("a token");
+        assert_eq!((first.fresh_until_unix, lab.asked()), (u64::MAX, 1));
+        assert_eq!(lab.value(&refused(&needed, first.version), at(4_000_001)).await, renewed);
+        assert_eq!(lab.asked(), if renewed.is_ok() { 2 } else { 1 });
+    }
+}
+
+/// A token of an hour, renewed for three days with a refresh token that is good once: nobody is asked again.
+#[tokio::test]
+async fn contextforge_1023_refresh_past_24h_of_a_consent() {
+    let next = AtomicUsize::new(1);
+    let lab = Lab::new(move |form| {
+        let number = next.fetch_add(1, Ordering::SeqCst);
+        let shown =
+            if number == 1 { "code=c&".to_owned() } else { format!("refresh_token=r{}&", number - 1) };
+        if !form.contains(&shown) {
+            return json(400, r#"{"error":"invalid_grant"}"#);
+        }
+        json(200, &format!(r#"{{"access_token":"a{number}","refresh_token":"r{number}","expires_in":3600}}"#))
+    })
+    .await;
+    let needed = by(terms(&lab.stub));
+    lab.consent(&needed, at(0)).await;
+    for minute in (0..72 * 60).step_by(10) {
+        lab.value(&needed, at(minute * 60)).await.expect("a token");
+    }
+    // An hour less the margin, in steps of ten minutes: one in every hour.
+    assert_eq!(lab.value(&needed, at(72 * 3_600)).await, Ok("Bearer a73".to_owned()));
+}
+
 /// The server refuses the first token and the renewed one: the caller is asked once more, and what it has given stays, as it
 /// was not the token service that took it back.
 #[tokio::test]
