@@ -1,18 +1,29 @@
 //! Whether a caller can be asked to open a page: which calls may be answered with a question, and what the client says
-//! that it can do (2026-07-28, multi round-trip requests and elicitation).
+//! that it can do, with each request (2026-07-28, multi round-trip requests and elicitation) or at its beginning
+//! (2025-11-25, client, elicitation).
 //!
 //! Not here: the question (`refusal`).
 
+use crate::mcp::crossing::Abilities;
 use crate::mcp::envelope::Call;
 use crate::mcp::envelope::Era;
 use crate::mcp::envelope::Method;
+use crate::mcp::refusal::Elicits;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-/// Only these may be answered so, and only in the newer era.
-pub fn may_ask(call: &Call) -> bool {
-    let asks = matches!(call.method, Method::ToolsCall | Method::PromptsGet | Method::ResourcesRead);
-    asks && call.era == Era::Modern
+/// How the client of this call can be asked; `begun` is what it has said at the beginning of its session, where that was
+/// said to us.
+pub fn way(call: &Call, body: &[u8], begun: Option<Abilities>) -> Elicits {
+    // 2026-07-28 lets only these be answered so, and nothing else is a call of somebody who waits.
+    if !matches!(call.method, Method::ToolsCall | Method::PromptsGet | Method::ResourcesRead) {
+        return Elicits::No;
+    }
+    match call.era {
+        Era::Modern if opens_urls(body) => Elicits::ByResult,
+        Era::Legacy if begun.is_some_and(|begun| begun.has(Abilities::URL)) => Elicits::ByError,
+        Era::Modern | Era::Legacy => Elicits::No,
+    }
 }
 
 #[derive(Deserialize)]
@@ -44,7 +55,7 @@ struct Elicitation {
 }
 
 /// Whether the client of this request opens pages: `elicitation.url` among its capabilities.
-pub fn opens_urls(body: &[u8]) -> bool {
+fn opens_urls(body: &[u8]) -> bool {
     serde_json::from_slice::<Message>(body)
         .is_ok_and(|message| matches!(message.params.meta.capabilities.elicitation, Elicitation { .. }))
 }

@@ -5,6 +5,7 @@
 use crate::base::fault::Fault;
 use crate::base::fault::Kind;
 use crate::mcp::envelope::REVISION_MODERN;
+use crate::mcp::sealed;
 
 /// What a rule adds to the fault that it causes. Made for refused calls only.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,9 +24,24 @@ pub struct Denial {
     pub cause: &'static str,
     /// Where the caller can consent; empty: nowhere.
     pub consent_url: String,
-    /// The caller is asked to go there (2026-07-28, multi round-trip requests), and repeats the call then.
-    pub elicits: bool,
+    /// How the caller is asked to go there, before it repeats the call.
+    pub elicits: Elicits,
 }
+
+/// How a client is asked to open a page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Elicits {
+    /// It is told in an error like any other.
+    #[default]
+    No,
+    /// By a result (2026-07-28, multi round-trip requests).
+    ByResult,
+    /// By an error of its own (2025-11-25, elicitation, "URL Elicitation Required Error").
+    ByError,
+}
+
+/// 2025-11-25, elicitation.
+const URL_ELICITATION_REQUIRED: i32 = -32042;
 
 impl Denial {
     /// The status, code and wait of a fault with this denial.
@@ -37,8 +53,11 @@ impl Denial {
             retry_ms: u64::from(form.retry_after_seconds) * 1_000,
         };
         let Some(denial) = denial else { return wire };
-        if denial.elicits {
-            return Wire { status: 200, code: 0, retry_ms: 0 };
+        match denial.elicits {
+            Elicits::No => {}
+            Elicits::ByResult => return Wire { status: 200, code: 0, retry_ms: 0 },
+            // An error of the call, as servers of that revision answer it.
+            Elicits::ByError => return Wire { status: 200, code: URL_ELICITATION_REQUIRED, retry_ms: 0 },
         }
         let (status, code) = match denial.status {
             Some(status) => (status, -33_000 - i32::from(status)),
@@ -86,7 +105,7 @@ pub fn render(out: &mut Vec<u8>, fault: Fault, denial: Option<&Denial>, caller: 
         out.extend_from_slice(id);
         out.push(b',');
     }
-    if let Some(denial) = denial.filter(|denial| denial.elicits) {
+    if let Some(denial) = denial.filter(|denial| denial.elicits == Elicits::ByResult) {
         return elicit(out, denial);
     }
     out.extend_from_slice(b"\"error\":{\"code\":");
@@ -113,6 +132,9 @@ pub fn render(out: &mut Vec<u8>, fault: Fault, denial: Option<&Denial>, caller: 
             }
         }
     }
+    if let Some(denial) = denial.filter(|denial| denial.elicits == Elicits::ByError) {
+        pages(out, denial);
+    }
     if wire.retry_ms > 0 {
         out.extend_from_slice(b",\"retryAfterMs\":");
         out.extend_from_slice(itoa::Buffer::new().format(wire.retry_ms).as_bytes());
@@ -121,9 +143,7 @@ pub fn render(out: &mut Vec<u8>, fault: Fault, denial: Option<&Denial>, caller: 
         versions(out, requested);
     }
     out.extend_from_slice(b",\"traceId\":\"");
-    for byte in trace_id {
-        out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
-    }
+    hexadecimal(out, trace_id);
     out.extend_from_slice(b"\"}}}");
 }
 
@@ -137,6 +157,24 @@ fn elicit(out: &mut Vec<u8>, denial: &Denial) {
     out.extend_from_slice(b",\"url\":");
     string(out, &denial.consent_url);
     out.extend_from_slice(b"}}}}}");
+}
+
+/// The pages that have to be opened before the call is repeated: one, named by what it is, so that a client which is asked
+/// twice sees that it was asked the same.
+fn pages(out: &mut Vec<u8>, denial: &Denial) {
+    out.extend_from_slice(b",\"elicitations\":[{\"mode\":\"url\",\"elicitationId\":\"");
+    hexadecimal(out, &sealed::digest(&[denial.consent_url.as_bytes()]));
+    out.extend_from_slice(b"\",\"url\":");
+    string(out, &denial.consent_url);
+    out.extend_from_slice(b",\"message\":");
+    string(out, &denial.message);
+    out.extend_from_slice(b"}]");
+}
+
+fn hexadecimal(out: &mut Vec<u8>, bytes: &[u8]) {
+    for byte in bytes {
+        out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+    }
 }
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
@@ -209,6 +247,36 @@ mod tests {
                 "error": error(-32022, "No.", json!({"reason": "unsupported_version", "supported": supported,
                     "requested": "2099-01-01\"", "traceId": trace}))}),
         );
+    }
+
+    /// As 2025-11-25 has it, with what every refusal says beside it.
+    #[test]
+    fn a_client_of_2025_is_asked_by_an_error() {
+        let denial = Denial {
+            message: "Open it.".into(),
+            rule: "mcpServers.up.auth".into(),
+            cause: "no_consent",
+            consent_url: "https://idp.test/a?b=1".into(),
+            elicits: Elicits::ByError,
+            ..Denial::default()
+        };
+        let fault = Fault::new(Kind::ConsentRequired, "Consent.");
+        let wire = Denial::wire(Some(&denial), fault);
+        assert_eq!((wire.status, wire.code, wire.retry_ms), (200, -32042, 0));
+        let body = || {
+            let mut out = Vec::new();
+            let caller = Caller { id: Some(b"1"), trace_id: &[0; 16], requested: None };
+            render(&mut out, fault, Some(&denial), &caller);
+            serde_json::from_slice::<Value>(&out).unwrap()
+        };
+        let mut error = body()["error"].clone();
+        let id = error["data"]["elicitations"][0].as_object_mut().unwrap().remove("elicitationId");
+        assert!(id.as_ref().and_then(Value::as_str).is_some_and(|id| id.len() == 32), "{id:?}");
+        assert_eq!(id.as_ref(), Some(&body()["error"]["data"]["elicitations"][0]["elicitationId"]));
+        let page = json!({"mode": "url", "url": "https://idp.test/a?b=1", "message": "Open it."});
+        let data = json!({"reason": "consent_required", "rule": "mcpServers.up.auth", "cause": "no_consent",
+            "url": "https://idp.test/a?b=1", "elicitations": [page], "traceId": "0".repeat(32)});
+        assert_eq!(error, json!({"code": -32042, "message": "Open it.", "data": data}));
     }
 
     #[test]

@@ -62,10 +62,9 @@ pub async fn obtain(
     known: &Rc<Known>,
 ) -> Result<(), Fault> {
     let Some(auth) = &server.config().auth else { return Ok(()) };
-    if auth.is_consented() && exchange.call.is_some_and(|call| consent::may_ask(&call)) {
+    if auth.is_consented() {
         // Looked at while the body is at hand; few servers need it.
-        exchange.opens_urls =
-            consent::opens_urls(client.input.get(exchange.body.clone()).unwrap_or_default());
+        look(client, exchange);
     }
     let now = worker.wall_seconds(worker.coarse_now());
     let credential = match (known.credentials.find(auth, now), &auth.method) {
@@ -86,6 +85,14 @@ pub async fn obtain(
     exchange.shown =
         Some(Shown { known: Rc::clone(known), auth: Arc::clone(auth), credential, renewed: false });
     Ok(())
+}
+
+/// Looks at how the caller can be asked to consent.
+pub fn look(client: &Client, exchange: &mut Exchange) {
+    let Some(call) = &exchange.call else { return };
+    let body = client.input.get(exchange.body.clone()).unwrap_or_default();
+    let begun = exchange.own.as_ref().map(|own| own.abilities);
+    exchange.elicits = consent::way(call, body, begun);
 }
 
 /// Has another credential in place of the one that the server refused with `fault`.
@@ -238,7 +245,7 @@ fn deny(exchange: &mut Exchange, server: &str, trouble: &Trouble) {
             trouble.consent_url
         );
         denial.consent_url = trouble.consent_url.to_string();
-        denial.elicits = exchange.opens_urls;
+        denial.elicits = exchange.elicits;
     }
     exchange.deny(denial);
 }

@@ -197,6 +197,9 @@ fn decide(
             Ok(Next::FindOut(Open::Again))
         }
         Err(refused) => {
+            if findings.trouble.is_some() {
+                credential::look(client, exchange);
+            }
             let fault = refuse(adopted, exchange, findings, metrics, &refused);
             Err(denial::in_words_of(exchange.era(), method, fault))
         }

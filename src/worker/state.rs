@@ -12,6 +12,7 @@ use crate::mcp::answer::AnswerFacts;
 use crate::mcp::envelope::Call;
 use crate::mcp::envelope::Era;
 use crate::mcp::refusal::Denial;
+use crate::mcp::refusal::Elicits;
 use crate::mcp::sealed::own::OwnSession;
 use crate::policy::external::Answered;
 use crate::policy::limits::fields::Remainder;
@@ -86,8 +87,8 @@ pub struct Exchange {
     pub plan: Option<Rc<Adopted>>,
     /// What the server is shown of the caller, where it is shown anything.
     pub shown: Option<Shown>,
-    /// The caller can be asked to open a page: only looked at where a server needs its consent.
-    pub opens_urls: bool,
+    /// How the caller can be asked to open a page: only looked at where a server needs its consent.
+    pub elicits: Elicits,
     /// The server gets fields of the configuration, among which may be a credential.
     pub injects: bool,
     /// Attempts after the first.
@@ -204,7 +205,7 @@ impl Exchange {
         self.stay = None;
         self.plan = None;
         self.shown = None;
-        self.opens_urls = false;
+        self.elicits = Elicits::No;
         self.injects = false;
         self.repeats = 0;
         self.stream_id.clear();

@@ -8,7 +8,9 @@ use crate::credentials::Provider;
 use crate::credentials::by;
 use crate::credentials::good;
 use crate::credentials::guarded;
+use crate::support::Era;
 use crate::support::Run;
+use crate::support::call::Call;
 use crate::support::call::Raw;
 use crate::support::client::Answer;
 use crate::support::client::Client;
@@ -258,6 +260,59 @@ fn user_oauth_asks_by_elicitation() {
         let again =
             by(ALICE, gw.modern("up", "echo")).member("inputResponses", r#"{"consent":{"action":"accept"}}"#);
         assert_eq!(ask(opening(again.raw())).status, 200);
+    });
+}
+
+/// A client of 2025-11-25 that said so when it began is asked by that revision's own error, wherever it began with the
+/// gateway; at a server's own address it began with the server, and what it said there is not known.
+#[test]
+fn user_oauth_asks_by_an_error() {
+    const OPENS: &str = r#"{"elicitation":{"url":{}}}"#;
+    everywhere(|run| {
+        let provider = provider();
+        let up = upstream().tool("echo").run();
+        let gw = builder(run, &provider, &up).top("virtualServers: {only: {tools: [\"up.*\"]}}").run();
+        let ask = |endpoint, tool, able| {
+            by(ALICE, Call::tool(gw.address, Era::Legacy, endpoint, tool))
+                .able(able)
+                .id("\"x\"")
+                .try_send()
+                .unwrap()
+        };
+        let mut url = String::new();
+        for (endpoint, tool) in [("", "up__echo"), ("only", "echo")] {
+            let answer = ask(endpoint, tool, OPENS);
+            assert_eq!((answer.status, answer.code()), (200, -32042), "{answer:?}");
+            let (id, error) = (&answer.json()["id"], &answer.json()["error"]);
+            let pages = error["data"]["elicitations"].as_array().unwrap();
+            let [page] = &pages[..] else { panic!("{pages:?}") };
+            assert_eq!((id, &page["mode"]), (&"x".into(), &"url".into()));
+            assert!(page["elicitationId"].as_str().is_some_and(|id| id.len() == 32), "{page}");
+            assert_eq!(
+                (&error["data"]["reason"], &page["message"]),
+                (&"consent_required".into(), &error["message"])
+            );
+            url = page["url"].as_str().unwrap().into();
+            for able in ["{}", r#"{"elicitation":{}}"#, r#"{"elicitation":{"form":{}}}"#] {
+                assert_eq!(asks(&ask(endpoint, tool, able)), url, "{able}");
+            }
+            let modern = by(ALICE, gw.modern(endpoint, tool)).able(OPENS).send();
+            assert_eq!(
+                modern.json()["result"]["inputRequests"]["consent"]["params"]["url"],
+                url,
+                "{modern:?}"
+            );
+        }
+        let own = ask("up", "echo", OPENS);
+        match run.era {
+            // It speaks to the server as if there was no gateway.
+            Era::Legacy => assert_eq!(asks(&own), url),
+            Era::Modern => assert_eq!(own.code(), -32042, "{own:?}"),
+        }
+        assert_eq!(up.count("tools/call"), 0);
+        consent(&gw, &provider, &url);
+        assert_eq!(ask("", "up__echo", OPENS).json()["id"], "x");
+        assert_eq!(up.count("tools/call"), 1);
     });
 }
 
