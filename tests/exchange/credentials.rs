@@ -10,7 +10,9 @@ use crate::support::eventually;
 use crate::support::everywhere;
 use crate::support::gateway::Builder;
 use crate::support::gateway::Gateway;
+use crate::support::line::at_once;
 use crate::support::on_every_driver;
+use crate::support::pace;
 use crate::support::reserved::Reserved;
 use crate::support::script;
 use crate::support::script::Script;
@@ -322,6 +324,34 @@ fn identity_propagation_without_a_client() {
             "{form:?}"
         );
         assert!(form.head.field("authorization").is_none() && !form.mentions("client_id"), "{form:?}");
+    });
+}
+
+/// A thousand first calls of one principal at once: its token is exchanged once, and each call shows what came of that.
+#[test]
+fn identity_propagation_exchanges_once() {
+    on_every_driver(|run| {
+        let provider = Provider::new(|form| {
+            // So slowly that the others come meanwhile.
+            pace(Duration::from_millis(200));
+            token(if form.contains(ALICE) { "for-alice" } else { "for-bob" })
+        });
+        let up = upstream().tool("echo").run();
+        // More at once than wait in the queue of its listener: connections to it take their time.
+        let lines = [&*provider.auth("tokenExchange"), "timeout: {connect: 10s}"];
+        let gw = provider.callers(run.gateway().pinned()).with("up", &up, &lines).run();
+        for (caller, shown, exchanges) in [(ALICE, "Bearer for-alice", 1), (BOB, "Bearer for-bob", 2)] {
+            let calls: Vec<Call> = (0..1_000).map(|_| by(caller, gw.modern("up", "echo"))).collect();
+            let words: Vec<String> = calls.iter().map(|call| call.token.clone()).collect();
+            let answers = at_once(calls);
+            let refused: Vec<&Answer> = answers.iter().filter(|answer| answer.status != 200).collect();
+            assert!(refused.is_empty(), "{} of them: {:?}", refused.len(), refused[0]);
+            assert_eq!(provider.asked().len(), exchanges, "{caller}");
+            for word in words.iter().step_by(100) {
+                assert_eq!(up.once(word).head.field("authorization"), Some(shown));
+            }
+        }
+        assert_eq!(up.mentions(ALICE) + up.mentions(BOB), 0, "a caller's token left for a server");
     });
 }
 

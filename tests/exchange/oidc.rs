@@ -19,6 +19,7 @@ use crate::support::upstream::upstream;
 use crate::support::within;
 use serde_json::json;
 use std::time::Duration;
+use std::time::SystemTime;
 
 /// A gateway that trusts this issuer, with further keys of its entry.
 fn trusting(run: Run, issuer: &Issuer, up: &Upstream, lines: &[&str]) -> Gateway {
@@ -218,6 +219,23 @@ fn oidc_introspection() {
         let other = issuer.opaque("bob", &json!({}));
         assert_eq!(status(&gw, &format!("Authorization: Bearer {other}")), 401);
         assert_eq!((status(&gw, &field), up.calls()), (200, 7));
+    });
+}
+
+/// An answer is kept no longer than it says that the token lives: then the issuer is asked once more, and who shows the token
+/// is let in no more.
+#[test]
+fn oidc_introspection_ends_with_the_token() {
+    on_every_driver(|run| {
+        let (issuer, up) = (issuer(), upstream().tool("echo").run());
+        let gw =
+            run.gateway().workers(1).top(issuer.identity(&[&issuer.introspection()])).to("up", &up).run();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let token = issuer.opaque("alice", &json!({"exp": now + 3}));
+        let field = format!("Authorization: Bearer {token}");
+        assert_eq!((status(&gw, &field), issuer.asked("/introspect")), (200, 1));
+        assert!(within(Duration::from_secs(8), || status(&gw, &field) == 401), "let in past its end");
+        assert_eq!(issuer.asked("/introspect"), 2);
     });
 }
 
