@@ -122,9 +122,17 @@ async fn a_silent_service_is_not_waited_for() {
 async fn regression_a_service_has_the_time_that_was_said() {
     let stub = Stub::start(|_| json(200, "{}")).await;
     let url = stub.url("/");
-    let hurried = Fetcher { patience: Duration::ZERO, ..fetcher() };
-    assert_eq!(hurried.send(get(&url)).await.expect_err("late"), FetchError::Late);
-    let patient = hurried.send(get(&url).patient(Duration::from_secs(10))).await;
+    let fetcher = Fetcher { patience: Duration::from_millis(20), ..fetcher() };
+    stub.hold();
+    // Both are asked at once, and answered when the one has given up.
+    let patient = fetcher.send(get(&url).patient(Duration::from_secs(10)));
+    let hurried = async {
+        let hurried = fetcher.send(get(&url)).await;
+        stub.release();
+        hurried
+    };
+    let (patient, hurried) = tokio::join!(patient, hurried);
+    assert_eq!(hurried.expect_err("late"), FetchError::Late);
     assert_eq!(patient.expect("an answer").status, 200);
 }
 
