@@ -56,7 +56,7 @@ const EXTERNAL_DECISIONS: Words = counter(
     "ringgate_external_decisions_total",
     &["rule", "outcome"],
     "Questions to external decision points by rule: `allow`, `deny`, or why there is no answer: `late`, \
-     `unreachable`, `unreadable`.",
+     `unreachable`, `unreadable`, or `busy` where too many wait for one.",
 );
 const ROUTE_HOOKS: Words = counter(
     "ringgate_route_hooks_total",

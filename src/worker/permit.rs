@@ -96,6 +96,9 @@ pub async fn ask(
         // Boxed: few calls wait for anything.
         let visitor = (client.slot, known);
         Box::pin(inquiry::pursue(worker, adopted, exchange, visitor, (open, &mut findings))).await;
+        if findings.trouble.is_some() {
+            credential::look(client, exchange);
+        }
     };
     // Whatever became of the call: its record tells what others said of it.
     exchange.answers = findings.answers;
@@ -197,9 +200,6 @@ fn decide(
             Ok(Next::FindOut(Open::Again))
         }
         Err(refused) => {
-            if findings.trouble.is_some() {
-                credential::look(client, exchange);
-            }
             let fault = refuse(adopted, exchange, findings, metrics, &refused);
             Err(denial::in_words_of(exchange.era(), method, fault))
         }

@@ -316,6 +316,26 @@ fn user_oauth_asks_by_an_error() {
     });
 }
 
+/// The same where access rules may hide something, and nobody without a consent can find out what the server offers.
+#[test]
+fn user_oauth_asks_before_anything_is_listed() {
+    everywhere(|run| {
+        let provider = provider();
+        let list = guarded(&good("none"), "Bearer", script::echo());
+        let up = upstream().tool("echo").method("tools/list", list).run();
+        let gw = builder(run, &provider, &up).access("name: some, allow: [\"up.e*\"]").run();
+        let ask = |era| {
+            let call = Call::tool(gw.address, era, "", "up__echo").able(r#"{"elicitation":{"url":{}}}"#);
+            by(ALICE, call).try_send().unwrap()
+        };
+        let (older, newer) = (ask(Era::Legacy), ask(Era::Modern));
+        let url = &older.json()["error"]["data"]["elicitations"][0]["url"];
+        assert!(url.is_string(), "{older:?}");
+        assert_eq!(&newer.json()["result"]["inputRequests"]["consent"]["params"]["url"], url, "{newer:?}");
+        assert_eq!(up.count("tools/call"), 0);
+    });
+}
+
 /// A `state` is good once, for whom it was made, and with the issuer that was asked.
 #[test]
 fn user_oauth_refuses_a_replayed_or_foreign_state() {
