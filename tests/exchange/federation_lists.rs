@@ -6,6 +6,7 @@ use crate::federation::Lister;
 use crate::federation::listed;
 use crate::federation::names_in;
 use crate::federation_streams::TOOLS;
+use crate::federation_streams::listen;
 use crate::support::Era;
 use crate::support::Run;
 use crate::support::bell::Bell;
@@ -159,6 +160,44 @@ fn cache_list_serves_stale() {
             eventually("it is marked", || lister.result(0)["_meta"][mark] == json!(["up"]));
             let expected: &[&str] = if kept { &["up__a", "well__b"] } else { &["well__b"] };
             assert_eq!(lister.tools(), expected, "{stale}");
+        }
+    });
+}
+
+/// A server that refuses one of its lists for a while still has it: the list stays, marked, and nobody is told of a change.
+#[test]
+fn regression_a_list_that_is_refused_is_old_and_not_empty() {
+    everywhere(|run| {
+        for only in [Era::Modern, Era::Legacy] {
+            let sick = Dial::default();
+            let shelf = Shelf::of(&["a"]).with(1, &["p"]).with(2, &["r://1"]).fresh_for(1_000, "public");
+            let mut up = upstream().only(only).shelf(&shelf);
+            for (number, status) in [(1, 503), (2, 429)] {
+                let (sick, well) = (sick.clone(), shelf.script(number));
+                let busy = script::script(move |connection, request| match sick.value() {
+                    0 => well(connection, request),
+                    _ => {
+                        let said = r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32000,"message":"busy"}}"#;
+                        script::send(connection, &script::plain(status, said))
+                    }
+                });
+                up = up.method(LISTS[number].0, busy);
+            }
+            let up = up.run();
+            let gw = run.gateway().with("up", &up, &["cache: {list: 1s}"]).run();
+            let mut lister = Lister::new(gw.caller(""));
+            let names = |lister: &mut Lister| [1, 2].map(|list| names_in(&lister.result(list), list));
+            let before = names(&mut lister);
+            assert_eq!(before, [["up__p"], ["up+r://1"]]);
+            let call = gw.call("", "none").in_session();
+            let mut ear = listen(&call, &json!({"promptsListChanged": true, "resourcesListChanged": true}));
+            sick.turn(1);
+            eventually("it is marked", || lister.result(1)["_meta"]["io.ringgate/stale"] == json!(["up"]));
+            assert_eq!(names(&mut lister), before, "{only:?}");
+            assert!(ear.is_quiet(), "told of a change that was none");
+            sick.turn(0);
+            eventually("it is fresh", || lister.result(1)["_meta"]["io.ringgate/stale"].is_null());
+            assert_eq!(names(&mut lister), before, "{only:?}");
         }
     });
 }

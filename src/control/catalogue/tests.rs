@@ -247,6 +247,33 @@ async fn what_is_no_list_is_no_catalogue() {
     }
 }
 
+/// A server that fails at one of its lists, or in the midst of one, is one that cannot be listed: what was known of it stays.
+#[tokio::test]
+async fn regression_a_list_that_fails_is_not_taken_for_an_empty_one() {
+    let busy = NO_METHOD.replace("-32601", "-32000");
+    for (failing, cursor, answer) in [
+        ("prompts/list", None, json(503, &busy)),
+        ("prompts/list", None, json(429, &busy)),
+        ("tools/list", Some(""), json(200, NO_METHOD)),
+        ("tools/list", Some(""), json(400, &NO_METHOD.replace("-32601", "-32602"))),
+    ] {
+        let stub = Stub::start(modern).await;
+        let mut keeper = of(&stub);
+        keeper.begin().await;
+        let before = keeper.known();
+        let shown = String::from_utf8_lossy(&answer).into_owned();
+        stub.turn(move |request| match told(request) {
+            (method, after) if method == failing && after.as_deref() == cursor => answer.clone(),
+            _ => modern(request),
+        });
+        keeper.work(at(limits::CATALOGUE_INTERVAL_MS)).await;
+        assert!(keeper.is_failing() && keeper.known() == before, "{failing} {shown}");
+        stub.turn(modern);
+        keeper.work(at(limits::CATALOGUE_INTERVAL_MS + limits::CATALOGUE_RETRY_MS)).await;
+        assert!(!keeper.is_failing() && keeper.known() == before, "{failing} {shown}");
+    }
+}
+
 #[tokio::test]
 async fn another_instance_is_asked_where_one_is_gone() {
     let stub = Stub::start(modern).await;
