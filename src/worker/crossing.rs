@@ -36,6 +36,7 @@ use std::borrow::Cow;
 
 pub mod held;
 mod replay;
+pub mod states;
 mod words;
 
 /// What is special about a call at a hub.
@@ -220,9 +221,6 @@ pub async fn prepare(
         return Ok(None);
     }
     let message = client.input.get(exchange.body.clone()).unwrap_or_default();
-    if crossing.is_same() && crossing.client == Era::Modern && is_ours(worker, message) {
-        return Err(NO_STATE);
-    }
     let wraps = wraps(worker, adopted, exchange, server);
     if crossing.is_same() && crossing.client == Era::Modern && !wraps {
         // Only its name is another: the answer passes as it is.
@@ -277,16 +275,6 @@ pub fn say_again(worker: &Worker, client: &Client, exchange: &mut Exchange) -> R
     let spoken = crossing.speak_again(worker, exchange, message, "");
     exchange.crossing = Some(crossing);
     spoken
-}
-
-/// Whether a call for a newer server, whose states are its own, brings one that we have sealed for another.
-fn is_ours(worker: &Worker, message: &[u8]) -> bool {
-    // Nearly no call has one; an escaped name of it is the server's to judge.
-    if memchr::memmem::find(message, b"requestState").is_none() {
-        return false;
-    }
-    let Ok(Some(token)) = questions::request_state(message) else { return false };
-    worker.shared.seal_keys.load().open_as(TokenKind::State, token.as_bytes()).is_some()
 }
 
 /// Whether URIs in answers have to say whose they are.

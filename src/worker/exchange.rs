@@ -20,6 +20,7 @@ use crate::worker::client::After;
 use crate::worker::client::Client;
 use crate::worker::credential;
 use crate::worker::crossing;
+use crate::worker::crossing::states;
 use crate::worker::hub;
 use crate::worker::pages;
 use crate::worker::permit;
@@ -113,7 +114,8 @@ async fn attempt(
         // Boxed: mostly it is known.
         Box::pin(credential::obtain(worker, client, exchange, server, &caller)).await?;
     }
-    // 3 mcp: how does the server say it?
+    // 3 mcp: is a state that comes with it the server's, and how does the server say it?
+    states::check(worker, client, exchange)?;
     if exchange.crossing.is_some()
         && let Some(answer) = crossing::prepare(worker, &adopted, client, exchange, server).await?
     {

@@ -20,6 +20,8 @@ PRINCIPALS = ["alice", "bob"]
 ROUTES = ["/mcp", "/mcp/up", "/mcp/other", "/mcp/newer", "/mcp/desk"]
 # Where a server of the older revisions asks, under the name that its tool has there.
 ASKING = {"/mcp": "up__test_elicitation", **{route: "test_elicitation" for route in ROUTES[1:3] + ROUTES[4:]}}
+# Where a state of any of these may be used: also at a server of the newer revision, whose states are its own.
+USING = {**ASKING, "/mcp/newer": "test_simple_text"}
 NO_SESSION = (404, -33404, "session_not_found")
 NO_STATE = (400, -32602, "invalid_request_state")
 UNKNOWN = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
@@ -45,10 +47,9 @@ def gateways():
         yield *origins, keys
 
 
-def cells(routes):
+def cells(given, used):
     """Where something was given, and where it is used, each as a route and a principal."""
-    places = list(itertools.product(routes, PRINCIPALS))
-    return itertools.product(places, places)
+    return itertools.product(itertools.product(given, PRINCIPALS), itertools.product(used, PRINCIPALS))
 
 
 def sessions(tally, origin, second, keys):
@@ -59,7 +60,7 @@ def sessions(tally, origin, second, keys):
         if session:
             given[route, principal] = session
     tally.check("no two sessions are one", len(set(given.values())) == len(given), f"{given}")
-    for home, place in cells(ROUTES):
+    for home, place in cells(ROUTES, ROUTES):
         if home != place and home in given:
             elsewhere(tally, origin, keys, given[home], home, place)
     for (route, principal), session in given.items():
@@ -106,14 +107,14 @@ def states(tally, origin, keys):
         if tally.check(f"{place[1]} at {place[0]}: a question", reply.asks, f"{reply}"):
             given[place] = by_hand.retry(params, reply)
     # At home last: what was refused elsewhere has not used it up.
-    for home, place in sorted(cells(ASKING), key=lambda cell: cell[0] == cell[1]):
+    for home, place in sorted(cells(ASKING, USING), key=lambda cell: cell[0] == cell[1]):
         if home in given:
             goes_on(tally, origin, keys, given[home], home, place)
 
 
 def goes_on(tally, origin, keys, answers, home, place):
     route, principal = place
-    params = {**answers, "name": ASKING[route]}
+    params = {**answers, "name": USING[route]}
     reply = by_hand.modern(origin + route, "tools/call", params, keys[principal])
     title = f"{principal} at {route} with the state of {home[1]} at {home[0]}"
     if home == place:
