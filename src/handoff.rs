@@ -19,6 +19,7 @@ mod tests;
 pub use known::Addresses;
 pub use known::Catalogues;
 pub use known::Eras;
+pub use known::Failing;
 pub use mailbox::Letter;
 pub use mailbox::Mailbox;
 pub use mailbox::Parcel;

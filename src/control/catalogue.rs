@@ -267,7 +267,7 @@ impl CatalogueKeeper {
                     catalogues.by_server.insert(server, Arc::new(catalogue));
                 });
             }
-            Err(Failure { why, refused }) => {
+            Err(Failure { why, kind }) => {
                 // What failed in a learned era is asked in both the next time.
                 desk.era = configured.era;
                 let failures = desk.failed(configured.traffic.health.as_ref(), now);
@@ -275,9 +275,9 @@ impl CatalogueKeeper {
                     tracing::warn!(server = &*server, why, "it cannot be listed; what was known of it stays");
                 }
                 let said = self.state.shared.catalogues.load().failing.get(&server).copied();
-                if said != Some(refused) {
+                if said != Some(kind) {
                     self.state.edit_catalogues(|catalogues| {
-                        catalogues.failing.insert(server, refused);
+                        catalogues.failing.insert(server, kind);
                     });
                 }
             }

@@ -23,9 +23,21 @@ pub struct Catalogues {
     pub by_server: HashMap<Arc<str>, Arc<Catalogue>>,
     /// The eras that servers have shown.
     pub eras: HashMap<Arc<str>, Eras>,
-    /// Servers that could not be listed the last time: what is known of them may be old. With the cause, where they do not
-    /// take what they are shown.
-    pub failing: HashMap<Arc<str>, Option<Cause>>,
+    /// Servers that could not be listed the last time, and why: what is known of them may be old.
+    pub failing: HashMap<Arc<str>, Failing>,
+}
+
+/// Why a server cannot be listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failing {
+    /// It cannot be reached, or says that it cannot answer.
+    Down,
+    /// It does not take what it is shown.
+    Refused(Cause),
+    /// It does not answer in time.
+    Silent,
+    /// What it answers is no list.
+    Unfit,
 }
 
 /// Which eras a server speaks: none where nobody has asked.

@@ -10,7 +10,6 @@ pub mod streams;
 
 use crate::base::clock;
 use crate::base::fault::Fault;
-use crate::base::fault::Kind;
 use crate::config::limits;
 use crate::config::pattern::Named;
 use crate::config::plan::Server;
@@ -43,11 +42,6 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-
-const ALL_DOWN: Fault = Fault::new(
-    Kind::UpstreamUnavailable,
-    "None of the servers behind this endpoint can be listed; retry later or tell the operator to check that they run.",
-);
 
 /// The servers of a hub that a caller of this tenant may know of.
 pub fn members<'a>(
@@ -97,7 +91,7 @@ pub fn visible_scene<T>(
 /// Answers what is not for one server.
 ///
 /// # Errors
-/// What policy says; 503 where nothing is known of any server; -32602 for a cursor that is none.
+/// What policy says; 502, 503 or 504 where nothing is known of any server; -32602 for a cursor that is none.
 pub async fn answer(
     worker: &Rc<Worker>,
     adopted: &Rc<Adopted>,

@@ -9,6 +9,7 @@ use crate::config::limits;
 use crate::config::plan::Server;
 use crate::handoff::Answer;
 use crate::handoff::Asked;
+use crate::handoff::Failing;
 use crate::handoff::OwnAsked;
 use crate::mcp::catalogue::Catalogue;
 use crate::policy::credential as policy;
@@ -103,8 +104,20 @@ impl Shelf {
         if is_shown_callers(server) {
             return None;
         }
-        let cause = self.newest.catalogues.failing.get(&server.name).copied().flatten()?;
-        Some(Box::new(Trouble::new(cause, "the server does not list anything for it")))
+        let Some(Failing::Refused(cause)) = self.newest.catalogues.failing.get(&server.name) else {
+            return None;
+        };
+        Some(Box::new(Trouble::new(*cause, "the server does not list anything for it")))
+    }
+
+    /// Why nothing is known of a server, of which a list was waited for.
+    pub fn failing(&self, server: &Server) -> Failing {
+        match self.newest.catalogues.failing.get(&server.name) {
+            // What it does for the gateway says nothing of what it does for a caller.
+            _ if is_shown_callers(server) => Failing::Down,
+            Some(failing) => *failing,
+            None => Failing::Silent,
+        }
     }
 }
 

@@ -134,6 +134,35 @@ fn isolation_all_down() {
     });
 }
 
+/// The same where all fail in one way, which is the error then: 504 of those that are silent, 502 of those whose answers are
+/// no lists. Where they differ it is 503.
+#[test]
+fn isolation_all_down_for_one_cause() {
+    everywhere(|run| {
+        let gate = Gate::default();
+        let waits = script::echo_behind(&gate);
+        let silent = || upstream().method("tools/list", waits.clone()).run();
+        let odd = script::script(|connection, _| script::send(connection, &script::plain(200, "{")));
+        let unfit = || upstream().method("tools/list", odd.clone()).run();
+        let sick = script::script(|connection, _| script::send(connection, &script::plain(500, "")));
+        let down = || upstream().method("tools/list", sick.clone()).run();
+        for (first, second, status, reason) in [
+            (silent(), silent(), 504, "upstream_timeout"),
+            (unfit(), unfit(), 502, "upstream_protocol"),
+            (down(), down(), 503, "upstream_unavailable"),
+            (unfit(), silent(), 503, "upstream_unavailable"),
+        ] {
+            let gw = run.gateway().to("a", &first).to("b", &second).run();
+            // The second time nobody waits for what is known to fail.
+            let like = gw.request("", "tools/list").in_session();
+            for _ in 0..2 {
+                like.again().send().refused(status, reason);
+            }
+        }
+        gate.open();
+    });
+}
+
 /// Feature, agentgateway #1266: the same session goes on when one of its servers dies, and when it is back.
 #[test]
 fn agentgateway_1266_dead_backend_isolated() {

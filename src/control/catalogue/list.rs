@@ -9,9 +9,9 @@ use crate::control::probe;
 use crate::control::probe::dialogue::Dialogue;
 use crate::control::probe::link::Target;
 use crate::control::state::State;
+use crate::handoff::Failing;
 use crate::handoff::Phase;
 use crate::mcp::catalogue::Catalogue;
-use crate::policy::credential::Cause;
 use crate::policy::credential::Credential;
 use std::time::Duration;
 
@@ -19,13 +19,12 @@ use std::time::Duration;
 pub(super) struct Failure {
     /// A sentence's end.
     pub(super) why: String,
-    /// The server does not take what it was shown.
-    pub(super) refused: Option<Cause>,
+    pub(super) kind: Failing,
 }
 
 impl From<&str> for Failure {
     fn from(why: &str) -> Self {
-        Self { why: why.into(), refused: None }
+        Self { why: why.into(), kind: Failing::Down }
     }
 }
 
@@ -62,14 +61,14 @@ pub(super) async fn list_as(
         let addresses = probe::addresses(state, endpoint);
         let mut dialogue = Dialogue::new(Target { server, endpoint, addresses: &addresses, shown });
         let listed = tokio::time::timeout(patience, dialogue.list(era)).await;
-        let refused = dialogue.refused;
+        let kind = dialogue.failing();
         dialogue.close(Duration::from_millis(limits::QUESTION_MS)).await;
         match listed {
             Ok(Ok((era, found))) => return Ok((era, numbered(found).await)),
-            Ok(Err(why)) => failure = Failure { why, refused },
+            Ok(Err(why)) => failure = Failure { why, kind },
             Err(_) => {
                 let why = format!("no whole list within {} ms", limits::CATALOGUE_MS);
-                failure = Failure { why, refused: None };
+                failure = Failure { why, kind: Failing::Silent };
             }
         }
     }

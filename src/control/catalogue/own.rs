@@ -17,6 +17,7 @@ use crate::control::credentials::Now;
 use crate::control::credentials::Services;
 use crate::control::state::State;
 use crate::handoff::Answer;
+use crate::handoff::Failing;
 use crate::handoff::OwnAsked;
 use crate::mcp::catalogue::Catalogue;
 use crate::mcp::sealed;
@@ -253,8 +254,8 @@ async fn list_with(state: &State, asked: &mut OwnAsked, mut credential: Arc<Cred
                 credential.worked.note();
                 return Ok((catalogue, version));
             }
-            Err(Failure { refused: None, .. }) => return Err((None, version)),
-            Err(Failure { refused: Some(cause), .. }) => cause,
+            Err(Failure { kind: Failing::Refused(cause), .. }) => cause,
+            Err(_) => return Err((None, version)),
         };
         let refused = Some(Box::new(Trouble::new(cause, "the server refused it")));
         // Another token would have the same scopes.

@@ -16,6 +16,7 @@ use crate::config::replace::replace;
 use crate::control::catalogue::desk;
 use crate::control::state::State;
 use crate::handoff::Catalogues;
+use crate::handoff::Failing;
 use crate::mcp::catalogue::Catalogue;
 use crate::mcp::catalogue::about::About;
 use crate::mcp::catalogue::about::Capabilities;
@@ -105,7 +106,7 @@ fn known(plan: &Plan, found: Vec<(Entry, Catalogue)>, now_unix_ms: u64) -> Catal
         catalogue.listed_unix_ms = catalogue.listed_unix_ms.min(now_unix_ms);
         if shown_until_unix_ms(server, &catalogue) > now_unix_ms {
             catalogues.by_server.insert(Arc::clone(&server.name), Arc::new(catalogue));
-            catalogues.failing.insert(Arc::clone(&server.name), None);
+            catalogues.failing.insert(Arc::clone(&server.name), Failing::Down);
         }
     }
     catalogues
@@ -285,7 +286,7 @@ mod tests {
         assert_eq!(texts(&after)[1], texts(&before)[1]);
         assert_eq!(texts(&after)[0], texts(&before)[0].replace('\n', " ").into());
         let failing = known(&plan, decode(&bytes).expect("good"), NOW).failing;
-        assert_eq!(failing.get("up"), Some(&None), "old until it is listed");
+        assert_eq!(failing.get("up"), Some(&Failing::Down), "old until it is listed");
     }
 
     #[test]

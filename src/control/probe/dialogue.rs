@@ -12,6 +12,7 @@ use crate::control::probe::link::Link;
 use crate::control::probe::link::Said;
 use crate::control::probe::link::Target;
 use crate::handoff::Eras;
+use crate::handoff::Failing;
 use crate::mcp::catalogue::about::About;
 use crate::mcp::crossing::Abilities;
 use crate::mcp::envelope::Era;
@@ -27,6 +28,7 @@ use hyper::header::HeaderName;
 use hyper::header::HeaderValue;
 use serde_json::Value;
 use serde_json::json;
+use std::io;
 use std::time::Duration;
 
 const MODERN: HeaderValue = HeaderValue::from_static("2026-07-28");
@@ -56,7 +58,11 @@ pub(in crate::control) struct Dialogue<'a> {
     /// Whether anything was answered.
     is_answered: bool,
     /// Why it does not take what it is shown, as its last answer says; None: it takes it.
-    pub(in crate::control) refused: Option<Cause>,
+    refused: Option<Cause>,
+    /// The status of the answer to what was said last; None: there is none.
+    status: Option<u16>,
+    /// It took no connection in time.
+    is_silent: bool,
     /// Utilisation in thousandths, if any answer reported it.
     pub(in crate::control) load: Option<u16>,
 }
@@ -79,6 +85,8 @@ impl<'a> Dialogue<'a> {
             about: None,
             is_answered: false,
             refused: None,
+            status: None,
+            is_silent: false,
             load: None,
         }
     }
@@ -256,16 +264,41 @@ impl<'a> Dialogue<'a> {
         fields: &[(HeaderName, HeaderValue)],
     ) -> Result<(u16, Said), Dead> {
         let request = self.request(Method::POST, Some(message), fields)?;
-        let begun = self.link.send(request).await.map_err(|error| format!("no answer: {error}"))?;
-        self.note(&begun);
+        let begun = self.send(request).await?;
         let status = begun.head.status.as_u16();
         let said = self.link.read(begun).await.map_err(|error| format!("half an answer: {error}"))?;
         Ok((status, said))
     }
 
+    /// Sends a request, and notes what the head of its answer says.
+    async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Begun, Dead> {
+        self.status = None;
+        match self.link.send(request).await {
+            Ok(begun) => {
+                self.note(&begun);
+                Ok(begun)
+            }
+            Err(error) => {
+                self.is_silent = error.kind() == io::ErrorKind::TimedOut;
+                Err(format!("no answer: {error}"))
+            }
+        }
+    }
+
+    /// What it shows of a server that what was said last came to nothing.
+    pub(in crate::control) const fn failing(&self) -> Failing {
+        match (self.refused, self.status) {
+            (Some(cause), _) => Failing::Refused(cause),
+            (None, Some(200..=299)) => Failing::Unfit,
+            (None, None) if self.is_silent => Failing::Silent,
+            (None, _) => Failing::Down,
+        }
+    }
+
     /// What a head says, before its body is waited for.
     fn note(&mut self, begun: &Begun) {
         self.is_answered = true;
+        self.status = Some(begun.head.status.as_u16());
         let fields = &begun.head.headers;
         if self.session.is_none() {
             self.session = fields.get(SESSION).cloned();

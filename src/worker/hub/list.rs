@@ -7,6 +7,7 @@ use crate::base::fault::Kind;
 use crate::config::hub::HubId;
 use crate::config::limits;
 use crate::config::plan::Server;
+use crate::handoff::Failing;
 use crate::mcp::crossing::path;
 use crate::mcp::envelope::Era;
 use crate::mcp::hub::Scene;
@@ -46,6 +47,19 @@ const NO_CURSOR: Fault = Fault::new(
     "The list cannot go on there: it has changed, or the cursor is none of this endpoint. List again from the start.",
 );
 
+const ALL_DOWN: Fault = Fault::new(
+    Kind::UpstreamUnavailable,
+    "None of the servers behind this endpoint can be listed; retry later or tell the operator to check that they run.",
+);
+const ALL_SILENT: Fault = Fault::new(
+    Kind::UpstreamTimeout,
+    "None of the servers behind this endpoint says in time what it has; retry later or tell the operator.",
+);
+const ALL_UNFIT: Fault = Fault::new(
+    Kind::UpstreamProtocol,
+    "What the servers behind this endpoint list cannot be read; tell the operator that they break the protocol.",
+);
+
 /// Lists that a worker has rendered. Bounded; past the bound all are rendered anew.
 #[derive(Default)]
 pub struct Rendered {
@@ -75,7 +89,7 @@ struct Pages {
 /// Answers one of the four lists.
 ///
 /// # Errors
-/// 503 where nothing is known of any server, -32602 for a cursor that is none.
+/// 503, or 502 or 504 where that is the one cause, where nothing is known of any server, -32602 for a cursor that is none.
 pub async fn answer(
     worker: &Worker,
     adopted: &Rc<Adopted>,
@@ -132,7 +146,14 @@ fn nothing(
         let Some(state) = adopted.find(&server.name) else { continue };
         return credential::refuse_at(exchange, (&server.name, &state.way.told), &trouble);
     }
-    hub::ALL_DOWN
+    let is_all = |kind: Failing| members.iter().all(|server| shelf.failing(server) == kind);
+    if is_all(Failing::Silent) {
+        ALL_SILENT
+    } else if is_all(Failing::Unfit) {
+        ALL_UNFIT
+    } else {
+        ALL_DOWN
+    }
 }
 
 /// The servers of a hub that a caller may know of: of one that nobody can list, as far as rules tell without its list.

@@ -95,8 +95,7 @@ impl Dialogue<'_> {
                 params["cursor"] = Value::String(cursor);
             }
             let request = self.request(Method::POST, Some(&message(method, &params)), &fields)?;
-            let begun = self.link.send(request).await.map_err(|error| format!("no answer: {error}"))?;
-            self.note(&begun);
+            let begun = self.send(request).await?;
             let status = begun.head.status.as_u16();
             let body = self.link.read_whole(begun, lists.bytes_left).await;
             let body = body.map_err(|error| format!("no whole answer to {method}: {error}"))?;
