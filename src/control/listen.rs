@@ -3,6 +3,7 @@
 //! Not here: what is wanted (`interests`), and one stream (`stream`). A changed list is listed again (`catalogue`), a
 //! changed resource is told to workers.
 
+pub(in crate::control) mod deaf;
 mod interests;
 pub(in crate::control) mod pause;
 mod stream;
@@ -22,7 +23,6 @@ use crate::control::state::State;
 use crate::handoff::Answer;
 use crate::handoff::Interest;
 use std::collections::HashMap;
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
@@ -73,8 +73,6 @@ pub(crate) struct ListenKeeper {
     interests: Interests,
     listeners: HashMap<Arc<str>, Listener>,
     tasks: JoinSet<Over>,
-    /// Servers that tell nothing; asked again after the next reload.
-    deaf: HashSet<Arc<str>>,
     number: u64,
     look: Moment,
     waiting: Vec<Waiting>,
@@ -97,7 +95,6 @@ impl ListenKeeper {
             interests: Interests::default(),
             listeners: HashMap::new(),
             tasks: JoinSet::new(),
-            deaf: HashSet::new(),
             number: 0,
             look: clock::now(),
             waiting: Vec::new(),
@@ -143,7 +140,6 @@ impl ListenKeeper {
 
     /// All streams begin anew, so that none holds an old plan.
     fn follow_plan(&mut self) {
-        self.deaf.clear();
         self.listeners.clear();
         let wanted: Vec<Arc<str>> = self.interests.servers().cloned().collect();
         for server in wanted {
@@ -220,7 +216,7 @@ impl ListenKeeper {
             });
             return;
         }
-        if self.deaf.contains(&server) || !may_listen(&self.state.plan(), &server) {
+        if !may_listen(&self.state.plan(), &server) || stream::is_deaf(&self.state, &server) {
             return;
         }
         self.number += 1;
@@ -258,9 +254,7 @@ impl ListenKeeper {
     fn settle(&mut self, Over { server, number }: Over) {
         // Else it has ended because it was told to.
         if self.listeners.get(&server).is_some_and(|listener| listener.number == number) {
-            tracing::info!(server = &*server, "it tells no changes; asked again after a reload");
             self.listeners.remove(&server);
-            self.deaf.insert(server);
         }
     }
 }

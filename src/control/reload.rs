@@ -202,6 +202,7 @@ impl Reloader {
         keep_what_needs_a_restart(&mut plan, &shared.plan.load());
         let digest = plan.digest.clone();
         self.state.bury(shared.set_plan(Arc::new(plan)));
+        self.state.deaf.forget();
         if let Some(keys) = keys {
             self.state.bury(shared.keys.swap(Arc::new(keys)));
         }

@@ -13,6 +13,7 @@ use crate::control::catalogue::own::OwnCatalogues;
 use crate::control::credentials::Credentials;
 use crate::control::decisions::Decisions;
 use crate::control::fetch::Fetcher;
+use crate::control::listen::deaf::Deaf;
 use crate::control::resolve;
 use crate::control::store::Keeper;
 use crate::handoff::Answer;
@@ -81,6 +82,8 @@ pub(crate) struct State {
     pub(crate) decisions: Decisions,
     /// What servers offer single callers.
     pub(crate) own_catalogues: OwnCatalogues,
+    /// Servers that tell nothing by themselves.
+    pub(crate) deaf: Deaf,
     keeper: Mutex<Keeper>,
     /// Questions that take time, from whoever hears the bell to whoever answers.
     asked: mpsc::Sender<Question>,
@@ -105,6 +108,7 @@ impl State {
             credentials: Credentials::new(shared.plan.load().state_dir.as_deref()),
             decisions: Decisions::default(),
             own_catalogues: OwnCatalogues::default(),
+            deaf: Deaf::default(),
             keeper: Mutex::new(Keeper::new(&shared.plan.load())),
             shared,
             started_unix_ms: clock::unix_millis(),

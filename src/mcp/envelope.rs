@@ -52,7 +52,7 @@ impl McpHeaders<'_> {
 }
 
 /// Modern: revision 2026-07-28, everything in each request's `_meta`. Legacy: `initialize` and sessions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Era {
     Legacy,
     Modern,

@@ -6,6 +6,7 @@ use crate::bridge::message;
 use crate::bridge::post;
 use crate::federation::Lister;
 use crate::support::Era;
+use crate::support::Run;
 use crate::support::agent::Caller;
 use crate::support::bell::Bell;
 use crate::support::call::Call;
@@ -15,9 +16,11 @@ use crate::support::conduct::sick_at_1;
 use crate::support::eventually;
 use crate::support::everywhere;
 use crate::support::gateway::Gateway;
+use crate::support::on_every_driver;
 use crate::support::reserved::Reserved;
 use crate::support::script;
 use crate::support::shelf::Shelf;
+use crate::support::upstream::Upstream;
 use crate::support::upstream::upstream;
 use serde_json::Value;
 use serde_json::json;
@@ -268,14 +271,50 @@ fn isolation_tells_once_of_a_server_that_goes() {
     });
 }
 
+/// An older server that answers 405 to GET.
+fn without_streams(able: &str) -> Upstream {
+    let no = script::bytes("HTTP/1.1 405 No\r\nAllow: POST\r\nContent-Length: 0\r\n\r\n");
+    upstream().only(Era::Legacy).able(able).tool("echo").get(no).run()
+}
+
+/// The same where each client's session has a stream of its own to the server, because that logs or its client can be asked:
+/// many clients, and streams that are opened again and again, ask once.
+#[test]
+fn envoy_1924_405_is_remembered_for_all_sessions() {
+    on_every_driver(|run| {
+        let run = Run { era: Era::Legacy, ..run };
+        let logs = r#"{"tools":{"listChanged":true},"logging":{}}"#;
+        for (able, asked) in [(logs, "{}"), (r#"{"tools":{}}"#, r#"{"roots":{}}"#), (logs, r#"{"roots":{}}"#)]
+        {
+            let up = without_streams(able);
+            let gw = run.gateway().workers(2).to("up", &up).run();
+            let calls: Vec<Call> = (0..6).map(|_| gw.call("", "up__echo").able(asked).in_session()).collect();
+            let gets = || up.requests().iter().filter(|one| one.method() == "GET").count();
+            let listen_all = || calls.iter().map(|call| listen(call, &json!({}))).collect::<Vec<Ear>>();
+            // Each has a session on the server from then on.
+            calls.iter().for_each(|call| assert_eq!(call.again().send().status, 200));
+            for _ in 0..5 {
+                let mut ears = listen_all();
+                eventually("it is asked", || gets() > 0);
+                assert!(ears.iter_mut().all(Ear::is_quiet), "told of something");
+            }
+            assert_eq!(gets(), 1, "{able} {asked}");
+            gw.hang_up();
+            eventually("the reload is counted", || gw.reloads("ok") == 1.0);
+            let ears = listen_all();
+            eventually("it is asked again", || gets() == 2);
+            drop((ears, listen_all()));
+            assert_eq!(gets(), 2, "{able} {asked}");
+        }
+    });
+}
+
 /// Feature, Envoy AI Gateway #1924: a server that answers 405 to GET is asked once, however many listen and however
 /// often, and its lists do not flap.
 #[test]
 fn envoy_1924_405_does_not_flap() {
     everywhere(|run| {
-        let no = script::bytes("HTTP/1.1 405 No\r\nAllow: POST\r\nContent-Length: 0\r\n\r\n");
-        let up =
-            upstream().only(Era::Legacy).able(r#"{"tools":{"listChanged":true}}"#).tool("echo").get(no).run();
+        let up = without_streams(r#"{"tools":{"listChanged":true}}"#);
         let gw = run.gateway().to("up", &up).run();
         let (caller, call) = caller(&gw);
         let mut lister = Lister::new(caller);

@@ -11,6 +11,7 @@ use crate::config::plan::Plan;
 use crate::config::plan::Server;
 use crate::control::catalogue::Wish;
 use crate::control::credentials;
+use crate::control::listen::deaf::Place;
 use crate::control::listen::interests::Uris;
 use crate::control::listen::pause::Pause;
 use crate::control::probe;
@@ -129,6 +130,11 @@ impl Ear {
         }
     }
 
+    /// The place of an instance in what is remembered of servers without streams.
+    fn place(&self, endpoint: &Endpoint, era: Era) -> Place {
+        (Arc::clone(&self.server), Arc::clone(&endpoint.label), era)
+    }
+
     async fn way(&self) -> Way {
         let plan = self.state.plan();
         let credential = match plan.server_of(&self.server) {
@@ -197,8 +203,10 @@ impl Ear {
         let target = Target { server, endpoint, addresses: &addresses, shown: way.shown() };
         let uris: Vec<Box<str>> = all.iter().filter(|_| has.subscribe).map(|uri| Box::from(&**uri)).collect();
         let mut dialogue = Dialogue::new(target);
-        let patience = Duration::from_millis(limits::LISTEN_OPEN_MS);
-        let mut stream = match tokio::time::timeout(patience, dialogue.subscribe_all(has, &uris)).await {
+        let (patience, place) =
+            (Duration::from_millis(limits::LISTEN_OPEN_MS), self.place(endpoint, Era::Modern));
+        let asking = self.state.deaf.ask(&place, dialogue.subscribe_all(has, &uris));
+        let mut stream = match tokio::time::timeout(patience, asking).await {
             Ok(Ok(streams::Ear::Open(stream))) => stream,
             Ok(Ok(streams::Ear::Deaf | streams::Ear::Gone)) => return End::Deaf,
             Ok(Err(why)) => return End::Lost(why),
@@ -229,7 +237,10 @@ impl Ear {
         let mut dialogue = Dialogue::new(target);
         let patience = Duration::from_millis(limits::LISTEN_OPEN_MS);
         let end = match tokio::time::timeout(patience, dialogue.open(Abilities::default())).await {
-            Ok(Ok(_)) => self.in_session(&mut dialogue, has, is_first, wanted).await,
+            Ok(Ok(_)) => {
+                let place = self.place(endpoint, Era::Legacy);
+                self.in_session((&mut dialogue, &place), has, is_first, wanted).await
+            }
             Ok(Err(why)) => End::Lost(why),
             Err(_) => End::Lost("no session in time".into()),
         };
@@ -239,7 +250,7 @@ impl Ear {
 
     async fn in_session(
         &mut self,
-        dialogue: &mut Dialogue<'_>,
+        (dialogue, place): (&mut Dialogue<'_>, &Place),
         has: Capabilities,
         mut is_first: bool,
         wanted: &mut watch::Receiver<Uris>,
@@ -249,7 +260,8 @@ impl Ear {
         let mut pause = Pause::default();
         loop {
             let began = clock::now();
-            let mut stream = match tokio::time::timeout(patience, dialogue.hear(&last)).await {
+            let asking = self.state.deaf.ask(place, dialogue.hear(&last));
+            let mut stream = match tokio::time::timeout(patience, asking).await {
                 Ok(Ok(streams::Ear::Open(stream))) => stream,
                 Ok(Ok(streams::Ear::Deaf)) => return End::Deaf,
                 Ok(Ok(streams::Ear::Gone)) => return End::Lost("it knows the session no more".into()),
@@ -369,6 +381,15 @@ fn leave_later(stream: AbortHandle) {
 /// Waits until nobody wants to hear of it.
 async fn unwanted(wanted: &mut watch::Receiver<Uris>) {
     while wanted.changed().await.is_ok() {}
+}
+
+/// Whether it is known of a server that it tells nothing by itself, where it would be listened to.
+pub(super) fn is_deaf(state: &State, name: &Arc<str>) -> bool {
+    let known = state.shared.catalogues.load();
+    let plan = state.plan();
+    let Some((known, server)) = known.by_server.get(name).zip(plan.server_of(name)) else { return false };
+    let first = probe::in_order(state, server).into_iter().next();
+    first.is_some_and(|first| state.deaf.has(&(Arc::clone(name), Arc::clone(&first.label), known.about.era)))
 }
 
 fn gone() -> End {

@@ -159,13 +159,17 @@ async fn a_server_without_a_stream_is_asked_once() {
     let stub = Stub::start(|request| legacy(request, &String::from_utf8_lossy(&json(405, "")))).await;
     let (mut keeper, mut wished) = keeper(&stub, Era::Legacy);
     keeper.hear(news(1, &[]), clock::now());
-    keeper.until("it is deaf", |keeper| keeper.deaf.len() == 1).await;
+    keeper.until("it is deaf", |keeper| stream::is_deaf(&keeper.state, &"up".into())).await;
+    keeper.until("nobody listens any more", |keeper| keeper.listeners.is_empty()).await;
     for stream in 0..100 {
         keeper.hear(news(stream, &["a:1"]), clock::now());
         tokio::task::yield_now().await;
     }
     assert_eq!((count(&stub, "GET"), count(&stub, "DELETE"), changes(&mut wished)), (1, 1, 0));
     assert!(keeper.listeners.is_empty());
+    keeper.follow_plan();
+    assert!(keeper.listeners.is_empty());
+    keeper.state.deaf.forget();
     keeper.follow_plan();
     keeper.until("asked again after a reload", |_| count(&stub, "GET") == 2).await;
 }

@@ -7,8 +7,12 @@
 
 use crate::base::clock;
 use crate::config::limits;
+use crate::config::plan::Plan;
+use crate::control::listen::deaf::Place;
+use crate::control::listen::deaf::Turn;
 use crate::control::listen::pause::Pause;
 use crate::control::probe;
+use crate::control::probe::dialogue::Dead;
 use crate::control::probe::dialogue::Dialogue;
 use crate::control::probe::dialogue::streams;
 use crate::control::probe::dialogue::streams::Told;
@@ -25,9 +29,11 @@ use crate::mcp::crossing::answer::Seen;
 use crate::mcp::crossing::request_ids;
 use crate::mcp::envelope::Era;
 use crate::mcp::envelope::Method;
+use crate::policy::credential::Credential;
 use crate::telemetry::family::Family;
 use std::hash::BuildHasher;
 use std::hash::RandomState;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -48,6 +54,47 @@ pub(super) struct Listener {
     teller: watch::Receiver<Option<ClientStream>>,
     /// The id of the event that came last; empty: none.
     last: Vec<u8>,
+}
+
+/// What it takes to speak to the server of a session.
+struct Way {
+    plan: Arc<Plan>,
+    shown: Option<Arc<Credential>>,
+    addresses: Arc<[SocketAddr]>,
+}
+
+impl Way {
+    /// None: it has left the plan.
+    async fn of(state: &State, session: &OpenSession) -> Option<Self> {
+        let plan = state.plan();
+        let (server, endpoint) = session.home(&plan)?;
+        let shown = session.credential(state, server).await;
+        let addresses = probe::addresses(state, endpoint);
+        Some(Self { shown, addresses, plan })
+    }
+
+    fn dialogue(&self, session: &OpenSession) -> Option<Dialogue<'_>> {
+        let (server, endpoint) = session.home(&self.plan)?;
+        let shown = self.shown.as_ref().map_or(&[][..], |credential| &credential.fields);
+        let target = Target { server, endpoint, addresses: &self.addresses, shown };
+        Dialogue::of(target, &session.name, &session.revision)
+    }
+}
+
+/// Asks for the stream of a session, behind an event if one has come.
+async fn open(
+    state: Arc<State>,
+    session: OpenSession,
+    last: Vec<u8>,
+    (place, turn): (Place, Turn),
+) -> Result<streams::Ear, Dead> {
+    let Some(way) = Way::of(&state, &session).await else { return Ok(streams::Ear::Gone) };
+    let Some(mut dialogue) = way.dialogue(&session) else { return Ok(streams::Ear::Gone) };
+    let patience = Duration::from_millis(limits::LISTEN_OPEN_MS);
+    let opened = tokio::time::timeout(patience, dialogue.hear(&last)).await;
+    let opened = opened.unwrap_or_else(|_| Err("no stream in time".into()));
+    turn.settle(&place, &opened).await;
+    opened
 }
 
 impl Listener {
@@ -92,21 +139,12 @@ impl Listener {
 
     /// One stream, as long as it lasts.
     async fn hear(&mut self) -> End {
-        let (plan, state) = (self.state.plan(), Arc::clone(&self.state));
-        let Some((server, endpoint)) = self.session.home(&plan) else { return End::Deaf };
-        let shown = self.session.credential(&state, server).await;
-        let addresses = probe::addresses(&state, endpoint);
-        let shown = shown.as_ref().map_or(&[][..], |credential| &credential.fields);
-        let target = Target { server, endpoint, addresses: &addresses, shown };
-        let Some(mut dialogue) = Dialogue::of(target, &self.session.name, &self.session.revision) else {
-            return End::Deaf;
-        };
-        let patience = Duration::from_millis(limits::LISTEN_OPEN_MS);
-        let mut stream = match tokio::time::timeout(patience, dialogue.hear(&self.last)).await {
-            Ok(Ok(streams::Ear::Open(stream))) => stream,
-            Ok(Ok(streams::Ear::Deaf | streams::Ear::Gone)) => return End::Deaf,
-            Ok(Err(why)) => return End::Lost(why),
-            Err(_) => return End::Lost("no stream in time".into()),
+        let Some(way) = Way::of(&self.state, &self.session).await else { return End::Deaf };
+        let Some(mut dialogue) = way.dialogue(&self.session) else { return End::Deaf };
+        let mut stream = match self.open().await {
+            Ok(streams::Ear::Open(stream)) => stream,
+            Ok(streams::Ear::Deaf | streams::Ear::Gone) => return End::Deaf,
+            Err(why) => return End::Lost(why),
         };
         loop {
             let event = match stream.next().await {
@@ -122,6 +160,19 @@ impl Listener {
             }
             self.pass(&mut dialogue, &event.data).await;
         }
+    }
+
+    /// Asks for the stream, unless it is known that the server has none.
+    async fn open(&self) -> Result<streams::Ear, Dead> {
+        let place = (Arc::clone(&self.session.server), Arc::clone(&self.session.label), Era::Legacy);
+        let Some(turn) = self.state.deaf.turn(&place).await else { return Ok(streams::Ear::Deaf) };
+        let is_first = matches!(turn, Turn::First(_));
+        let opening = open(Arc::clone(&self.state), self.session.clone(), self.last.clone(), (place, turn));
+        if !is_first {
+            return opening.await;
+        }
+        // What comes of it is known for all then, also where this client has left meanwhile.
+        tokio::spawn(opening).await.unwrap_or_else(|error| Err(error.to_string()))
     }
 
     fn is_killed(&self) -> bool {

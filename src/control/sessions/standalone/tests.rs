@@ -132,7 +132,7 @@ async fn nothing_is_held_for_nothing() {
     until(|| stub.streams() == 1).await;
     standalone.tell_on(ONE, None);
     until(|| stub.streams() == 0 && standalone.open() == 0).await;
-    for status in [405, 404] {
+    for status in [404, 405] {
         stub.turn(move |_| json(status, ""));
         let before = stub.requests().len();
         standalone.begin(ONE, 7);
@@ -140,6 +140,14 @@ async fn nothing_is_held_for_nothing() {
         standalone.tell_on(ONE, None);
     }
     assert_eq!(stub.requests().len(), 3);
+    // That there is no stream is known of the server then, and asked again after a reload.
+    standalone.begin(ONE, 7);
+    until(|| standalone.open() == 0).await;
+    assert_eq!(stub.requests().len(), 3);
+    standalone.tell_on(ONE, None);
+    standalone.state.deaf.forget();
+    standalone.begin(ONE, 7);
+    until(|| stub.requests().len() == 4).await;
 }
 
 #[tokio::test]
