@@ -234,7 +234,10 @@ async fn member<'a>(
     let same =
         passes(worker, client, server, intent.era).await && !is_better_served(worker, server, intent.era);
     let spoken = if same { intent.era } else { other(intent.era) };
-    exchange.crossing = Some(Box::new(Crossing::new((named, own, shown), call.method, (intent.era, spoken))));
+    let listed = known.own.find(&server.config().name, worker.coarse_now()).filter(|_| !same);
+    let own_mirrored = listed.map(|listed| listed.mirrored.get(&*own).cloned().unwrap_or_default());
+    let crossing = Crossing::new((named, own, shown), call.method, (intent.era, spoken));
+    exchange.crossing = Some(Box::new(Crossing { own_mirrored, ..crossing }));
     if matches!(call.method, Method::ResourcesSubscribe | Method::ResourcesUnsubscribe) {
         // Control hears of changes for all.
         return Ok(Address::Here);

@@ -17,6 +17,7 @@ use crate::mcp::crossing::request_ids;
 use crate::mcp::envelope::Era;
 use crate::mcp::envelope::Method;
 use crate::mcp::mirror;
+use crate::mcp::mirror::Mirrored;
 use crate::mcp::sealed::Kind as TokenKind;
 use crate::mcp::sealed::state::CallState;
 use crate::mcp::sealed::state::Pending;
@@ -62,6 +63,8 @@ pub struct Crossing {
     /// Field lines of ours.
     pub fields: Vec<(&'static [u8], Vec<u8>)>,
     pub mirrored: Vec<mirror::Field>,
+    /// What the tool wants repeated in fields, as the caller's own list says; None: it has none.
+    pub own_mirrored: Option<Vec<Mirrored>>,
     /// How the answer is seen; none: as it is.
     pub lens: Option<Lens>,
     /// What has to be done before the call goes on.
@@ -145,6 +148,7 @@ impl Crossing {
             listens: false,
             fields: Vec::new(),
             mirrored: Vec::new(),
+            own_mirrored: None,
             lens: None,
             turn: None,
             asked: Vec::new(),

@@ -3,6 +3,7 @@
 //!
 //! Not here: obtaining credentials (`credentials`, `user_oauth`), and what lists say otherwise (`federation_lists`).
 
+use crate::bridge::other;
 use crate::credentials::ALICE;
 use crate::credentials::BOB;
 use crate::credentials::Provider;
@@ -12,6 +13,7 @@ use crate::credentials::guarded;
 use crate::credentials::refusal;
 use crate::credentials::token;
 use crate::credentials::unauthorized;
+use crate::support::Era;
 use crate::support::Run;
 use crate::support::client::Answer;
 use crate::support::eventually;
@@ -131,6 +133,42 @@ fn a_private_list_is_its_callers_own() {
             let answer = by(BOB, gw.request("only", "tools/list")).send();
             answer.json()["result"]["tools"].as_array().is_some_and(|tools| tools.len() == 2)
         });
+    });
+}
+
+/// What a tool wants repeated in header fields is known from the list of its caller alone, too: a newer server gets it of an
+/// older client, and what a newer client says twice to an older server has to agree.
+#[test]
+fn regression_fields_of_a_tool_that_is_its_callers_own() {
+    everywhere(|run| {
+        let provider = exchanging();
+        let list = script(|connection, request| {
+            if whose(request).is_none() {
+                return send(connection, &refusal(401, "Bearer"));
+            }
+            let region = json!({"type": "string", "x-mcp-header": "Region"});
+            let schema = json!({"type": "object", "properties": {"region": region}});
+            let tools = json!({"tools": [{"name": "both", "inputSchema": schema}]});
+            send(connection, &plain(200, &script::result(request, &tools)))
+        });
+        let up = upstream().only(other(run.era)).tool("both").method("tools/list", list).run();
+        let gw = builder(run, &provider, &up).run();
+        let all = ["up__both".to_owned()];
+        eventually("it is listed for its caller", || shows(&gw, ALICE, "", &all));
+        let call = || by(ALICE, gw.call("", "up__both")).given("region", "\"eu\"");
+        if run.era == Era::Legacy {
+            let call = call();
+            let token = call.token.clone();
+            assert_eq!(call.send().status, 200);
+            assert_eq!(up.once(&token).head.field("mcp-param-region"), Some("eu"));
+            return;
+        }
+        assert_eq!(call().field("Mcp-Param-Region: eu").send().code(), 0);
+        for wrong in [call(), call().field("Mcp-Param-Region: us")] {
+            let token = wrong.token.clone();
+            wrong.send().refused(400, "header_mismatch");
+            assert_eq!(up.mentions(&token), 0, "it reached the server");
+        }
     });
 }
 

@@ -19,8 +19,10 @@ use crate::mcp::envelope::REVISION_MODERN;
 use crate::mcp::header;
 use crate::mcp::log_level;
 use crate::mcp::mirror;
+use crate::mcp::mirror::Mirrored;
 use crate::mcp::refusal;
 use crate::worker::Worker;
+use crate::worker::adopted::Adopted;
 use crate::worker::adopted::ServerState;
 use crate::worker::client::Client;
 use crate::worker::crossing::Crossing;
@@ -113,13 +115,23 @@ impl Crossing {
     /// Parameters").
     fn mirror(&mut self, worker: &Worker, exchange: &Exchange, message: &[u8]) -> Result<(), Fault> {
         let adopted = worker.adopt();
-        let known = adopted.catalogues.by_server.get(exchange.record.server.as_str());
-        let wanted = known.and_then(|known| known.mirrored.get(&*self.name));
-        let Some(wanted) = wanted.filter(|_| self.method == Method::ToolsCall) else { return Ok(()) };
+        let Some(wanted) = self.wanted(&adopted, exchange) else { return Ok(()) };
         let text = std::str::from_utf8(message).unwrap_or_default();
         let arguments = path::find(text, &["params", "arguments"]).and_then(|at| text.get(at));
         self.mirrored = mirror::fields(wanted, arguments).map_err(|_| UNFIT)?;
         Ok(())
+    }
+
+    /// Which arguments the tool wants repeated: what the caller's own list says counts more than that for all.
+    fn wanted<'a>(&'a self, adopted: &'a Adopted, exchange: &Exchange) -> Option<&'a [Mirrored]> {
+        if self.method != Method::ToolsCall {
+            return None;
+        }
+        if let Some(own) = &self.own_mirrored {
+            return Some(own);
+        }
+        let known = adopted.catalogues.by_server.get(exchange.record.server.as_str())?;
+        known.mirrored.get(&*self.name).map(Vec::as_slice)
     }
 
     /// Whether the fields that repeat arguments say what the arguments say: an older server would not look (2026-07-28,
@@ -132,9 +144,7 @@ impl Crossing {
         message: &[u8],
     ) -> Result<(), Fault> {
         let adopted = worker.adopt();
-        let known = adopted.catalogues.by_server.get(exchange.record.server.as_str());
-        let wanted = known.and_then(|known| known.mirrored.get(&*self.name));
-        let Some(wanted) = wanted.filter(|_| self.method == Method::ToolsCall) else { return Ok(()) };
+        let Some(wanted) = self.wanted(&adopted, exchange) else { return Ok(()) };
         let text = std::str::from_utf8(message).unwrap_or_default();
         let arguments = path::find(text, &["params", "arguments"]).and_then(|at| text.get(at));
         let expected = mirror::fields(wanted, arguments).map_err(|_| UNFIT)?;
