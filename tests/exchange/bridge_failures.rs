@@ -22,8 +22,10 @@ use crate::support::Era;
 use crate::support::asker::Asker;
 use crate::support::call::Call;
 use crate::support::client::Broken;
+use crate::support::gateway::Gateway;
 use crate::support::pace;
 use crate::support::script;
+use crate::support::shelf::Shelf;
 use crate::support::upstream::Next;
 use crate::support::upstream::Received;
 use crate::support::upstream::upstream;
@@ -78,6 +80,34 @@ fn bridge_repeats_no_call_that_has_asked() {
         let turns = ups.iter().flat_map(|up| up.with(&call.token));
         let second = turns.filter(|turn| !message(turn)["params"]["requestState"].is_null()).count();
         assert_eq!(second, 1, "what asks again was sent again");
+    });
+}
+
+/// Only calls of tools, prompts and resources may want input: what a server asks in the midst of a completion is refused at
+/// once, and a completion that ends with questions is none.
+#[test]
+fn regression_bridge_asks_nothing_for_a_completion() {
+    let complete = |gw: &Gateway| {
+        let call = gw.request("up", "completion/complete").able(ABLE);
+        let call = call.member("ref", r#"{"type":"ref/prompt","name":"greet"}"#);
+        call.member("argument", r#"{"name":"n","value":"v"}"#)
+    };
+    let shelf = Shelf::of(&[]).with(1, &["greet"]);
+    of_era(Era::Modern, |run| {
+        let asker = Asker::default();
+        let up = upstream().only(Era::Legacy).shelf(&shelf).asks(&asker);
+        let up = up.method("completion/complete", asker.tool(&[ELICIT])).run();
+        let gw = run.gateway().to("up", &up).run();
+        let answer = complete(&gw).send();
+        assert_eq!((answer.status, answer.code()), (200, 0), "{answer:?}");
+        assert_eq!(answer.json()["result"]["resultType"], "complete", "{answer:?}");
+        assert_eq!(asker.answers()[0]["error"]["code"], -32601);
+    });
+    of_era(Era::Legacy, |run| {
+        let wants = wanting(1, json!({"k": question(ELICIT)}));
+        let up = upstream().only(Era::Modern).shelf(&shelf).method("completion/complete", wants).run();
+        let gw = run.gateway().to("up", &up).run();
+        complete(&gw).send().refused(502, "upstream_protocol");
     });
 }
 

@@ -199,6 +199,10 @@ impl Look<'_, '_> {
         self.id(id);
         let Results { kind, .. } = self.results;
         if self.lens.lowers() && fields::string(self.text, kind).as_deref() == Some("input_required") {
+            if !self.lens.may_ask() {
+                // No answer to this in any revision.
+                return Err(Unfit::Broken);
+            }
             return Ok(Seen::InputRequired { result: result.start..result.end });
         }
         if self.lens.lifts() {
@@ -321,7 +325,7 @@ impl Look<'_, '_> {
             Method::Ping => Seen::Ping { id: at },
             Method::ElicitationCreate | Method::SamplingCreate | Method::RootsList => {
                 let raw = (params.shape != Shape::Missing).then(|| fields::raw(self.text, params));
-                if !self.lens.able.allow(method, raw) {
+                if !(self.lens.may_ask() && self.lens.able.allow(method, raw)) {
                     return Seen::Unanswerable { id: at };
                 }
                 let params = (params.shape != Shape::Missing).then_some(params.start..params.end);

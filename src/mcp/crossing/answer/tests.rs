@@ -201,6 +201,19 @@ fn questions_are_told_apart() {
     let Seen::InputRequired { result } = seen(&LOWERS(), wants) else { panic!() };
     assert_eq!(&wants[result], r#"{"resultType":"input\u005frequired","requestState":"s"}"#);
     check(&NEW(), wants, wants);
+    // Only these three may want input (2026-07-28, multi round-trip requests).
+    for method in Method::NAMED.iter().copied() {
+        let may_ask = matches!(method, Method::ToolsCall | Method::PromptsGet | Method::ResourcesRead);
+        let asks = seen(&Lens { method, ..LIFTS() }, bare);
+        assert_eq!(matches!(asks, Seen::Asks { .. }), may_ask, "{method:?}");
+        assert_eq!(asks == Seen::Unanswerable { id: 6..7 }, !may_ask, "{method:?}");
+        let lowers = Lens { method, ..LOWERS() };
+        if may_ask {
+            assert!(matches!(seen(&lowers, wants), Seen::InputRequired { .. }))
+        } else {
+            refuse(&lowers, wants)
+        }
+    }
     let complete = r#"{"id":1,"result": {"resultType":"complete","content":[]}}"#;
     check(&LOWERS(), complete, complete);
 }
