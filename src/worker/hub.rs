@@ -256,6 +256,7 @@ pub async fn learn(
     let began = clock::now();
     let answers = worker.questions(whats, slot, limits::QUESTION_MS).await;
     exchange.waited_ns += clock::now().nanos_since(began);
+    learned.has_waited = true;
     for (whose, answer) in whose.into_iter().zip(answers) {
         learned.note(worker, known, whose, answer);
     }

@@ -137,6 +137,8 @@ pub struct Learned {
     troubles: Vec<(Arc<str>, Box<Trouble>)>,
     /// Kept until the call has looked at them, whatever control forgets meanwhile.
     held: Vec<Arc<Catalogue>>,
+    /// Something was not known, and waited for.
+    pub has_waited: bool,
 }
 
 impl Learned {

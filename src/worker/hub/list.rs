@@ -99,6 +99,7 @@ pub async fn answer(
 ) -> Result<After, Fault> {
     let visitor = (client.slot, &**known);
     let learned = hub::learn(worker, adopted, exchange, visitor, &door.hub(adopted).members).await;
+    let is_hit = !learned.has_waited;
     let shelf = Shelf::of(worker, known);
     let members: Vec<&Server> = members(adopted, &shelf, (door, known)).collect();
     let missing = names(&members, |server| shelf.find(&server.name).is_none());
@@ -128,7 +129,9 @@ pub async fn answer(
     }
     text.push_str(&meta(modern.then(|| info(adopted, &shelf, (door, tenant))), &missing, &stale));
     text.push('}');
-    worker.metrics().count(Family::CacheHits, &["list"], 1);
+    if is_hit {
+        worker.metrics().count(Family::CacheHits, &["list"], 1);
+    }
     Ok(reply::result(worker, client, exchange, &text).await)
 }
 
