@@ -31,6 +31,8 @@ impl Abilities {
     pub const ROOTS: u8 = 8;
     pub const SAMPLING_TOOLS: u8 = 16;
     pub const SAMPLING_CONTEXT: u8 = 32;
+    /// It tells of changed roots: within a session only.
+    pub const ROOTS_CHANGED: u8 = 64;
 
     /// Some servers list certain tools only for clients that could answer their questions.
     pub const ALL: Self = Self(Self::FORM | Self::URL | Self::SAMPLING | Self::ROOTS);
@@ -68,27 +70,33 @@ impl Abilities {
         }
         if roots.shape == Shape::Object {
             bits |= Self::ROOTS;
+            let [changed] = fields::fields_of(fields::raw(raw, roots), &["listChanged"]).unwrap_or_default();
+            if fields::raw(fields::raw(raw, roots), changed) == "true" {
+                bits |= Self::ROOTS_CHANGED;
+            }
         }
         Self(bits)
     }
 
     /// What a client of 2026-07-28 says in `_meta`: the raw value of `clientCapabilities`, which has the same members.
     pub fn of_modern(raw: &str) -> Self {
-        Self::of_legacy(raw)
+        // Roots do not change: clients of 2026-07-28 do not tell.
+        Self(Self::of_legacy(raw).0 & !Self::ROOTS_CHANGED)
     }
 
-    /// As `capabilities` of `initialize`. Roots do not change within a session: clients of 2026-07-28 do not tell.
+    /// As `capabilities` of `initialize`.
     pub fn as_legacy(self) -> String {
+        let roots = if self.has(Self::ROOTS_CHANGED) { r#"{"listChanged":true}"# } else { "{}" };
         // Before 2025-11-25 elicitation had no modes.
-        self.written("{}")
+        self.written("{}", roots)
     }
 
     /// As `clientCapabilities` of `_meta`.
     pub fn as_modern(self) -> String {
-        self.written(r#"{"form":{}}"#)
+        self.written(r#"{"form":{}}"#, "{}")
     }
 
-    fn written(self, form: &str) -> String {
+    fn written(self, form: &str, roots: &str) -> String {
         let elicitation = match (self.has(Self::FORM), self.has(Self::URL)) {
             (true, true) => r#"{"form":{},"url":{}}"#,
             (true, false) => form,
@@ -102,7 +110,7 @@ impl Abilities {
             (false, true) => r#"{"context":{}}"#,
             (false, false) => "{}",
         };
-        let roots = if self.has(Self::ROOTS) { "{}" } else { "" };
+        let roots = if self.has(Self::ROOTS) { roots } else { "" };
         let members: Vec<String> = [("elicitation", elicitation), ("sampling", sampling), ("roots", roots)]
             .into_iter()
             .filter(|(_, value)| !value.is_empty())
@@ -155,7 +163,7 @@ mod tests {
     use serde_json::Value;
     use serde_json::json;
 
-    const ALL: u8 = 63;
+    const ALL: u8 = 127;
 
     #[test]
     fn abilities_are_read_in_both_eras() {
@@ -168,12 +176,14 @@ mod tests {
             (r#"{"elicitation":{"url":{}}}"#, Abilities::URL),
             (r#"{"elicitation":{"url":{},"form":{}},"x":1}"#, Abilities::FORM | Abilities::URL),
             (r#"{"elicitation":null,"sampling":true,"roots":[]}"#, 0),
-            (r#"{"sampling":{},"roots":{"listChanged":true}}"#, Abilities::SAMPLING | Abilities::ROOTS),
+            (r#"{"sampling":{},"roots":{"listChanged":true}}"#, 4 | 8 | 64),
+            (r#"{"roots":{"listChanged":false}}"#, Abilities::ROOTS),
+            (r#"{"roots":{"listChanged":"true"}}"#, Abilities::ROOTS),
             (r#"{"sampling":{"tools":{},"context":{}}}"#, 4 | 16 | 32),
             (r#"{"roots":{},"roots":{}}"#, 0),
         ] {
             assert_eq!(Abilities::of_legacy(raw), Abilities(bits), "{raw}");
-            assert_eq!(Abilities::of_modern(raw), Abilities(bits), "{raw}");
+            assert_eq!(Abilities::of_modern(raw), Abilities(bits & !64), "{raw}");
         }
     }
 
@@ -181,11 +191,12 @@ mod tests {
     fn abilities_are_written_as_they_were_read() {
         for bits in 0..=ALL {
             let abilities = Abilities(bits);
-            // Ways of sampling are nothing without it.
-            let can_sample = abilities.has(Abilities::SAMPLING);
-            let expected = if can_sample { bits } else { bits & 15 };
+            // Ways of sampling are nothing without it, nor are changes of roots.
+            let ways = if abilities.has(Abilities::SAMPLING) { 48 } else { 0 };
+            let changes = if abilities.has(Abilities::ROOTS) { 64 } else { 0 };
+            let expected = bits & (15 | ways | changes);
             assert_eq!(Abilities::of_legacy(&abilities.as_legacy()), Abilities(expected), "{bits}");
-            assert_eq!(Abilities::of_modern(&abilities.as_modern()), Abilities(expected), "{bits}");
+            assert_eq!(Abilities::of_modern(&abilities.as_modern()), Abilities(expected & !64), "{bits}");
         }
         assert_eq!(Abilities(1).as_legacy(), r#"{"elicitation":{}}"#);
         assert_eq!(Abilities(1).as_modern(), r#"{"elicitation":{"form":{}}}"#);

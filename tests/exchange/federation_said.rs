@@ -203,3 +203,26 @@ fn hub_get_stream_follows_sessions_and_rights() {
         assert!(ear.is_quiet(), "a hidden or killed server spoke");
     });
 }
+
+/// Whether its roots may change is said to a server as the client says it: who is not told so asks for them once.
+#[test]
+fn regression_roots_that_change_are_declared() {
+    on_every_driver(|run| {
+        for (era, able, expected) in [
+            (Era::Legacy, r#"{"roots":{"listChanged":true}}"#, json!({"roots": {"listChanged": true}})),
+            (Era::Legacy, ROOTS, json!({"roots": {}})),
+            (Era::Modern, r#"{"roots":{"listChanged":true}}"#, json!({"roots": {}})),
+        ] {
+            let up = upstream().only(Era::Legacy).tool("one").run();
+            let gw = Run { era, ..run }.gateway().to("up", &up).run();
+            let call = gw.call("", "up__one").able(able);
+            let own = session_of(&up, call);
+            // The server counts its sessions.
+            let number: usize = own.strip_prefix("session-").unwrap().parse().unwrap();
+            let all = up.requests();
+            let mut openings = all.iter().filter(|one| one.envelope().method == "initialize");
+            let opened = message(openings.nth(number - 1).unwrap());
+            assert_eq!(opened["params"]["capabilities"], expected, "{era:?} {able}");
+        }
+    });
+}

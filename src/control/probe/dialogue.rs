@@ -387,7 +387,7 @@ fn capabilities(Abilities(bits): Abilities) -> Value {
         all["sampling"] = with(&parts);
     }
     if has(Abilities::ROOTS) {
-        all["roots"] = json!({});
+        all["roots"] = if has(Abilities::ROOTS_CHANGED) { json!({"listChanged": true}) } else { json!({}) };
     }
     all
 }
@@ -403,6 +403,7 @@ mod tests {
             (0, json!({})),
             (Abilities::FORM, json!({"elicitation": {"form": {}}})),
             (Abilities::SAMPLING | Abilities::SAMPLING_TOOLS, json!({"sampling": {"tools": {}}})),
+            (Abilities::ROOTS | Abilities::ROOTS_CHANGED, json!({"roots": {"listChanged": true}})),
             (all, json!({"elicitation": {"form": {}, "url": {}}, "sampling": {}, "roots": {}})),
         ] {
             assert_eq!(capabilities(Abilities(bits)), expected, "{bits}");

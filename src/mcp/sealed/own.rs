@@ -134,6 +134,21 @@ mod tests {
         }
     }
 
+    /// Names that were sealed before, or by another gateway: every bit keeps its place.
+    #[test]
+    fn what_was_sealed_before_is_read() {
+        let sealed = |abilities: u8| {
+            let hub = [2, 0, 0, 0, 0, 0, 0, 0];
+            [&[9, 0, 0, 0][..], &[1; 16], &hub, &[3; 8], &[abilities, 2]].concat()
+        };
+        for abilities in [0, 5, 63, Abilities::ROOTS | Abilities::ROOTS_CHANGED, 127] {
+            let abilities_read = OwnSession::from_bytes(&sealed(abilities)).map(|session| session.abilities);
+            assert_eq!(abilities_read, Some(Abilities(abilities)));
+            let session = OwnSession { abilities: Abilities(abilities), ..session(Vec::new()) };
+            assert_eq!(session.to_bytes(), sealed(abilities));
+        }
+    }
+
     #[test]
     fn what_does_not_fit_is_left_out() {
         let long = session(vec![member(&[b'x'; 300]), member(b"y")]);
