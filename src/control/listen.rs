@@ -19,9 +19,11 @@ use crate::control::listen::interests::Interests;
 use crate::control::listen::interests::Stream;
 use crate::control::listen::interests::Uris;
 use crate::control::listen::stream::Ear;
+use crate::control::listen::stream::Heard;
 use crate::control::state::State;
 use crate::handoff::Answer;
 use crate::handoff::Interest;
+use crate::handoff::Subscriptions;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,8 +55,8 @@ struct Listener {
     /// Tells it from one before it.
     number: u64,
     wanted: watch::Sender<Uris>,
-    /// The resources that are heard of; None: nothing is yet.
-    heard: watch::Receiver<Option<Uris>>,
+    /// None: nothing is yet.
+    heard: watch::Receiver<Option<Heard>>,
     /// Since when nobody is interested; None: somebody is.
     idle: Option<Moment>,
     /// When it is told that less is wanted; None: all that it was told is. Who subscribes and who listens may be two.
@@ -165,7 +167,8 @@ impl ListenKeeper {
             if now < one.until && !self.is_heard(&one.what) {
                 self.waiting.push(one);
             } else {
-                self.state.reply(one.worker, one.ticket, Answer::Known(true));
+                let refused = self.refused(&one.what);
+                self.state.reply(one.worker, one.ticket, Answer::Listening { refused });
             }
         }
     }
@@ -176,9 +179,18 @@ impl ListenKeeper {
         all.into_iter().all(|server| {
             let Some(listener) = self.listeners.get(server) else { return true };
             let heard = listener.heard.borrow();
-            let Some(uris) = &*heard else { return self.is_mute(server) };
-            what.resources.iter().filter(|(of, _)| of == server).all(|(_, uri)| uris.contains(uri))
+            let Some(heard) = &*heard else { return self.is_mute(server) };
+            what.resources.iter().filter(|(of, _)| of == server).all(|(_, uri)| heard.uris.contains(uri))
         })
+    }
+
+    /// The resources that are wanted, and of which their servers say that there is none.
+    fn refused(&self, what: &Interest) -> Subscriptions {
+        let is_refused = |(server, uri): &&(Arc<str>, Arc<str>)| {
+            let heard = self.listeners.get(server).map(|listener| listener.heard.borrow());
+            heard.is_some_and(|heard| heard.as_ref().is_some_and(|heard| heard.refused.contains(uri)))
+        };
+        what.resources.iter().filter(is_refused).cloned().collect()
     }
 
     /// Whether a server says that it never tells of changes.

@@ -63,7 +63,7 @@ pub enum Asked {
     /// What is to be remembered of a client's session: answered once every worker can know it.
     Note { session: [u8; 8], note: SessionNote },
     /// A stream wants to hear of changes; in place of what it said before. None: it has ended. Answered, if anybody waits,
-    /// once the servers are listened to, or cannot be within a second.
+    /// with what is refused, once the servers are listened to, or cannot be within a second.
     Interest { stream: u64, what: Option<Interest> },
     /// What a server is to be shown of a caller.
     Credential(Box<Needed>),
@@ -114,4 +114,8 @@ pub enum Answer {
     Routed(Result<Box<str>, Unrouted>),
     /// None: the server opens none.
     Session(Option<Arc<UpstreamSession>>),
+    /// Servers are listened to, as far as they can be, but not for these resources: they say that there is none.
+    Listening {
+        refused: Subscriptions,
+    },
 }

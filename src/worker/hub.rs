@@ -88,6 +88,12 @@ pub fn visible_scene<T>(
     })
 }
 
+/// Whether a server tells of changes of its resources, as far as anybody knows.
+pub fn may_subscribe(worker: &Worker, known: &Known, server: &Server) -> bool {
+    let shelf = Shelf::of(worker, known);
+    shelf.find(&server.name).is_none_or(|listed| listed.about.has.subscribe)
+}
+
 /// Answers what is not for one server.
 ///
 /// # Errors
@@ -135,7 +141,7 @@ pub async fn answer(
         Method::SetLevel => session::set_level(worker, client, exchange).await,
         Method::SubscriptionsListen => stream::serve(worker, adopted, client, exchange, visit).await,
         Method::ResourcesSubscribe | Method::ResourcesUnsubscribe => {
-            session::subscribe(worker, client, exchange, call.method).await
+            session::subscribe(worker, adopted, client, exchange, (&**known, call.method)).await
         }
         _ => Ok(reply::result(worker, client, exchange, "{}").await),
     }

@@ -30,7 +30,7 @@ use std::time::Instant;
 const ID: &str = "\"listen-1\"";
 const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 pub const TOOLS: &str = "notifications/tools/list_changed";
-const UPDATED: &str = "notifications/resources/updated";
+pub const UPDATED: &str = "notifications/resources/updated";
 
 /// An open stream of changes, and what has come on it.
 pub struct Ear {
@@ -41,6 +41,12 @@ pub struct Ear {
 /// Asks for changes as a client of this era does; returns once the gateway has agreed.
 #[track_caller]
 pub fn listen(like: &Call, wanted: &Value) -> Ear {
+    acknowledged(like, wanted).0
+}
+
+/// The same, with what a listener of the newer era is told that it will hear of.
+#[track_caller]
+pub fn acknowledged(like: &Call, wanted: &Value) -> (Ear, Value) {
     let like = like.clone().in_session();
     let mut client = like.connect();
     match like.era {
@@ -57,13 +63,15 @@ pub fn listen(like: &Call, wanted: &Value) -> Ear {
     assert_eq!(head.status(), 200, "{head:?} {:?}", client.rest());
     assert!(head.field("content-type").unwrap().starts_with("text/event-stream"));
     let mut ear = Ear { era: like.era, client };
+    let mut honoured = Value::Null;
     if like.era == Era::Modern {
         let first = ear.next();
         assert_eq!(first["method"], "notifications/subscriptions/acknowledged", "{first}");
         assert_eq!(first["params"]["_meta"][SUBSCRIPTION], "listen-1", "{first}");
         assert!(first["params"]["notifications"].is_object(), "{first}");
+        honoured = first["params"]["notifications"].clone();
     }
-    ear
+    (ear, honoured)
 }
 
 impl Ear {
@@ -103,7 +111,7 @@ impl Ear {
     }
 }
 
-fn caller(gw: &Gateway) -> (Caller, Call) {
+pub fn caller(gw: &Gateway) -> (Caller, Call) {
     let call = gw.call("", "none").in_session();
     (Caller::new(call.clone()), call)
 }

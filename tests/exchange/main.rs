@@ -58,6 +58,7 @@ mod federation_resumption;
 mod federation_said;
 mod federation_sessions;
 mod federation_streams;
+mod federation_subscriptions;
 mod federation_swap;
 mod filtered;
 mod filtered_policies;

@@ -47,8 +47,22 @@ enum End {
     Lost(String),
 }
 
-/// Where it is said which resources are heard of, and that something was said.
-type Hears = (Arc<watch::Sender<Option<Uris>>>, Arc<Notify>);
+/// Which resources are heard of, and of which of them the server says that there is none.
+#[derive(Clone)]
+pub(super) struct Heard {
+    pub(super) uris: Uris,
+    pub(super) refused: BTreeSet<Arc<str>>,
+}
+
+/// Where that is said, and that something was said.
+type Hears = (Arc<watch::Sender<Option<Heard>>>, Arc<Notify>);
+
+/// What was asked for in a session, and refused.
+#[derive(Default)]
+struct Followed {
+    uris: BTreeSet<Arc<str>>,
+    refused: BTreeSet<Arc<str>>,
+}
 
 /// Listens to one server.
 #[derive(Clone)]
@@ -74,13 +88,13 @@ impl Ear {
     }
 
     /// Says so wherever it hears of more.
-    pub(super) fn telling(self, hears: watch::Sender<Option<Uris>>, opened: Arc<Notify>) -> Self {
+    pub(super) fn telling(self, hears: watch::Sender<Option<Heard>>, opened: Arc<Notify>) -> Self {
         Self { hears: Some((Arc::new(hears), opened)), ..self }
     }
 
-    fn heard(&self, uris: &Uris) {
+    fn heard(&self, uris: &Uris, refused: &BTreeSet<Arc<str>>) {
         if let Some((hears, opened)) = &self.hears {
-            hears.send_replace(Some(Arc::clone(uris)));
+            hears.send_replace(Some(Heard { uris: Arc::clone(uris), refused: refused.clone() }));
             opened.notify_one();
         }
     }
@@ -212,7 +226,7 @@ impl Ear {
             Ok(Err(why)) => return End::Lost(why),
             Err(_) => return End::Lost("no stream in time".into()),
         };
-        self.heard(all);
+        self.heard(all, &BTreeSet::new());
         // Its reader lives as long as this.
         let _ = opened.send(number).await;
         loop {
@@ -256,7 +270,7 @@ impl Ear {
         wanted: &mut watch::Receiver<Uris>,
     ) -> End {
         let patience = Duration::from_millis(limits::LISTEN_OPEN_MS);
-        let (mut last, mut subscribed) = (Vec::new(), BTreeSet::new());
+        let (mut last, mut followed) = (Vec::new(), Followed::default());
         let mut pause = Pause::default();
         loop {
             let began = clock::now();
@@ -271,7 +285,7 @@ impl Ear {
             if !std::mem::take(&mut is_first) {
                 self.change(None).await;
             }
-            let heard = self.hear(&mut stream, (dialogue, has), (&mut last, &mut subscribed), wanted).await;
+            let heard = self.hear(&mut stream, (dialogue, has), (&mut last, &mut followed), wanted).await;
             drop(stream);
             if let Some(end) = heard {
                 return end;
@@ -290,26 +304,28 @@ impl Ear {
         &mut self,
         stream: &mut Listening,
         (dialogue, has): (&mut Dialogue<'_>, Capabilities),
-        (last, subscribed): (&mut Vec<u8>, &mut BTreeSet<Arc<str>>),
+        (last, followed): (&mut Vec<u8>, &mut Followed),
         wanted: &mut watch::Receiver<Uris>,
     ) -> Option<End> {
         let patience = Duration::from_millis(limits::LISTEN_OPEN_MS);
         loop {
             let all = wanted.borrow_and_update().clone();
             let uris: BTreeSet<Arc<str>> = all.iter().filter(|_| has.subscribe).cloned().collect();
+            let Followed { uris: before, refused } = &mut *followed;
             for (uri, begins) in uris
-                .difference(subscribed)
+                .difference(before)
                 .map(|uri| (uri, true))
-                .chain(subscribed.difference(&uris).map(|uri| (uri, false)))
+                .chain(before.difference(&uris).map(|uri| (uri, false)))
             {
                 match tokio::time::timeout(patience, dialogue.follow(uri, begins)).await {
-                    Ok(Ok(())) => {}
+                    Ok(Ok(is_there)) if is_there || !begins => drop(refused.remove(uri)),
+                    Ok(Ok(_)) => drop(refused.insert(Arc::clone(uri))),
                     Ok(Err(why)) => return Some(End::Lost(why)),
                     Err(_) => return Some(End::Lost("no answer to a subscription".into())),
                 }
             }
-            *subscribed = uris;
-            self.heard(&all);
+            self.heard(&all, refused);
+            followed.uris = uris;
             loop {
                 let event = tokio::select! {
                     event = stream.next() => event,

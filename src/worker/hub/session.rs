@@ -40,6 +40,7 @@ use crate::worker::client::After;
 use crate::worker::client::Client;
 use crate::worker::crossing;
 use crate::worker::crossing::held;
+use crate::worker::denial;
 use crate::worker::hub;
 use crate::worker::own::Shelf;
 use crate::worker::replies;
@@ -53,6 +54,10 @@ const UNKNOWN: Fault =
 const MISSING: Fault = Fault::new(
     Kind::SessionMissing,
     "This endpoint keeps a session for clients of your revision. Send initialize first, then its Mcp-Session-Id.",
+);
+const NO_SUBSCRIPTIONS: Fault = Fault::new(
+    Kind::UnknownMethodLegacy,
+    "The server of this resource does not tell of changes; read the resource again instead.",
 );
 const NO_RANDOM: Fault = Fault::new(Kind::Overloaded, "No session can be opened now; retry later.");
 
@@ -221,13 +226,19 @@ pub async fn set_level(
 /// Answers `resources/subscribe` and `resources/unsubscribe`: what they name was looked up before.
 ///
 /// # Errors
-/// None.
+/// As the server of the resource says it: -32601 where it has no subscriptions, -32002 where it says in time that there is no
+/// such resource.
 pub async fn subscribe(
     worker: &Worker,
+    adopted: &Adopted,
     client: &mut Client,
     exchange: &mut Exchange,
-    method: Method,
+    (known, method): (&Known, Method),
 ) -> Result<After, Fault> {
+    let server = adopted.plan.server_of(exchange.record.server.as_str());
+    if server.is_some_and(|server| !hub::may_subscribe(worker, known, server)) {
+        return Err(NO_SUBSCRIPTIONS);
+    }
     if let (Some(own), Some(crossing)) = (&exchange.own, &exchange.crossing) {
         let (server, uri) = (Arc::from(exchange.record.server.as_str()), Arc::from(&*crossing.name));
         let note = match method {
@@ -235,15 +246,23 @@ pub async fn subscribe(
             _ => SessionNote::Unsubscribed(server, uri),
         };
         let begins = matches!(note, SessionNote::Subscribed(..));
-        let resource = (Arc::from(exchange.record.server.as_str()), Arc::from(&*crossing.name));
+        let resource: (Arc<str>, Arc<str>) =
+            (Arc::from(exchange.record.server.as_str()), Arc::from(&*crossing.name));
         let what = Asked::Note { session: own.number, note };
         worker.question(what, client.slot, limits::QUESTION_MS).await;
         if begins {
             // The stream of the session hears of it by itself. Here it is only waited for until the server is listened to.
             let stream = worker.next_request_id();
-            let what = Some(Interest { servers: Vec::new(), resources: vec![resource] });
-            worker.question(Asked::Interest { stream, what }, client.slot, limits::LISTEN_WAIT_MS).await;
+            let what = Some(Interest { servers: Vec::new(), resources: vec![resource.clone()] });
+            let what = Asked::Interest { stream, what };
+            let answer = worker.question(what, client.slot, limits::LISTEN_WAIT_MS).await;
             worker.tell(Asked::Interest { stream, what: None });
+            if matches!(answer, Some(Answer::Listening { refused }) if !refused.is_empty()) {
+                let note = SessionNote::Unsubscribed(resource.0, resource.1);
+                let what = Asked::Note { session: own.number, note };
+                worker.question(what, client.slot, limits::QUESTION_MS).await;
+                return Err(denial::in_words_of(Era::Legacy, method, denial::UNKNOWN));
+            }
         }
     }
     Ok(reply::result(worker, client, exchange, "{}").await)

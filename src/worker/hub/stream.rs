@@ -77,7 +77,7 @@ pub async fn serve(
     let visitor = (client.slot, &**known);
     let _learned = hub::learn(worker, adopted, exchange, visitor, &door.hub(adopted).members).await;
     let modern = intent.era == Era::Modern;
-    let wanted = if modern {
+    let mut wanted = if modern {
         asked_for(worker, adopted, client, exchange, visit).await?
     } else {
         everything(worker, exchange)
@@ -92,13 +92,17 @@ pub async fn serve(
     let view = Look { adopted, visit, source: client.ends.peer };
     let seen = Seen::of(worker, &view);
     let members = door_members(adopted, visit);
-    stream.begin(client.slot, members.clone(), wanted.resources.clone()).await;
+    let refused = stream.begin(client.slot, members.clone(), wanted.resources.clone()).await;
     let id = if modern {
         String::from_utf8_lossy(&reply::id(client, exchange)).into_owned()
     } else {
         String::new()
     };
     if modern {
+        if !refused.is_empty() {
+            wanted.leave_out(&refused);
+            stream.wants(members.clone(), wanted.resources.clone());
+        }
         let text = notification("notifications/subscriptions/acknowledged", &wanted.honoured(), &id);
         outlet::send(worker, client, exchange, text.as_bytes()).await?;
     }
@@ -305,7 +309,9 @@ async fn asked_for(
             let found = hub::find(worker, adopted, exchange, visitor, sought).await;
             let Some((id, uri)) = found else { continue };
             let Some(server) = adopted.server(id) else { continue };
-            if sees(worker, adopted, client, known, (server.config(), &uri)) {
+            if hub::may_subscribe(worker, known, server.config())
+                && sees(worker, adopted, client, known, (server.config(), &uri))
+            {
                 resources.push((Arc::clone(&server.config().name), Arc::from(uri)));
                 shown.push(quoted(&target.name));
             }
@@ -340,6 +346,13 @@ fn sees(
 }
 
 impl Wanted {
+    /// Its servers say that there is no such resource.
+    fn leave_out(&mut self, refused: &Subscriptions) {
+        let resources = std::mem::take(&mut self.resources);
+        let all = resources.into_iter().zip(std::mem::take(&mut self.shown));
+        (self.resources, self.shown) = all.filter(|(resource, _)| !refused.contains(resource)).unzip();
+    }
+
     /// `notifications` of an acknowledgement: what is told, and nothing else.
     fn honoured(&self) -> String {
         let names = ["toolsListChanged", "promptsListChanged", "resourcesListChanged"];

@@ -5,6 +5,7 @@
 use crate::base::fault::Fault;
 use crate::base::fault::Kind;
 use crate::config::limits;
+use crate::handoff::Answer;
 use crate::handoff::Asked;
 use crate::handoff::Hearing;
 use crate::handoff::Interest;
@@ -159,10 +160,18 @@ impl<'w> Stream<'w> {
         Asked::Interest { stream: self.number, what: Some(Interest { servers, resources }) }
     }
 
-    /// Says what it wants to hear of, and waits until somebody listens.
-    pub async fn begin(&self, slot: usize, servers: Vec<Arc<str>>, resources: Subscriptions) {
+    /// Says what it wants to hear of, and waits until somebody listens. The resources that its servers say are none.
+    pub async fn begin(
+        &self,
+        slot: usize,
+        servers: Vec<Arc<str>>,
+        resources: Subscriptions,
+    ) -> Subscriptions {
         let what = self.interest(servers, resources);
-        self.worker.question(what, slot, limits::LISTEN_WAIT_MS).await;
+        match self.worker.question(what, slot, limits::LISTEN_WAIT_MS).await {
+            Some(Answer::Listening { refused }) => refused,
+            _ => Subscriptions::new(),
+        }
     }
 
     /// The same without waiting.

@@ -24,6 +24,9 @@ use serde_json::value::RawValue;
 
 const LAST_EVENT: HeaderName = HeaderName::from_static("last-event-id");
 
+/// With which servers of the older revisions say that there is no such resource (2025-11-25, resources), and some others.
+const NO_RESOURCE: [i32; 2] = [-32002, -32602];
+
 /// How a server answers somebody who wants to listen.
 pub(in crate::control) enum Ear {
     Open(Listening),
@@ -150,12 +153,13 @@ impl Dialogue<'_> {
         }
     }
 
-    /// Asks to hear of one resource, or no longer, in the session that is open. Whatever the server says: what it does
-    /// not tell is not heard.
-    pub(in crate::control) async fn follow(&mut self, uri: &str, begins: bool) -> Result<(), Dead> {
+    /// Asks to hear of one resource, or no longer, in the session that is open. False: the server says that there is none.
+    /// Whatever else it says: what it does not tell is not heard.
+    pub(in crate::control) async fn follow(&mut self, uri: &str, begins: bool) -> Result<bool, Dead> {
         let method = if begins { "resources/subscribe" } else { "resources/unsubscribe" };
         let fields = self.fields();
-        self.post(&message(method, &json!({ "uri": uri })), &fields).await.map(drop)
+        let (_, said) = self.post(&message(method, &json!({ "uri": uri })), &fields).await?;
+        Ok(!said.facts.error_code.is_some_and(|code| NO_RESOURCE.contains(&code)))
     }
 
     /// Answers a ping of the server.
