@@ -6,6 +6,8 @@
 use crate::base::clock;
 use crate::base::clock::Moment;
 use crate::base::fault::Fault;
+use crate::base::fault::Kind;
+use crate::mcp::envelope::Method;
 use crate::worker::Worker;
 use crate::worker::address;
 use crate::worker::address::Address;
@@ -124,5 +126,19 @@ async fn attempt(
     // 5 and 6 route, upstream, http: the request leaves, once, and the answer passes as it comes
     let terms = relay::Terms { comment_ms: adopted.plan.http.stream_comment_ms, intent };
     let load = attempt::Load { head: &door.head, server: id, body: &body, terms };
-    attempt::carry(worker, Rc::clone(&adopted), client, exchange, load).await
+    let carried = attempt::carry(worker, Rc::clone(&adopted), client, exchange, load).await;
+    match carried {
+        Err(fault) if is_unreached_discovery(exchange, fault) => {
+            let visitor = (&door, &*caller);
+            Box::pin(hub::stand_in(worker, &adopted, client, exchange, (visitor, fault))).await
+        }
+        carried => carried,
+    }
+}
+
+/// Whether a client has asked what a server is, and no instance of that took the connection.
+fn is_unreached_discovery(exchange: &Exchange, fault: Fault) -> bool {
+    let discovers = exchange.call.as_ref().is_some_and(|call| call.method == Method::Discover);
+    let unreached = matches!(fault.kind, Kind::UpstreamUnavailable | Kind::UpstreamTimeout);
+    discovers && unreached && exchange.upstream_began == Moment::ZERO && !exchange.answered
 }

@@ -18,6 +18,7 @@ use crate::handoff::Asked;
 use crate::http::request::Method as HttpMethod;
 use crate::mcp::catalogue::Catalogue;
 use crate::mcp::envelope::CallKind;
+use crate::mcp::envelope::Era;
 use crate::mcp::envelope::Method;
 use crate::mcp::hub::Scene;
 use crate::mcp::hub::about;
@@ -120,12 +121,7 @@ pub async fn answer(
         Method::Discover => {
             let _learned =
                 learn(worker, adopted, exchange, (client.slot, known), &door.hub(adopted).members).await;
-            let shelf = Shelf::of(worker, known);
-            let freshness = list::freshness(worker, adopted, &shelf, (door, known));
-            let told = (door, &**known, client.ends.peer);
-            let say = |scene: &Scene<'_>| about::discovered(scene, &freshness);
-            let text = visible_scene(worker, (adopted, &shelf), told, say);
-            Ok(reply::result(worker, client, exchange, &text).await)
+            Ok(introduce(worker, adopted, client, exchange, (door, &**known)).await)
         }
         Method::Initialize => session::begin(worker, adopted, client, exchange, (door, known)).await,
         Method::ToolsList => list::answer(worker, adopted, client, exchange, (visit, ListKind::Tool)).await,
@@ -145,6 +141,45 @@ pub async fn answer(
         }
         _ => Ok(reply::result(worker, client, exchange, "{}").await),
     }
+}
+
+/// Answers `server/discover` from what is known.
+async fn introduce(
+    worker: &Worker,
+    adopted: &Rc<Adopted>,
+    client: &mut Client,
+    exchange: &mut Exchange,
+    (door, known): (&Door, &Known),
+) -> After {
+    let shelf = Shelf::of(worker, known);
+    let freshness = list::freshness(worker, adopted, &shelf, (door, known));
+    let told = (door, known, client.ends.peer);
+    let say = |scene: &Scene<'_>| about::discovered(scene, &freshness);
+    let text = visible_scene(worker, (adopted, &shelf), told, say);
+    reply::result(worker, client, exchange, &text).await
+}
+
+/// Answers `server/discover` for one server that could not be reached, where it is known what it would say: clients take an
+/// error for a server of the older revisions, some for good.
+///
+/// # Errors
+/// The fault, of any other call, and where nothing is known.
+pub async fn stand_in(
+    worker: &Worker,
+    adopted: &Rc<Adopted>,
+    client: &mut Client,
+    exchange: &mut Exchange,
+    ((door, known), fault): ((&Door, &Known), Fault),
+) -> Result<After, Fault> {
+    let name = adopted.plan.server_of(exchange.record.server.as_str()).map(|server| &server.name);
+    let shelf = Shelf::of(worker, known);
+    let listed = name.and_then(|name| shelf.find(name)).filter(|listed| listed.about.era == Era::Modern);
+    if listed.is_none() || worker.watch.cause(client.slot).is_some() {
+        return Err(fault);
+    }
+    // It is no refusal any more.
+    exchange.denial = None;
+    Ok(introduce(worker, adopted, client, exchange, (door, known)).await)
 }
 
 /// The server that a name at a hub belongs to, and the server's own name of it. None: there is nothing of this name.

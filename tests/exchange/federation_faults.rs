@@ -5,12 +5,15 @@
 
 use crate::federation::Lister;
 use crate::federation::tools;
+use crate::support::Era;
 use crate::support::Gate;
 use crate::support::Run;
+use crate::support::call::MODERN;
 use crate::support::eventually;
 use crate::support::everywhere;
 use crate::support::gateway::Gateway;
 use crate::support::is_quick;
+use crate::support::on_every_driver;
 use crate::support::reserved::Reserved;
 use crate::support::script;
 use crate::support::shelf::LISTS;
@@ -160,6 +163,39 @@ fn isolation_all_down_for_one_cause() {
             }
         }
         gate.open();
+    });
+}
+
+/// What a server is, is told while it is down, too, where it is known: a client that gets an error for it takes the server for
+/// one of the older revisions, some for good. While it answers, every byte is its own.
+#[test]
+fn regression_discovery_of_a_server_that_is_down() {
+    on_every_driver(|run| {
+        let run = Run { era: Era::Modern, ..run };
+        let place = Reserved::new();
+        let shelf = Shelf::of(&["one"]);
+        let up = upstream().only(Era::Modern).shelf(&shelf).run();
+        let gw = run.gateway().with("up", &up, &[BREAKER]);
+        let gw = gw.server("never", &[&place.url()]).run();
+        assert_eq!(tools(&gw, ""), ["up__one"]);
+        let discover = |server: &str| gw.request(server, "server/discover");
+        let well = discover("up");
+        let token = well.token.clone();
+        assert_eq!(well.send().json()["result"]["ttlMs"], 3_600_000);
+        up.once(&token);
+        up.stop();
+        // Refused connections first, then a breaker that is open.
+        for _ in 0..10 {
+            let answer = discover("up").send();
+            assert_eq!(answer.status, 200, "{answer:?}");
+            let result = &answer.json()["result"];
+            assert!(result["capabilities"]["tools"].is_object(), "{answer:?}");
+            assert_eq!(result["supportedVersions"][0], MODERN, "{answer:?}");
+        }
+        gw.call("up", "one").send().refused(503, "upstream_unavailable");
+        // Without a body: a client that reads none is as wise as before.
+        let unknown = discover("never").send();
+        assert_eq!((unknown.status, unknown.text()), (503, String::new()));
     });
 }
 
