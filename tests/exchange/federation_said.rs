@@ -199,6 +199,7 @@ fn hub_get_stream_follows_sessions_and_rights() {
         assert_eq!(hidden.open(), 1, "the session of a hidden server");
         gw.operate(&["kill", "server", "up", "--reason", "test"]);
         bell.ring(LOG, json!({"level": "info", "data": "killed"}));
+        eventually("what it says is read, and its stream let go", || bell.open() < 2);
         gw.operate(&["unkill", "server", "up"]);
         assert!(ear.is_quiet(), "a hidden or killed server spoke");
     });
