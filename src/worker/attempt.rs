@@ -39,6 +39,7 @@ use crate::worker::passage::Stay;
 use crate::worker::passage::Tool;
 use crate::worker::passage::Way;
 use crate::worker::relay;
+use crate::worker::reply;
 use crate::worker::state::Exchange;
 use crate::worker::watch::Phase;
 use std::rc::Rc;
@@ -229,6 +230,10 @@ pub async fn carry(
         let again =
             repeatable && exchange.repeats < retry.max && failed_unanswered(worker, client, exchange, fault);
         if !again || !spend(worker, &way) {
+            if exchange.session.is_some() && !exchange.moved_on && exchange.stream_id.is_empty() {
+                // What its server may have to be told.
+                exchange.stream_id = reply::id(client, exchange);
+            }
             return Err(fault);
         }
         exchange.repeats += 1;
@@ -355,10 +360,15 @@ fn is_in_vain(fault: Fault) -> bool {
 }
 
 /// The call is over: says so to everything that counted it.
-pub fn settle(worker: &Worker, exchange: &mut Exchange) {
+pub fn settle(worker: &Rc<Worker>, exchange: &mut Exchange) {
     let sent = exchange.upstream_began != Moment::ZERO;
     let now = exchange.ended;
     conclude(exchange, now);
+    // An older client that leaves cancels nothing.
+    let is_cancelled = |fault: Fault| matches!(fault.kind, Kind::Killed | Kind::UpstreamTimeout);
+    if sent && exchange.fault.is_some_and(is_cancelled) {
+        bridge::cancel_plain(worker, exchange);
+    }
     if sent && exchange.fault.is_some_and(is_in_vain) {
         let wasted = now.nanos_since(exchange.upstream_began);
         worker.metrics().count(Family::Wasted, &[exchange.record.server.as_str()], wasted);

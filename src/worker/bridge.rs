@@ -10,8 +10,10 @@ use crate::config::plan::ServerId;
 use crate::handoff::Asked as AskedOfControl;
 use crate::mcp::crossing::questions;
 use crate::mcp::crossing::questions::Question;
+use crate::mcp::envelope::CallKind;
 use crate::mcp::envelope::Era;
 use crate::mcp::envelope::Method;
+use crate::mcp::envelope::REVISION_WITH_BATCHES;
 use crate::mcp::sealed;
 use crate::mcp::sealed::Kind as TokenKind;
 use crate::mcp::sealed::state::CallState;
@@ -25,6 +27,7 @@ use crate::worker::client::Client;
 use crate::worker::crossing::Crossing;
 use crate::worker::crossing::Turn;
 use crate::worker::crossing::held;
+use crate::worker::crossing::held::Held;
 use crate::worker::parked::Place;
 use crate::worker::replies;
 use crate::worker::state::Exchange;
@@ -200,11 +203,35 @@ pub async fn move_on(worker: &Worker, client: &Client, exchange: &mut Exchange, 
 pub fn cancel(worker: &Rc<Worker>, exchange: &Exchange) {
     let Some(crossing) = &exchange.crossing else { return };
     let is_told = crossing.server == Era::Legacy && crossing.replays.is_none();
-    let Some(held) = crossing.held.as_ref().filter(|_| is_told) else { return };
-    let adopted = worker.adopt();
-    let server = exchange.record.server.as_str();
-    let message = aside::cancelled(&crossing.upstream_id);
-    if let Some(note) = Note::new(&adopted, exchange, server, held, &message) {
+    if let Some(held) = crossing.held.as_ref().filter(|_| is_told) {
+        tell_cancelled(worker, exchange, held, &crossing.upstream_id);
+    }
+}
+
+/// The same of a call that passes as it is, in a session of its client's.
+pub fn cancel_plain(worker: &Rc<Worker>, exchange: &Exchange) {
+    let Some(session) = exchange.session.as_ref().filter(|_| exchange.crossing.is_none()) else { return };
+    let is_request = exchange.call.is_some_and(|call| call.kind == CallKind::Request);
+    let id = std::str::from_utf8(&exchange.stream_id).unwrap_or_default();
+    if !is_request || id.is_empty() {
+        return;
+    }
+    let said = exchange.record.revision.as_str();
+    // Who says no revision means this one (2025-06-18, transports, "Protocol Version Header").
+    let revision = if said.is_empty() { REVISION_WITH_BATCHES } else { said };
+    let held = Held {
+        name: session.name.to_vec(),
+        revision: revision.into(),
+        instance: session.instance,
+        opened: None,
+    };
+    tell_cancelled(worker, exchange, &held, id);
+}
+
+fn tell_cancelled(worker: &Rc<Worker>, exchange: &Exchange, held: &Held, id: &str) {
+    let message = aside::cancelled(id);
+    let note = Note::new(&worker.adopt(), exchange, exchange.record.server.as_str(), held, &message);
+    if let Some(note) = note {
         note.send_behind(worker);
     }
 }

@@ -145,14 +145,40 @@ fn regression_no_session_is_asked_for_behind_an_open_breaker() {
 fn timeouts_tell_an_older_server() {
     everywhere(|run| {
         for limit in ["timeout: {total: 300ms}", "timeout: {firstByte: 300ms}"] {
-            let up = upstream().only(Era::Legacy).on("x", script::watched(b"").0).run();
-            let gw = run.gateway().with("up", &up, &[limit]).run();
-            gw.call("", "up__x").send().refused(504, "upstream_timeout");
+            for (endpoint, tool) in [("", "up__x"), ("up", "x")] {
+                let up = upstream().only(Era::Legacy).on("x", script::watched(b"").0).run();
+                let gw = run.gateway().with("up", &up, &[limit]).run();
+                gw.call(endpoint, tool).send().refused(504, "upstream_timeout");
+                eventually("the server is told", || up.count("notifications/cancelled") == 1);
+                let all = up.requests();
+                let of =
+                    |method: &str| message(all.iter().find(|one| one.envelope().method == method).unwrap());
+                let (called, told) = (of("tools/call"), of("notifications/cancelled"));
+                assert_eq!(told["params"]["requestId"], called["id"], "{limit}");
+                let session = |method: &str| {
+                    let request = all.iter().find(|one| one.envelope().method == method).unwrap();
+                    request.head.field("mcp-session-id").unwrap().to_owned()
+                };
+                assert_eq!(session("notifications/cancelled"), session("tools/call"));
+            }
+        }
+    });
+}
+
+/// The same in the midst of a stream, whose head has left long ago.
+#[test]
+fn timeouts_of_a_stream_tell_an_older_server() {
+    everywhere(|run| {
+        for (endpoint, tool) in [("", "up__x"), ("up", "x")] {
+            let up = upstream().only(Era::Legacy).on("x", script::script(script::silent_stream)).run();
+            let gw = run.gateway().with("up", &up, &["timeout: {total: 300ms}"]).run();
+            // Whole or cut: that is another test's.
+            let _ = gw.call(endpoint, tool).id("\"a b\"").try_send();
             eventually("the server is told", || up.count("notifications/cancelled") == 1);
             let all = up.requests();
             let of = |method: &str| message(all.iter().find(|one| one.envelope().method == method).unwrap());
             let (called, told) = (of("tools/call"), of("notifications/cancelled"));
-            assert_eq!(told["params"]["requestId"], called["id"], "{limit}");
+            assert_eq!(told["params"]["requestId"], called["id"], "{endpoint}");
         }
     });
 }
