@@ -25,6 +25,8 @@ PYTHON = str(HERE / "py" / "bin" / "python")
 RINGGATE = os.environ.get("RINGGATE") or str(HERE.parent.parent / "target" / "release" / "ringgate")
 # "naive" puts the control in the gateway's place, to try the tests themselves.
 GATEWAY = os.environ.get("PEERS_GATEWAY", "ringgate")
+# The fixture on the Rust SDK; `run` builds it.
+RUST_SERVER = HERE.parent.parent / "target" / "debug" / "examples" / "rust-server"
 START_SECONDS = 20
 
 ENVIRONMENT = {
@@ -122,6 +124,10 @@ def typescript_server(era, *flags):
 
 def python_server():
     return process(PYTHON, "fixtures/server.py", "0")
+
+
+def rust_server():
+    return process(RUST_SERVER, "0")
 
 
 @contextlib.contextmanager
