@@ -272,8 +272,13 @@ fn limit_adaptive_in_other_words() {
             for wish in ["500", "hang up", "cut", "half a stream", "error in a stream", "429"] {
                 let _ = make(wish);
             }
+            // A place is free a moment after its answer has left.
+            let enters = || {
+                let mut answers = std::iter::repeat_with(|| make("wait").unwrap().status).take(1_000);
+                answers.find(|status| *status != 503).unwrap()
+            };
             std::thread::scope(|scope| {
-                let four = scope.spawn(|| together(4, |_| make("wait").unwrap().status));
+                let four = scope.spawn(|| together(4, |_| enters()));
                 eventually("four are inside", || up.calls() == 6 + 4);
                 make("ok").unwrap().refused(503, "upstream_unavailable");
                 gate.open();
