@@ -157,11 +157,11 @@ impl SessionKeeper {
     /// a question waits, go on at the next gateway with the key.
     async fn end(mut self) {
         let now = clock::now();
-        let all = self.table.take(|key, held| key.client == [0; 8] && !held.is_kept(now));
+        let all = self.table.take(|key, held| !key.is_of_client() && !held.is_kept(now));
         self.close(all);
         while let Some(tried) = self.openings.join_next().await {
             if let Ok(tried) = tried {
-                let held = tried.result.ok().filter(|_| tried.key.client == [0; 8]);
+                let held = tried.result.ok().filter(|_| !tried.key.is_of_client());
                 let closing = held.map(|held| held.closing);
                 self.close(closing.into_iter().chain(tried.rest));
             }

@@ -46,6 +46,13 @@ pub struct SessionKey {
     pub pool: Option<Box<str>>,
 }
 
+impl SessionKey {
+    /// Whether it is for a client's own session; the other kind is its owner's, for clients that have none.
+    pub fn is_of_client(&self) -> bool {
+        self.client != [0; 8]
+    }
+}
+
 /// A session that is sealed in a client's, and its server.
 pub type SealedMember = (Arc<str>, Member);
 

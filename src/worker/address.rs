@@ -162,8 +162,7 @@ fn replaying<'a>(
     let mut members = hub::members(adopted, door, &known.caller.tenant);
     let found = members.find_map(|(id, _)| {
         let server = adopted.server(id)?;
-        let of_it = |at: &usize| crossing::asker(server, *at) == Some(number);
-        Some((id, server, (0..server.instances.len()).find(of_it)?))
+        Some((id, server, crossing::asking(server, number)?))
     });
     let (id, server, instance) = found?;
     exchange.record.server.set(&server.config().name);

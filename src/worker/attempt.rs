@@ -364,12 +364,11 @@ pub fn settle(worker: &Rc<Worker>, exchange: &mut Exchange) {
     let sent = exchange.upstream_began != Moment::ZERO;
     let now = exchange.ended;
     conclude(exchange, now);
-    // An older client that leaves cancels nothing.
-    let is_cancelled = |fault: Fault| matches!(fault.kind, Kind::Killed | Kind::UpstreamTimeout);
-    if sent && exchange.fault.is_some_and(is_cancelled) {
-        bridge::cancel_plain(worker, exchange);
-    }
-    if sent && exchange.fault.is_some_and(is_in_vain) {
+    if let Some(fault) = exchange.fault.filter(|fault| sent && is_in_vain(*fault)) {
+        // An older client that leaves cancels nothing.
+        if fault.kind != Kind::ClientGone {
+            bridge::cancel_plain(worker, exchange);
+        }
         let wasted = now.nanos_since(exchange.upstream_began);
         worker.metrics().count(Family::Wasted, &[exchange.record.server.as_str()], wasted);
     }

@@ -415,6 +415,11 @@ impl Crossing {
     }
 }
 
+/// The instance that a number of [`asker`] means.
+pub fn asking(server: &ServerState, number: u32) -> Option<usize> {
+    (0..server.instances.len()).find(|instance| asker(server, *instance) == Some(number))
+}
+
 /// The number of an instance in the ids of its requests to older clients.
 pub fn asker(server: &ServerState, instance: usize) -> Option<u32> {
     let instance = server.instances.get(instance)?;

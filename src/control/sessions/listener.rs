@@ -7,17 +7,15 @@
 
 use crate::base::clock;
 use crate::config::limits;
-use crate::config::plan::Plan;
 use crate::control::listen::deaf::Place;
 use crate::control::listen::deaf::Turn;
 use crate::control::listen::pause::Pause;
-use crate::control::probe;
 use crate::control::probe::dialogue::Dead;
 use crate::control::probe::dialogue::Dialogue;
 use crate::control::probe::dialogue::streams;
 use crate::control::probe::dialogue::streams::Told;
-use crate::control::probe::link::Target;
 use crate::control::sessions::open_session::OpenSession;
+use crate::control::sessions::open_session::Way;
 use crate::control::sessions::standalone::ClientStream;
 use crate::control::state::State;
 use crate::handoff::Letter;
@@ -29,11 +27,9 @@ use crate::mcp::crossing::answer::Seen;
 use crate::mcp::crossing::request_ids;
 use crate::mcp::envelope::Era;
 use crate::mcp::envelope::Method;
-use crate::policy::credential::Credential;
 use crate::telemetry::family::Family;
 use std::hash::BuildHasher;
 use std::hash::RandomState;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -54,31 +50,6 @@ pub(super) struct Listener {
     teller: watch::Receiver<Option<ClientStream>>,
     /// The id of the event that came last; empty: none.
     last: Vec<u8>,
-}
-
-/// What it takes to speak to the server of a session.
-struct Way {
-    plan: Arc<Plan>,
-    shown: Option<Arc<Credential>>,
-    addresses: Arc<[SocketAddr]>,
-}
-
-impl Way {
-    /// None: it has left the plan.
-    async fn of(state: &State, session: &OpenSession) -> Option<Self> {
-        let plan = state.plan();
-        let (server, endpoint) = session.home(&plan)?;
-        let shown = session.credential(state, server).await;
-        let addresses = probe::addresses(state, endpoint);
-        Some(Self { shown, addresses, plan })
-    }
-
-    fn dialogue(&self, session: &OpenSession) -> Option<Dialogue<'_>> {
-        let (server, endpoint) = session.home(&self.plan)?;
-        let shown = self.shown.as_ref().map_or(&[][..], |credential| &credential.fields);
-        let target = Target { server, endpoint, addresses: &self.addresses, shown };
-        Dialogue::of(target, &session.name, &session.revision)
-    }
 }
 
 /// Asks for the stream of a session, behind an event if one has come.

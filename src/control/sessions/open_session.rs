@@ -14,6 +14,7 @@ use crate::control::state::State;
 use crate::mcp::sealed;
 use crate::mcp::sealed::own::Member;
 use crate::policy::credential::Credential;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -68,11 +69,37 @@ impl OpenSession {
     }
 
     /// What its server is shown in it.
-    pub(crate) async fn credential(&self, state: &State, server: &Server) -> Option<Arc<Credential>> {
+    async fn credential(&self, state: &State, server: &Server) -> Option<Arc<Credential>> {
         match &self.shown {
             Some(shown) => Some(Arc::clone(shown)),
             None => credentials::of_gateway(state, server).await,
         }
+    }
+}
+
+/// What it takes to speak to the server of a session.
+pub(super) struct Way {
+    plan: Arc<Plan>,
+    shown: Option<Arc<Credential>>,
+    addresses: Arc<[SocketAddr]>,
+}
+
+impl Way {
+    /// None: its server, or its instance, has left the plan.
+    pub(super) async fn of(state: &State, session: &OpenSession) -> Option<Self> {
+        let plan = state.plan();
+        let (server, endpoint) = session.home(&plan)?;
+        let shown = session.credential(state, server).await;
+        let addresses = probe::addresses(state, endpoint);
+        Some(Self { shown, addresses, plan })
+    }
+
+    /// None: the session is none of a name.
+    pub(super) fn dialogue(&self, session: &OpenSession) -> Option<Dialogue<'_>> {
+        let (server, endpoint) = session.home(&self.plan)?;
+        let shown = self.shown.as_ref().map_or(&[][..], |credential| &credential.fields);
+        let target = Target { server, endpoint, addresses: &self.addresses, shown };
+        Dialogue::of(target, &session.name, &session.revision)
     }
 }
 
@@ -92,13 +119,8 @@ pub(crate) enum Word {
 pub(crate) async fn tell(state: Arc<State>, permits: Arc<Semaphore>, session: OpenSession, word: Word) {
     // Never closed.
     let _permit = permits.acquire_owned().await;
-    let plan = state.plan();
-    let Some((server, endpoint)) = session.home(&plan) else { return };
-    let shown = session.credential(&state, server).await;
-    let addresses = probe::addresses(&state, endpoint);
-    let shown = shown.as_ref().map_or(&[][..], |credential| &credential.fields);
-    let target = Target { server, endpoint, addresses: &addresses, shown };
-    let Some(mut dialogue) = Dialogue::of(target, &session.name, &session.revision) else { return };
+    let Some(way) = Way::of(&state, &session).await else { return };
+    let Some(mut dialogue) = way.dialogue(&session) else { return };
     let patience = Duration::from_millis(limits::QUESTION_MS);
     let told = async {
         match word {

@@ -126,7 +126,7 @@ impl Table {
         self.take(|key, held| {
             let used = Moment::from_nanos(held.session.used_ns.load(Ordering::Relaxed));
             // One that is sealed in a client's is used without a word to us, for as long as that lives.
-            let sealed = key.client != [0; 8];
+            let sealed = key.is_of_client();
             let idle_ms =
                 if sealed { limits::SESSION_SECONDS_MAX * 1_000 } else { limits::UPSTREAM_SESSION_IDLE_MS };
             used.plus_millis(idle_ms) <= now && !held.is_kept(now)

@@ -43,7 +43,7 @@ impl Held {
     /// Whether it is a client's own, in which something may be lost; the other kind is its principal's, for clients that have
     /// no sessions.
     pub fn is_of_client(&self) -> bool {
-        self.opened.as_ref().is_none_or(|(key, _)| key.client != [0; 8])
+        self.opened.as_ref().is_none_or(|(key, _)| key.is_of_client())
     }
 }
 

@@ -312,8 +312,8 @@ async fn answered(worker: &Rc<Worker>, client: &Client, exchange: &Exchange, own
     let mut original = Vec::with_capacity(message.len());
     let Ok(Some(asker)) = request_ids::unwrap(message, &mut original) else { return };
     let adopted = worker.adopt();
-    let instances = adopted.servers.iter().flat_map(|one| (0..one.instances.len()).map(move |at| (one, at)));
-    let mut asking = instances.filter(|(server, at)| crossing::asker(server, *at) == Some(asker));
+    let mut asking =
+        adopted.servers.iter().filter_map(|server| Some((server, crossing::asking(server, asker)?)));
     let Some((server, instance)) = asking.next() else { return };
     let held = held::of_client(worker, client.slot, exchange, own, (server, instance));
     let held = Box::pin(held).await;
