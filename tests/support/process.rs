@@ -4,10 +4,10 @@
 
 use std::fs;
 
-/// Resident memory in KiB.
+/// Memory of its own that is resident, in KiB: without pages of files, which come and go as the machine likes.
 pub fn resident_kib(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
