@@ -4,6 +4,11 @@
 
 use std::ops::Range;
 
+/// Bytes that are copied at a time. The C library copies more than about 2 KiB with one string instruction, which takes
+/// sixteen times as long on some processors (AMD Zen 3 and 4) where the copy lies a few bytes further in its page than the
+/// original: what a splice does after its first change.
+const PIECE_BYTES: usize = 2_048;
+
 /// A copy in the making: places come in their order.
 pub(crate) struct Splice<'m, 'o> {
     source: &'m [u8],
@@ -19,7 +24,7 @@ impl<'m, 'o> Splice<'m, 'o> {
     }
 
     pub(crate) fn replace(&mut self, start: usize, end: usize, with: &[u8]) {
-        self.out.extend_from_slice(self.source.get(self.copied..start).unwrap_or_default());
+        self.copy(start);
         self.out.extend_from_slice(with);
         self.copied = end;
         self.changed = true;
@@ -35,8 +40,15 @@ impl<'m, 'o> Splice<'m, 'o> {
     }
 
     /// Appends what is left, which is everything where nothing was changed.
-    pub(crate) fn finish(self) {
-        self.out.extend_from_slice(self.source.get(self.copied..).unwrap_or_default());
+    pub(crate) fn finish(mut self) {
+        self.copy(self.source.len());
+    }
+
+    /// Appends the source up to `end`, as far as it was not dealt with.
+    fn copy(&mut self, end: usize) {
+        let rest = self.source.get(self.copied..end).unwrap_or_default();
+        self.out.reserve(rest.len());
+        rest.chunks(PIECE_BYTES).for_each(|piece| self.out.extend_from_slice(piece));
     }
 }
 
