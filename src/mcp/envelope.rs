@@ -84,6 +84,8 @@ pub struct Call {
     pub trace_id: Option<[u8; 16]>,
     /// Elements of a batch, else 1.
     pub calls: u16,
+    /// Whether there is a `params.requestState`, of whatever shape.
+    pub brings_state: bool,
 }
 
 macro_rules! methods {

@@ -118,6 +118,7 @@ fn batch(
         revision: Text::new(revision),
         trace_id: None,
         calls,
+        brings_state: false,
     })
 }
 

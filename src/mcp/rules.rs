@@ -72,6 +72,7 @@ pub(crate) fn judge(facts: &Facts<'_>, headers: &McpHeaders<'_>) -> Result<Call,
             _ => None,
         },
         calls: 1,
+        brings_state: facts.is_present(Key::RequestState),
     })
 }
 
@@ -305,6 +306,7 @@ fn response(facts: &Facts<'_>, headers: &McpHeaders<'_>) -> Result<Call, Fault> 
         revision: Text::new(revision),
         trace_id: None,
         calls: 1,
+        brings_state: false,
     })
 }
 

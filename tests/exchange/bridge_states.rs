@@ -110,6 +110,12 @@ fn request_states_by_address_and_principal() {
                         assert_eq!(answer.code(), -32602, "{owner}'s of {at:?} by {agent} at {other:?}");
                     }
                 }
+                for at in newer {
+                    // However its name is written.
+                    let call = Call { token: call.token.clone(), ..by(owner, at) };
+                    let call = call.member("request\\u0053tate", &json!(state).to_string());
+                    call.send().refused(400, "invalid_request_state");
+                }
                 assert_eq!(new.mentions(&call.token), 0, "it reached another server");
                 let text = retry(owner, *at).send().text();
                 assert!(text.contains("complete") && text.contains(owner), "{text}");

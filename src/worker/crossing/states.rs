@@ -17,9 +17,10 @@ use crate::worker::state::Exchange;
 /// # Errors
 /// 400 for such a state.
 pub fn check(worker: &Worker, client: &Client, exchange: &Exchange) -> Result<(), Fault> {
-    let is_modern = exchange.call.as_ref().is_some_and(|call| call.era == Era::Modern);
+    // Nearly no call brings one.
+    let brings_one = exchange.call.as_ref().is_some_and(|call| call.era == Era::Modern && call.brings_state);
     let goes_to_older = exchange.crossing.as_ref().is_some_and(|crossing| !crossing.is_same());
-    if !is_modern || goes_to_older {
+    if !brings_one || goes_to_older {
         return Ok(());
     }
     let message = client.input.get(exchange.body.clone()).unwrap_or_default();
@@ -28,10 +29,6 @@ pub fn check(worker: &Worker, client: &Client, exchange: &Exchange) -> Result<()
 
 /// Whether a call brings a state that we have sealed.
 fn is_ours(worker: &Worker, message: &[u8]) -> bool {
-    // Nearly no call has one; an escaped name of it is the server's to judge.
-    if memchr::memmem::find(message, b"requestState").is_none() {
-        return false;
-    }
     let Ok(Some(token)) = questions::request_state(message) else { return false };
     worker.shared.seal_keys.load().open_as(TokenKind::State, token.as_bytes()).is_some()
 }
