@@ -19,6 +19,10 @@ pub mod base {
         pub use loom::sync::atomic::AtomicU64;
         pub use loom::sync::atomic::Ordering;
         pub use loom::sync::atomic::fence;
+
+        pub fn zeros<const COUNT: usize>() -> [AtomicU64; COUNT] {
+            std::array::from_fn(|_| AtomicU64::new(0))
+        }
     }
 }
 

@@ -25,6 +25,7 @@
 use crate::base::atomic::AtomicU64;
 use crate::base::atomic::Ordering;
 use crate::base::atomic::fence;
+use crate::base::atomic::zeros;
 use crate::base::clock::Moment;
 use crate::policy::limits::terms::TOLERANCE_MAX;
 use crate::policy::limits::terms::Terms;
@@ -56,8 +57,8 @@ struct Line<const WAYS: usize>([AtomicU64; WAYS]);
 impl<const WAYS: usize> Table<WAYS> {
     /// Eight bytes a bucket, rounded up to a whole line.
     pub fn new(buckets: usize) -> Self {
-        let line = |_| Line(std::array::from_fn(|_| AtomicU64::new(EMPTY)));
-        Self { lines: (0..buckets.div_ceil(WAYS).max(1)).map(line).collect() }
+        const { assert!(EMPTY == 0, "a line of zeros is empty") };
+        Self { lines: (0..buckets.div_ceil(WAYS).max(1)).map(|_| Line(zeros())).collect() }
     }
 
     /// Lines, for [`Table::sweep`].
