@@ -16,6 +16,7 @@ const INPUT_BYTES_MAX: usize = 16 * 1024;
 pub fn config_file(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(&bytes[..bytes.len().min(INPUT_BYTES_MAX)]) else { return };
     let read = || config::load_with(text, NAME, Path::new("/nonexistent"), &|_| None);
+    let size = Size::of(text);
     match read() {
         Ok(loaded) => {
             let plan = loaded.plan;
@@ -24,7 +25,7 @@ pub fn config_file(bytes: &[u8]) {
             assert!(
                 plan.http.max_head <= limits::HEAD_BYTES_MAX && plan.http.max_body <= limits::BODY_BYTES_MAX
             );
-            loaded.warnings.iter().for_each(|warning| has_a_place(warning, text));
+            loaded.warnings.iter().for_each(|warning| has_a_place(warning, &size));
             let again = read().map(|again| again.plan.digest);
             assert_eq!(again.as_deref(), Ok(plan.digest.as_str()), "the same text is the same plan");
         }
@@ -34,20 +35,33 @@ pub fn config_file(bytes: &[u8]) {
             let is_number = |last: &Problem| last.place.is_none() && last.what.ends_with(" more problems");
             let cut = problems.0.len() >= limits::PROBLEMS_MAX && problems.0.last().is_some_and(is_number);
             let told = problems.0.len() - usize::from(cut);
-            problems.0.iter().take(told).for_each(|problem| has_a_place(problem, text));
+            problems.0.iter().take(told).for_each(|problem| has_a_place(problem, &size));
         }
     }
 }
 
 const NAME: &str = "fuzz.yaml";
 
+/// Of a text; counted once, because a text may have many problems.
+struct Size {
+    lines: usize,
+    letters: usize,
+}
+
+impl Size {
+    fn of(text: &str) -> Self {
+        // Any of YAML's line breaks.
+        let lines = text.split(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']).count();
+        Self { lines, letters: text.chars().count() }
+    }
+}
+
 /// It stands in the text, and reads as one line that a terminal may show.
-fn has_a_place(problem: &Problem, text: &str) {
+fn has_a_place(problem: &Problem, size: &Size) {
     let place = problem.place.map(|place| (place.line, place.column));
     let Some((line, column)) = place else { panic!("no place: {problem}") };
-    // Any of YAML's line breaks; a problem may stand behind the last letter.
-    let lines = text.split(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']).count();
-    assert!((1..=lines).contains(&line) && (1..=text.chars().count() + 1).contains(&column), "{problem}");
+    // A problem may stand behind the last letter.
+    assert!((1..=size.lines).contains(&line) && (1..=size.letters + 1).contains(&column), "{problem}");
     assert_eq!(problem.file.as_ref(), NAME);
     let shown = problem.to_string();
     assert!(!shown.contains(char::is_control), "{shown:?}");
