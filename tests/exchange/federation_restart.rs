@@ -71,7 +71,8 @@ fn bifrost_4998_tools_after_restart_of_a_server_that_is_down() {
             assert_eq!(mark(&mut lister, "missing"), Value::Null);
             lister.caller().passes("well__echo");
             let call = lister.caller().tool("up__kept");
-            assert!(matches!(lister.caller().send(&call).status, 502 | 503));
+            let answer = lister.caller().send(&call);
+            assert!(matches!(answer.status, 502 | 503), "{answer:?}");
         }
         let back = upstream().tool("kept").tool("new").run_on(TcpListener::bind(up.address).unwrap());
         let mut lister = Lister::new(gw.caller(""));

@@ -27,6 +27,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::Condvar;
 use std::sync::Mutex;
+use std::sync::OnceLock;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -265,7 +266,13 @@ impl Builder {
                 std::thread::spawn(move || serve(&server, &record, stream));
             }
         });
-        Upstream { address, url: format!("{scheme}://{address}/mcp"), seen, listener: handle }
+        Upstream {
+            address,
+            url: format!("{scheme}://{address}/mcp"),
+            seen,
+            listener: handle,
+            held: OnceLock::new(),
+        }
     }
 }
 
@@ -275,6 +282,8 @@ pub struct Upstream {
     pub url: String,
     seen: Arc<Seen>,
     listener: TcpListener,
+    /// Holds the port of one that was stopped.
+    held: OnceLock<socket2::Socket>,
 }
 
 impl Upstream {
@@ -367,8 +376,20 @@ impl Upstream {
         }
     }
 
-    /// From now on connections are refused, and the open ones are closed.
+    /// From now on connections are refused, and the open ones are closed. Its port stays free for nobody but an upstream
+    /// that is made for it: one of another test, which runs beside, would answer in its place.
     pub fn stop(&self) {
+        self.close();
+        let socket =
+            socket2::Socket::new(socket2::Domain::for_address(self.address), socket2::Type::STREAM, None);
+        let socket = socket.unwrap();
+        socket.set_reuse_address(true).unwrap();
+        if socket.bind(&self.address.into()).is_ok() {
+            let _ = self.held.set(socket);
+        }
+    }
+
+    fn close(&self) {
         let _ = socket2::SockRef::from(&self.listener).shutdown(Shutdown::Both);
         self.close_all();
     }
@@ -376,7 +397,7 @@ impl Upstream {
 
 impl Drop for Upstream {
     fn drop(&mut self) {
-        self.stop();
+        self.close();
         let violations = self.seen.change(|record| std::mem::take(&mut record.violations));
         if !std::thread::panicking() {
             assert!(violations.is_empty(), "the gateway wrote what it must not: {violations:?}");
