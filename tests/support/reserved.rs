@@ -15,6 +15,15 @@ impl Reserved {
         Self(socket)
     }
 
+    /// The address of a server that was stopped: a server that is made for it gets it, and none that asks for any. None
+    /// where somebody has it already.
+    pub fn left_by(address: SocketAddr) -> Option<Self> {
+        let domain = socket2::Domain::for_address(address);
+        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None).unwrap();
+        socket.set_reuse_address(true).unwrap();
+        socket.bind(&address.into()).ok().map(|()| Self(socket))
+    }
+
     pub fn address(&self) -> SocketAddr {
         self.0.local_addr().unwrap().as_socket().unwrap()
     }

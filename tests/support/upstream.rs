@@ -7,6 +7,7 @@
 use super::Era;
 use super::PATIENCE;
 use super::client::uninterrupted;
+use super::reserved::Reserved;
 use super::script;
 use super::script::Script;
 use super::wire::Body;
@@ -266,13 +267,8 @@ impl Builder {
                 std::thread::spawn(move || serve(&server, &record, stream));
             }
         });
-        Upstream {
-            address,
-            url: format!("{scheme}://{address}/mcp"),
-            seen,
-            listener: handle,
-            held: OnceLock::new(),
-        }
+        let url = format!("{scheme}://{address}/mcp");
+        Upstream { address, url, seen, listener: handle, held: OnceLock::new() }
     }
 }
 
@@ -283,7 +279,7 @@ pub struct Upstream {
     seen: Arc<Seen>,
     listener: TcpListener,
     /// Holds the port of one that was stopped.
-    held: OnceLock<socket2::Socket>,
+    held: OnceLock<Reserved>,
 }
 
 impl Upstream {
@@ -376,17 +372,10 @@ impl Upstream {
         }
     }
 
-    /// From now on connections are refused, and the open ones are closed. Its port stays free for nobody but an upstream
-    /// that is made for it: one of another test, which runs beside, would answer in its place.
+    /// From now on connections are refused, and the open ones are closed. Its port is given to nobody else meanwhile.
     pub fn stop(&self) {
         self.close();
-        let socket =
-            socket2::Socket::new(socket2::Domain::for_address(self.address), socket2::Type::STREAM, None);
-        let socket = socket.unwrap();
-        socket.set_reuse_address(true).unwrap();
-        if socket.bind(&self.address.into()).is_ok() {
-            let _ = self.held.set(socket);
-        }
+        let _ = Reserved::left_by(self.address).map(|port| self.held.set(port));
     }
 
     fn close(&self) {
