@@ -479,6 +479,7 @@ fn filtered_discovery_has_back_pressure() {
             }
             readers
         };
+        assert_eq!(gw.keyed("ann", gw.request("up", "ping")).send().status, 200);
         // The first of them brings what all share.
         let _first = slow(1);
         let before = process::resident_kib(gw.pid());

@@ -240,16 +240,14 @@ fn health_all_down() {
             let (start, enough, refused) = (Instant::now(), AtomicBool::new(false), AtomicUsize::new(0));
             let slowest = std::thread::scope(|scope| {
                 let load = scope.spawn(|| together(8, |_| flood(&gw, &enough, &refused)));
-                eventually("ten intervals, and probes", || {
-                    start.elapsed() >= 10 * INTERVAL && ups.iter().all(|up| probes(up) >= 5)
-                });
+                eventually("ten intervals", || start.elapsed() >= 10 * INTERVAL);
                 enough.store(true, SeqCst);
                 load.join().unwrap()
             });
             let most = (start.elapsed().as_millis() / INTERVAL.as_millis()) as usize + 2;
             for up in &ups {
                 let count = probes(up);
-                assert!(count <= most, "{workers} workers: {count} probes, {most} at most");
+                assert!((5..=most).contains(&count), "{workers} workers: {count} probes, {most} at most");
                 assert_eq!(up.calls(), 0, "a refused call reached the upstream");
             }
             let median = slowest[slowest.len() / 2];

@@ -4,11 +4,15 @@
 
 use std::fs;
 
-/// Memory of its own that is resident, in KiB: without pages of files, which come and go as the machine likes.
+/// Memory of its own that is resident, in KiB, shared memory too: without pages of files, which come and go as the
+/// machine likes.
 pub fn resident_kib(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
+    let kib = |name: &str| -> u64 {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    };
+    kib("RssAnon:") + kib("RssShmem:")
 }
 
 pub fn descriptors(pid: u32) -> usize {
