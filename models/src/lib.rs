@@ -23,6 +23,14 @@ pub mod base {
         pub fn zeros<const COUNT: usize>() -> [AtomicU64; COUNT] {
             std::array::from_fn(|_| AtomicU64::new(0))
         }
+
+        /// Waits for nothing: loom tries every order of threads anyway.
+        #[derive(Default)]
+        pub struct Backoff;
+
+        impl Backoff {
+            pub fn wait(&mut self) {}
+        }
     }
 }
 

@@ -8,6 +8,7 @@
 //! Not here: the calendar (who says when a window ends), and writing to disk (control).
 
 use crate::base::atomic::AtomicU64;
+use crate::base::atomic::Backoff;
 use crate::base::atomic::Ordering;
 use crate::policy::limits::terms::Terms;
 use crate::policy::limits::terms::UNIT_NS;
@@ -59,6 +60,7 @@ impl Quotas {
     /// window that has begun: an old one is never opened again.
     pub fn take(&self, key: u64, quota: &Quota, cost: u64, now_ns: u64) -> Verdict {
         let Some(cell) = self.0.claim(key) else { return Verdict::Full };
+        let mut backoff = Backoff::default();
         loop {
             let word = cell.load(Ordering::Acquire);
             let used = Used::of(word, quota);
@@ -66,6 +68,7 @@ impl Quotas {
             if !verdict.has_room() || swap(cell, word, used.plus(cost)) {
                 return verdict;
             }
+            backoff.wait();
         }
     }
 
@@ -152,12 +155,14 @@ impl Debts {
     /// them.
     pub fn charge(&self, key: u64, terms: &Terms, cost: u64, now_ns: u64) -> bool {
         let Some(cell) = self.0.claim(key) else { return false };
+        let mut backoff = Backoff::default();
         loop {
             let word = cell.load(Ordering::Acquire);
             let paid = word.max(now_ns / UNIT_NS).saturating_add(terms.price(cost));
             if swap(cell, word, paid) {
                 return true;
             }
+            backoff.wait();
         }
     }
 

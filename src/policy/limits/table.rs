@@ -16,6 +16,9 @@
 //! before they are cleared here: looking from the highest place down misses none, and at no moment is less counted
 //! than was admitted. `models/` checks this over all interleavings.
 //!
+//! **Two threads at one key.** Who loses the swap waits for a moment, and both pay a third of what they would
+//! pay for a line that is passed to and fro (`Backoff`).
+//!
 //! **Time.** Threads may read the clock at different moments. A call counts at the moment that it brings, and
 //! what is given back makes the calls since then count as early as the one that was taken back; the bound of
 //! [`Terms`] holds for times read so, to within one unit.
@@ -23,6 +26,7 @@
 //! Not here: hashing and choosing keys, and reading the clock.
 
 use crate::base::atomic::AtomicU64;
+use crate::base::atomic::Backoff;
 use crate::base::atomic::Ordering;
 use crate::base::atomic::fence;
 use crate::base::atomic::zeros;
@@ -75,6 +79,7 @@ impl<const WAYS: usize> Table<WAYS> {
     /// Takes `cost` calls from the bucket of `key` if they fit.
     pub fn take(&self, key: u64, terms: &Terms, cost: u64, now: Moment) -> Verdict {
         let view = self.view(key, terms, now);
+        let mut backoff = Backoff::default();
         // A round is repeated only because another thread got on with its own call.
         loop {
             let Some((place, word)) = view.seat() else { return Verdict::Full };
@@ -84,6 +89,7 @@ impl<const WAYS: usize> Table<WAYS> {
                 return verdict;
             }
             if !view.swap(place, word, view.word(owed + terms.price(cost))) {
+                backoff.wait();
                 continue;
             }
             fence(Ordering::SeqCst);
