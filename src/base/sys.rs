@@ -81,6 +81,16 @@ pub fn queue(fd: RawFd) -> Queue {
     }
 }
 
+/// Whether the peer has ended its side, or the connection is broken. Takes nothing, bytes before the end included.
+pub fn has_ended(fd: RawFd) -> bool {
+    let ends = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+    lend(fd, |fd| {
+        let mut polled = [PollFd::from_borrowed_fd(fd, PollFlags::RDHUP)];
+        rustix::event::poll(&mut polled, Some(&rustix::event::Timespec::default())).is_ok()
+            && polled[0].revents().intersects(ends)
+    })
+}
+
 /// Ends one or both directions; a read or poll in flight on the socket completes. Errors mean that the
 /// connection is already gone, which is what the caller wants.
 pub fn shut(fd: RawFd, how: Direction) {

@@ -26,6 +26,23 @@ pub(super) struct Facts {
     pub(super) transfer_encoding: Single,
 }
 
+impl Facts {
+    /// Whether `known` says something about framing or the connection.
+    #[inline]
+    pub(super) fn note(&mut self, known: Known, value: Span) -> bool {
+        match known {
+            Known::Connection => self.connection.saw(value),
+            Known::ContentLength => self.content_length.saw(value),
+            Known::ContentType => self.content_type.saw(value),
+            Known::Expect => self.expect.saw(value),
+            Known::Host => self.host.saw(value),
+            Known::TransferEncoding => self.transfer_encoding.saw(value),
+            _ => return false,
+        }
+        true
+    }
+}
+
 /// Turns the parser's fields into spans. `head` is the whole head with its empty line.
 ///
 /// # Errors
@@ -48,17 +65,8 @@ pub(super) fn collect(
         }
         let value = Span::within(head, header.value);
         let known = classify(name);
-        match known {
-            Known::Connection => facts.connection.saw(value),
-            Known::ContentLength => facts.content_length.saw(value),
-            Known::ContentType => facts.content_type.saw(value),
-            Known::Expect => facts.expect.saw(value),
-            Known::Host => facts.host.saw(value),
-            Known::TransferEncoding => facts.transfer_encoding.saw(value),
-            _ if disguised(name, known) => {
-                return Err("A field name with an underscore stands for another field; use hyphens.");
-            }
-            _ => {}
+        if !facts.note(known, value) && disguised(name, known) {
+            return Err("A field name with an underscore stands for another field; use hyphens.");
         }
         fields.push(Field { name: name_span, value, known });
     }

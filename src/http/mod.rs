@@ -14,6 +14,7 @@ pub mod fuzz;
 mod head;
 pub mod host;
 pub mod http2;
+mod plain;
 pub mod request;
 pub mod response;
 pub mod sse;

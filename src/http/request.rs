@@ -18,6 +18,7 @@ use crate::http::head::collect;
 use crate::http::head::declared;
 use crate::http::host::HostName;
 use crate::http::host::parse_authority;
+use crate::http::plain;
 use std::mem::MaybeUninit;
 
 /// Longest method that is read; registered ones have at most 17 letters.
@@ -48,11 +49,16 @@ pub struct HeadScan {
 }
 
 impl HeadScan {
+    /// Whether nothing of the head has been looked at.
+    pub(super) const fn is_new(&self) -> bool {
+        self.searched == 0
+    }
+
     /// Whether a parse may succeed: always at first (most heads come in one read, and then this search
     /// would be a second pass), later only once an empty line has arrived.
     pub(super) fn may_be_whole(&self, window: &[u8]) -> bool {
         let from = self.searched.saturating_sub(3);
-        self.searched == 0 || memchr::memmem::find(window.get(from..).unwrap_or(&[]), b"\r\n\r\n").is_some()
+        self.is_new() || memchr::memmem::find(window.get(from..).unwrap_or(&[]), b"\r\n\r\n").is_some()
     }
 
     /// Checks the bytes that arrived since the last call. What is refused here is refused in a whole head
@@ -184,6 +190,12 @@ pub fn parse_next(
     let Some(message) = window.get(start..).filter(|message| !message.is_empty()) else {
         return Err(TOO_LARGE);
     };
+    if start == 0 && scan.is_new() {
+        if let Some(head) = plain_head(window, limits, known_host, fields) {
+            return head.map(Some);
+        }
+        fields.clear();
+    }
     if scan.may_be_whole(window) {
         let mut room = [const { MaybeUninit::uninit() }; FIELDS_CAPACITY];
         let room = &mut room[..limits.fields.min(FIELDS_CAPACITY)];
@@ -192,7 +204,14 @@ pub fn parse_next(
             Ok(httparse::Status::Complete(len)) => {
                 *scan = HeadScan::default();
                 let head = &window[..start + len];
-                return finish(head, &request, limits, known_host, fields).map(Some);
+                let line = Line {
+                    method: request.method.unwrap_or(""),
+                    target: request.path.unwrap_or("").as_bytes(),
+                    http10: request.version == Some(0),
+                };
+                line.check(limits)?;
+                let facts = collect(head, request.headers, fields).map_err(malformed)?;
+                return finish(head, &line, &facts, known_host, fields).map(Some);
             }
             Ok(httparse::Status::Partial) => {}
             Err(error) => return Err(refusal(error, message)),
@@ -258,34 +277,59 @@ fn other_version(message: &[u8]) -> bool {
         && !matches!(version, b"HTTP/1.0" | b"HTTP/1.1")
 }
 
-/// The rules that stand above the grammar. `head` is the whole head.
-fn finish(
-    head: &[u8],
-    request: &httparse::Request<'_, '_>,
+/// A head that [`plain`] reads; none for any other, which may be as good.
+fn plain_head(
+    window: &[u8],
     limits: HeadLimits,
     known_host: &[u8],
     fields: &mut Fields,
+) -> Option<Result<RequestHead, Fault>> {
+    let plain::RequestLine { method, target, len } = plain::request_line(window)?;
+    let (facts, len) = plain::field_lines(window, len, limits.fields.min(FIELDS_CAPACITY), fields)?;
+    let line = Line { method, target, http10: false };
+    let checked = line.check(limits);
+    Some(checked.and_then(|()| finish(&window[..len], &line, &facts, known_host, fields)))
+}
+
+/// The words of a request line.
+struct Line<'a> {
+    method: &'a str,
+    target: &'a [u8],
+    http10: bool,
+}
+
+impl Line<'_> {
+    fn check(&self, limits: HeadLimits) -> Result<(), Fault> {
+        if self.method.len() > METHOD_BYTES {
+            return Err(malformed("The method is longer than any method."));
+        }
+        if self.target.len() > limits.target_bytes {
+            return Err(TARGET_TOO_LONG);
+        }
+        Ok(())
+    }
+}
+
+/// The rules that stand above the grammar. `head` is the whole head.
+fn finish(
+    head: &[u8],
+    line: &Line<'_>,
+    facts: &Facts,
+    known_host: &[u8],
+    fields: &Fields,
 ) -> Result<RequestHead, Fault> {
-    let (method_text, target) = (request.method.unwrap_or(""), request.path.unwrap_or("").as_bytes());
-    if method_text.len() > METHOD_BYTES {
-        return Err(malformed("The method is longer than any method."));
-    }
-    if target.len() > limits.target_bytes {
-        return Err(TARGET_TOO_LONG);
-    }
-    let http10 = request.version == Some(0);
-    let facts = collect(head, request.headers, fields).map_err(malformed)?;
+    let Line { method: method_text, target, http10 } = *line;
     let method = method(method_text.as_bytes());
-    let host = host(head, &facts, http10, known_host)?;
+    let host = host(head, facts, http10, known_host)?;
     let connect = method_text == "CONNECT";
     let place = if connect { authority_form(target)? } else { place(target, host.of(head))? };
-    let framing = match declared(head, &facts, http10).map_err(malformed)? {
+    let framing = match declared(head, facts, http10).map_err(malformed)? {
         Declared::Chunked => Framing::Chunked,
         Declared::Length(length) => Framing::Length(length),
         Declared::Nothing => Framing::None,
     };
-    let expect = expects_continue(head, &facts)?;
-    let close = closes(head, &facts, fields).map_err(malformed)?;
+    let expect = expects_continue(head, facts)?;
+    let close = closes(head, facts, fields).map_err(malformed)?;
     Ok(RequestHead {
         method,
         method_text: Span::within(head, method_text.as_bytes()),

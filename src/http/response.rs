@@ -9,9 +9,11 @@ use crate::base::fault::Kind;
 use crate::http::fields::Fields;
 use crate::http::fields::Single;
 use crate::http::head::Declared;
+use crate::http::head::Facts;
 use crate::http::head::closes;
 use crate::http::head::collect;
 use crate::http::head::declared;
+use crate::http::plain;
 use crate::http::request::FIELDS_CAPACITY;
 use crate::http::request::HeadLimits;
 use crate::http::request::HeadScan;
@@ -77,6 +79,12 @@ pub fn parse_response(
         Some(b'H') => {}
         Some(_) => return Err(broken("The server's answer is not HTTP.")),
     }
+    if scan.is_new() {
+        if let Some(head) = plain_head(window, limits, head_request, fields) {
+            return head.map(Some).map_err(broken);
+        }
+        fields.clear();
+    }
     if scan.may_be_whole(window) {
         let mut room = [const { MaybeUninit::uninit() }; FIELDS_CAPACITY];
         let room = &mut room[..limits.fields.min(FIELDS_CAPACITY)];
@@ -85,7 +93,12 @@ pub fn parse_response(
         {
             Ok(httparse::Status::Complete(len)) => {
                 *scan = HeadScan::default();
-                return finish(&window[..len], &answer, head_request, fields).map(Some).map_err(broken);
+                let head = &window[..len];
+                let line = Line { status: answer.code.unwrap_or(0), http10: answer.version == Some(0) };
+                let facts = collect(head, answer.headers, fields)
+                    .map_err(|_| "A field line of the server's answer is malformed.");
+                let finished = facts.and_then(|facts| finish(head, line, &facts, head_request, fields));
+                return finished.map(Some).map_err(broken);
             }
             Ok(httparse::Status::Partial) => {}
             Err(httparse::Error::TooManyHeaders) => {
@@ -101,22 +114,40 @@ pub fn parse_response(
     Ok(None)
 }
 
-fn finish(
-    head: &[u8],
-    answer: &httparse::Response<'_, '_>,
+/// A head that [`plain`] reads; none for any other, which may be as good.
+fn plain_head(
+    window: &[u8],
+    limits: HeadLimits,
     head_request: bool,
     fields: &mut Fields,
+) -> Option<Result<ResponseHead, &'static str>> {
+    let (status, len) = plain::status_line(window)?;
+    let (facts, len) = plain::field_lines(window, len, limits.fields.min(FIELDS_CAPACITY), fields)?;
+    let line = Line { status, http10: false };
+    Some(finish(&window[..len], line, &facts, head_request, fields))
+}
+
+/// What a status line says.
+#[derive(Clone, Copy)]
+struct Line {
+    status: u16,
+    http10: bool,
+}
+
+fn finish(
+    head: &[u8],
+    line: Line,
+    facts: &Facts,
+    head_request: bool,
+    fields: &Fields,
 ) -> Result<ResponseHead, &'static str> {
-    let (status, http10) = (answer.code.unwrap_or(0), answer.version == Some(0));
+    let Line { status, http10 } = line;
     match status {
         101 => return Err("The server switched protocols unasked."),
         100..=599 => {}
         _ => return Err("The server's status code is out of range."),
     }
-    let facts = collect(head, answer.headers, fields)
-        .map_err(|_| "A field line of the server's answer is malformed.")?;
-    let declared =
-        declared(head, &facts, http10).map_err(|_| "The server's answer has ambiguous framing.")?;
+    let declared = declared(head, facts, http10).map_err(|_| "The server's answer has ambiguous framing.")?;
     let content_type = match facts.content_type {
         Single::Missing => ContentType::Missing,
         Single::One(value) => content_type(value.of(head)),
@@ -131,7 +162,7 @@ fn finish(
     };
     // A body where none may be: whatever follows on this connection is not to be trusted.
     let stray_body = bodiless && !matches!(declared, Declared::Nothing | Declared::Length(0));
-    let close = closes(head, &facts, fields).map_err(|_| "The server's Connection field is malformed.")?;
+    let close = closes(head, facts, fields).map_err(|_| "The server's Connection field is malformed.")?;
     let keep_alive = !http10 && !stray_body && !close && framing != AnswerFraming::UntilClose;
     Ok(ResponseHead {
         status,

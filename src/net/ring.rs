@@ -3,8 +3,14 @@
 //! Not here: the system calls and their memory (`base::sys::ring`). A port is one socket; it has at most one
 //! receive and one send in flight. Nothing that is in flight is lost where its waiter goes away: what came stays
 //! with the port until it is asked for.
+//!
+//! **A receive may stay** for what comes next ([`Port::stay`]), so that not every message is asked for anew. The kernel
+//! then reads ahead of whoever takes it, up to the piece that makes up a buffer's worth: two buffers at most. What a
+//! receive that stays is not told of ([`Ring::receive`]) is looked for a tick later, once after each piece ([`tick`]).
 
 pub mod port;
+#[cfg(test)]
+mod tests;
 
 use crate::base::buffer::Arrived;
 use crate::base::buffer::Buffer;
@@ -48,12 +54,24 @@ pub struct Ports {
     now: Cell<Moment>,
     /// Something was queued, and the pump was told.
     called: Cell<bool>,
+    /// Ports whose sockets are to be looked at: their receives have brought a piece, and stay.
+    unseen: RefCell<Vec<u32>>,
     pump: RefCell<Option<Waker>>,
 }
 
 struct State {
     fd: RawFd,
+    /// Receives are asked to stay.
+    may_stay: bool,
     receive: Receive,
+    /// The receive is still in flight, whatever it has brought.
+    stays: bool,
+    /// What came behind that was not taken yet and ended the receive: an end, an error, or a last piece that did not fit the
+    /// buffer of those before it.
+    behind: Option<io::Result<Arrived>>,
+    /// It stands among the unseen ones, and whether another piece has come since they were looked at.
+    is_unseen: bool,
+    is_recent: bool,
     send: Send,
     wants: Wants,
     /// Kept while the port lives: one task waits for a socket.
@@ -101,8 +119,29 @@ impl State {
         matches!(self.send, Send::Sending { .. })
     }
 
+    fn is_receiving(&self) -> bool {
+        self.stays || matches!(self.receive, Receive::Armed | Receive::Reading)
+    }
+
     fn is_in_flight(&self) -> bool {
-        self.is_sending() || matches!(self.receive, Receive::Armed | Receive::Reading)
+        self.is_sending() || self.is_receiving()
+    }
+
+    /// What has come; what is there from then on is what came behind it.
+    fn take(&mut self) -> Receive {
+        let next = match self.behind.take() {
+            Some(behind) => Receive::Came(behind),
+            None if self.stays => Receive::Armed,
+            None => Receive::Idle,
+        };
+        std::mem::replace(&mut self.receive, next)
+    }
+
+    /// What was taken and is not used up comes first again.
+    fn put_back(&mut self, rest: Arrived) {
+        if let Receive::Came(next) = std::mem::replace(&mut self.receive, Receive::Came(Ok(rest))) {
+            self.behind = Some(next);
+        }
     }
 
     fn satisfied(&self) -> bool {
@@ -146,6 +185,7 @@ pub fn open(buffers: Rc<Buffers>) -> io::Result<impl Future<Output = io::Result<
         buffers,
         now: Cell::new(Moment::ZERO),
         called: Cell::new(false),
+        unseen: RefCell::default(),
         pump: RefCell::default(),
     });
     CURRENT.with_borrow_mut(|current| *current = Some(Rc::clone(&ports)));
@@ -245,23 +285,20 @@ impl Ports {
     fn complete(&self, completion: Completion) {
         let mut ports = self.ports.borrow_mut();
         let port = match &completion {
-            Completion::Received(port, _) | Completion::Read(port, ..) | Completion::Sent(port, ..) => *port,
+            Completion::Received(port, ..) | Completion::Read(port, ..) | Completion::Sent(port, ..) => *port,
         };
         let Some(state) = ports.get_mut(port as usize) else { return };
         match completion {
-            // More came at once than there were buffers: there are some again.
-            Completion::Received(_, Err(error)) if error.raw_os_error() == Some(libc::ENOBUFS) => {
-                if !state.orphan {
-                    self.ring.borrow_mut().receive(port, state.fd, false);
-                    return self.call();
+            Completion::Received(_, result, stays) => {
+                state.stays = stays;
+                if stays && !std::mem::replace(&mut state.is_unseen, true) {
+                    self.unseen.borrow_mut().push(port);
                 }
-                state.receive = Receive::Idle;
-            }
-            Completion::Received(_, result) => {
+                state.is_recent = stays;
                 let start = self.buffers.room().start;
                 let arrived =
                     |(buffer, count)| Arrived { buffer, start, end: start + count, at: self.now.get() };
-                state.receive = Receive::Came(result.map(arrived));
+                self.received(port, state, result.map(arrived));
             }
             Completion::Read(_, result, buffer) => state.receive = Receive::Read(result, buffer),
             Completion::Sent(_, result, buffer) => {
@@ -286,6 +323,56 @@ impl Ports {
         }
     }
 
+    /// A receive has brought something, or ended.
+    fn received(&self, port: u32, state: &mut State, result: io::Result<Arrived>) {
+        match (&mut state.receive, result) {
+            // More came at once than there were buffers, of which there are some again; or the socket is looked at anew.
+            (receive, Err(error)) if is_no_news(&error) => {
+                if matches!(receive, Receive::Armed) && state.orphan {
+                    *receive = Receive::Idle;
+                } else if matches!(receive, Receive::Armed) {
+                    self.ring.borrow_mut().receive(port, state.fd, false, state.may_stay);
+                    self.call();
+                }
+            }
+            (Receive::Came(Ok(first)), Ok(next)) if self.fits(first, &next) => self.append(first, next),
+            (Receive::Came(_), next) => state.behind = Some(next),
+            (receive, next) => *receive = Receive::Came(next),
+        }
+    }
+
+    /// Whether there are bytes, and the buffer before has room for them.
+    fn fits(&self, first: &Arrived, next: &Arrived) -> bool {
+        next.start < next.end && next.end - next.start <= self.buffers.room().end.saturating_sub(first.end)
+    }
+
+    /// Adds a piece that [`Self::fits`] to those that nobody has taken yet.
+    fn append(&self, first: &mut Arrived, next: Arrived) {
+        let end = first.end + (next.end - next.start);
+        first.buffer[first.end..end].copy_from_slice(&next.buffer[next.start..next.end]);
+        first.end = end;
+        self.buffers.give_back(next.buffer);
+    }
+
+    /// Looks at the sockets whose receives have stayed since the last look, and brought nothing more: where there is an end,
+    /// the receive is taken back, and the one after it finds that.
+    fn look(&self) {
+        let mut ports = self.ports.borrow_mut();
+        self.unseen.borrow_mut().retain(|&port| {
+            let Some(state) = ports.get_mut(port as usize) else { return false };
+            if !state.is_unseen || std::mem::take(&mut state.is_recent) {
+                return state.is_unseen;
+            }
+            state.is_unseen = false;
+            // The descriptor of one that was left is closed.
+            if state.stays && !state.orphan && sys::has_ended(state.fd) {
+                self.ring.borrow_mut().cancel(port);
+                self.call();
+            }
+            false
+        });
+    }
+
     /// What a port still held goes back to the pool.
     fn bury(&self, state: State) {
         match state.receive {
@@ -294,17 +381,26 @@ impl Ports {
             }
             _ => {}
         }
+        if let Some(Ok(Arrived { buffer, .. })) = state.behind {
+            self.buffers.give_back(buffer);
+        }
         if let Send::Sent(_, Some(buffer)) = state.send {
             self.buffers.give_back(buffer);
         }
     }
 }
 
-/// Has what has completed on the ring of the calling worker taken, whatever its bell says: done once a tick, so that
-/// no completion can wait longer than that.
-pub fn nudge() {
+/// Neither bytes nor an end: the receive is only to be asked for again.
+fn is_no_news(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ECANCELED))
+}
+
+/// Done once a tick on the ring of the calling worker. What has completed is taken, whatever the bell says, so that no
+/// completion can wait longer than that; and what a receive that stays was not told of is looked for.
+pub fn tick() {
     CURRENT.with_borrow(|current| {
         if let Some(ports) = current {
+            ports.look();
             ports.ring.borrow().strike();
         }
     });

@@ -166,6 +166,14 @@ impl Stream {
         }
     }
 
+    /// From now on a buffer or two of bytes may be received ahead of who asks for them: nobody else reads from the socket, and
+    /// it does not become a session of TLS. No more than a wish.
+    pub fn stay(&self) {
+        if let Self::Plain(Plain { port: Some(port), socket: Socket::Tcp(_) }) = self {
+            port.stay();
+        }
+    }
+
     /// Begins to wait for the next bytes before they are asked for, so that [`Self::queue`] costs nothing.
     pub fn arm(&self) {
         if let Some(port) = self.port() {

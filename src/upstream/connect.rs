@@ -94,7 +94,10 @@ async fn secure(
     endpoint: &Endpoint,
     tls: Option<&Arc<rustls::ClientConfig>>,
 ) -> io::Result<Stream> {
-    let (Some(name), Some(config)) = (&endpoint.tls_name, tls) else { return Ok(stream) };
+    let (Some(name), Some(config)) = (&endpoint.tls_name, tls) else {
+        stream.stay();
+        return Ok(stream);
+    };
     let Some(plain) = stream.into_tcp() else { return Err(io::ErrorKind::Unsupported.into()) };
     let plain = plain.try_into_poll_io().map_err(|(error, _)| error)?;
     let connector = tokio_rustls::TlsConnector::from(Arc::clone(config));

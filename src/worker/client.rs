@@ -277,6 +277,9 @@ impl Client {
                     let parsed =
                         request::parse_next(received, &mut self.scan, head_limits, known_host, fields)?;
                     if let Some(head) = parsed {
+                        if may_change {
+                            self.stream.stay();
+                        }
                         exchange.begin(head);
                         return Ok(Head::Whole);
                     }

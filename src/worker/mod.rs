@@ -482,7 +482,7 @@ impl Worker {
         self.coarse.set(now);
         self.pausing.borrow_mut().drain(..).for_each(Waker::wake);
         self.watch.tick(now);
-        ring::nudge();
+        ring::tick();
         self.metrics().heartbeat.add(1);
         // Every second: what may be a little late.
         if now.nanos_since(self.tidied.get()) >= 1_000_000_000 {

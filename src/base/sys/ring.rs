@@ -34,6 +34,10 @@ const PROVIDED_U16: u16 = 64;
 const GROUP: u16 = 0;
 /// IORING_RECVSEND_POLL_FIRST: nothing has come when a receive is asked for, so trying first is in vain.
 const POLL_FIRST: u16 = 1;
+/// IORING_RECV_MULTISHOT: the receive stays, and completes for each piece that comes.
+const MULTISHOT: u16 = 2;
+/// Where a submission entry has the most bytes that such a receive may bring (`optlen`).
+const LIMIT_AT: usize = 44;
 /// IORING_ENTER_GETEVENTS: with DEFER_TASKRUN completions are delivered only when asked for.
 const GET_EVENTS: u32 = 1;
 
@@ -58,8 +62,9 @@ const _: () = assert!(cfg!(target_endian = "little"));
 /// An operation that is over.
 #[derive(Debug)]
 pub enum Completion {
-    /// What came, in a buffer of the pool, from the start of its room on; 0 bytes: the peer has ended.
-    Received(u32, io::Result<(Buffer, usize)>),
+    /// What came, in a buffer of the pool, from the start of its room on; 0 bytes: the peer has ended. And whether the
+    /// receive stays.
+    Received(u32, io::Result<(Buffer, usize)>, bool),
     /// What came into the caller's own buffer.
     Read(u32, io::Result<usize>, Buffer),
     Sent(u32, io::Result<usize>, Buffer),
@@ -111,6 +116,8 @@ pub struct Ring {
     /// Pushed, and not yet handed to the kernel.
     queued: usize,
     bell: OwnedFd,
+    /// Whether the kernel knows receives that end once they have brought so many bytes (Linux 6.17).
+    can_stay: bool,
 }
 
 impl Ring {
@@ -136,11 +143,25 @@ impl Ring {
             hands: Vec::new(),
             queued: 0,
             bell,
+            can_stay: false,
         };
         for id in 0..PROVIDED {
             ring.provide(id, fresh());
         }
+        ring.can_stay = ring.try_to_stay()?;
         Ok(ring)
+    }
+
+    /// An older kernel refuses the limit.
+    fn try_to_stay(&mut self) -> io::Result<bool> {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+        drop(theirs);
+        // Should its completion come late, it is none of a port's.
+        self.push(&staying(ours.as_raw_fd(), 0, 1).user_data(tag(CANCEL, 0)));
+        self.turn()?;
+        let result = self.uring.completion().next().map(|entry| entry.result());
+        // An end at once, and not EINVAL.
+        Ok(result == Some(0))
     }
 
     /// Whether this host lets us have such a ring.
@@ -184,6 +205,12 @@ impl Ring {
         let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
     }
 
+    /// As on a kernel that knows no receives that stay.
+    #[cfg(test)]
+    pub fn be_older(&mut self) {
+        self.can_stay = false;
+    }
+
     /// The ring is about to be looked at: what happens until then needs no bell.
     pub fn hush(&mut self) {
         self.uring.completion().disable_eventfd();
@@ -214,14 +241,20 @@ impl Ring {
         }
     }
 
-    /// Asks for what comes next on `fd`, in a buffer that is picked when it has come. At most one receive or
-    /// read a port at a time.
-    pub fn receive(&mut self, port: u32, fd: RawFd, poll_first: bool) {
-        let entry = opcode::Recv::new(Fd(fd), std::ptr::null_mut(), 0)
-            .buf_group(GROUP)
-            .ioprio(if poll_first { POLL_FIRST } else { 0 })
-            .build()
-            .flags(squeue::Flags::BUFFER_SELECT);
+    /// Asks for what comes next on `fd`, in a buffer that is picked when it has come; with `stay` for what comes after it
+    /// as well, until a piece makes up a buffer's worth of all of it, where the kernel can. At most one receive or read a
+    /// port at a time: a receive lasts until a completion says that it does not stay.
+    ///
+    /// One that stays waits for the next event of its socket. What was part of an event that brought bytes as well, such as a
+    /// reset right behind them, is told by no completion: whoever stays has to look at the socket himself once.
+    pub fn receive(&mut self, port: u32, fd: RawFd, poll_first: bool, stay: bool) {
+        let flags = if poll_first { POLL_FIRST } else { 0 };
+        let entry = if stay && self.can_stay {
+            staying(fd, flags, self.room.len())
+        } else {
+            let entry = opcode::Recv::new(Fd(fd), std::ptr::null_mut(), 0).buf_group(GROUP).ioprio(flags);
+            entry.build().flags(squeue::Flags::BUFFER_SELECT)
+        };
         self.push(&entry.user_data(tag(RECEIVE, port)));
     }
 
@@ -319,7 +352,8 @@ impl Ring {
             let result = outcome(entry.result());
             match entry.user_data() >> 32 {
                 RECEIVE => {
-                    return Some(Completion::Received(port, self.filled(entry.flags(), result, fresh)));
+                    let filled = self.filled(entry.flags(), result, fresh);
+                    return Some(Completion::Received(port, filled, cqueue::more(entry.flags())));
                 }
                 READ => {
                     if let Some(lent) = self.hands(port).read.take() {
@@ -354,6 +388,20 @@ impl Ring {
             _ => result.map(|_| (Buffer::default(), 0)),
         }
     }
+}
+
+/// A receive that stays until it has brought `bytes`, and ends with the piece that makes them up.
+#[expect(unsafe_code, reason = "see the two comments")]
+fn staying(fd: RawFd, flags: u16, bytes: usize) -> squeue::Entry {
+    const { assert!(size_of::<squeue::Entry>() == 64) };
+    let entry = opcode::Recv::new(Fd(fd), std::ptr::null_mut(), 0).buf_group(GROUP).ioprio(MULTISHOT | flags);
+    let mut entry = entry.build().flags(squeue::Flags::BUFFER_SELECT);
+    let limit = (&raw mut entry).cast::<u8>().wrapping_add(LIMIT_AT).cast::<u32>();
+    // JUSTIFICATION: the crate's receives have no place for the limit.
+    // SAFETY: these are four bytes within `entry`, which is `repr(C)` around the kernel's entry of 64 bytes and aligned to
+    // eight; any value is valid there.
+    unsafe { limit.write(u32::try_from(bytes).unwrap_or(u32::MAX)) };
+    entry
 }
 
 fn span(lent: &Lent, range: Range<usize>) -> (usize, u32) {
@@ -417,17 +465,69 @@ mod tests {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         // More often than there are buffers: each comes back into the kernel's hands.
         for round in 0..PROVIDED * 2 + 1 {
-            ring.receive(7, ours.as_raw_fd(), true);
+            ring.receive(7, ours.as_raw_fd(), true, false);
             assert!(next(&mut ring).is_none());
             let digit = b"0123456789"[round % 10];
             theirs.write_all(&[b'a', digit]).unwrap();
-            let Some(Completion::Received(7, Ok((buffer, 2)))) = next(&mut ring) else { panic!("{round}") };
+            let Some(Completion::Received(7, Ok((buffer, 2)), false)) = next(&mut ring) else {
+                panic!("{round}")
+            };
             assert_eq!(buffer[4..6], [b'a', digit]);
         }
         drop(theirs);
-        ring.receive(7, ours.as_raw_fd(), true);
+        ring.receive(7, ours.as_raw_fd(), true, false);
         let ended = next(&mut ring);
-        assert!(matches!(ended, Some(Completion::Received(7, Ok((_, 0))))), "{ended:?}");
+        assert!(matches!(ended, Some(Completion::Received(7, Ok((_, 0)), false))), "{ended:?}");
+    }
+
+    /// Where the kernel can, a receive brings piece after piece, and ends with the one that makes a buffer's worth of them.
+    #[test]
+    fn a_receive_stays_until_it_has_brought_a_buffers_worth() {
+        let mut ring = ring();
+        let stays = ring.can_stay;
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ring.receive(5, ours.as_raw_fd(), true, true);
+        for (sent, last) in [("abc", false), ("de", false), ("fgh", true)] {
+            (&theirs).write_all(sent.as_bytes()).unwrap();
+            let Some(Completion::Received(5, Ok((buffer, count)), more)) = next(&mut ring) else { panic!() };
+            assert_eq!((&buffer[4..4 + count], more), (sent.as_bytes(), stays && !last));
+            if !more && !last {
+                ring.receive(5, ours.as_raw_fd(), true, true);
+            }
+        }
+        (&theirs).write_all(b"i").unwrap();
+        assert!(next(&mut ring).is_none(), "more than was asked for");
+    }
+
+    /// As on a kernel that knows no receives that stay.
+    #[test]
+    fn a_receive_that_cannot_stay_brings_one_piece() {
+        let mut ring = ring();
+        ring.be_older();
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        theirs.write_all(b"ab").unwrap();
+        ring.receive(5, ours.as_raw_fd(), false, true);
+        assert!(matches!(next(&mut ring), Some(Completion::Received(5, Ok((_, 2)), false))));
+        theirs.write_all(b"c").unwrap();
+        assert!(next(&mut ring).is_none());
+    }
+
+    #[test]
+    fn a_receive_that_stays_is_taken_back() {
+        let mut ring = ring();
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        ring.receive(5, ours.as_raw_fd(), true, true);
+        theirs.write_all(b"a").unwrap();
+        let Some(Completion::Received(5, Ok((_, 1)), stays)) = next(&mut ring) else { panic!() };
+        assert_eq!(stays, ring.can_stay);
+        ring.cancel(5);
+        ring.flush();
+        if stays {
+            let Some(Completion::Received(5, Err(error), false)) = next(&mut ring) else { panic!() };
+            assert_eq!(error.raw_os_error(), Some(libc::ECANCELED));
+        }
+        drop(ours);
+        assert_eq!(theirs.read(&mut [0]).unwrap(), 0);
     }
 
     #[test]
@@ -436,8 +536,8 @@ mod tests {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         theirs.write_all(b"0123456789").unwrap();
         for expected in [&b"01234567"[..], b"89"] {
-            ring.receive(0, ours.as_raw_fd(), false);
-            let Some(Completion::Received(0, Ok((buffer, count)))) = next(&mut ring) else { panic!() };
+            ring.receive(0, ours.as_raw_fd(), false, false);
+            let Some(Completion::Received(0, Ok((buffer, count)), _)) = next(&mut ring) else { panic!() };
             assert_eq!(&buffer[4..4 + count], expected);
         }
     }
@@ -463,11 +563,11 @@ mod tests {
     fn a_cancelled_receive_says_so_and_its_file_closes() {
         let mut ring = ring();
         let (ours, mut theirs) = UnixStream::pair().unwrap();
-        ring.receive(3, ours.as_raw_fd(), true);
+        ring.receive(3, ours.as_raw_fd(), true, false);
         ring.cancel(3);
         ring.flush();
         drop(ours);
-        let Some(Completion::Received(3, Err(error))) = next(&mut ring) else { panic!() };
+        let Some(Completion::Received(3, Err(error), false)) = next(&mut ring) else { panic!() };
         assert_eq!(error.raw_os_error(), Some(libc::ECANCELED));
         assert_eq!(theirs.read(&mut [0]).unwrap(), 0);
     }
@@ -479,7 +579,7 @@ mod tests {
         let rang = || super::super::take_signal(bell.as_raw_fd());
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         for (hushed, expected) in [(false, true), (true, false)] {
-            ring.receive(0, ours.as_raw_fd(), true);
+            ring.receive(0, ours.as_raw_fd(), true, false);
             assert!(next(&mut ring).is_none());
             ring.listen(false);
             let _ = rang();
@@ -493,7 +593,7 @@ mod tests {
                 ring.strike();
                 assert!(rang());
             }
-            assert!(matches!(next(&mut ring), Some(Completion::Received(0, Ok((_, 1))))));
+            assert!(matches!(next(&mut ring), Some(Completion::Received(0, Ok((_, 1)), _))));
         }
     }
 

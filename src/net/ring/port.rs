@@ -30,7 +30,12 @@ impl Port {
         let ports = CURRENT.with_borrow(|current| current.as_ref().map(Rc::clone))?;
         let state = State {
             fd,
+            may_stay: false,
             receive: Receive::Idle,
+            stays: false,
+            behind: None,
+            is_unseen: false,
+            is_recent: false,
             send: Send::Idle,
             wants: Wants::Nothing,
             waker: None,
@@ -40,7 +45,7 @@ impl Port {
         Some(Self { ports, key })
     }
 
-    fn with<R>(&self, f: impl FnOnce(&mut State, &mut Ring) -> R) -> R {
+    pub(super) fn with<R>(&self, f: impl FnOnce(&mut State, &mut Ring) -> R) -> R {
         let mut ports = self.ports.ports.borrow_mut();
         let mut ring = self.ports.ring.borrow_mut();
         // Removed only after the port was dropped.
@@ -48,12 +53,18 @@ impl Port {
         f(state, &mut ring)
     }
 
+    /// From now on a receive may stay for what comes after that: nobody else reads from this socket, which is one of TCP,
+    /// the only one that tells a receive of an end that came with the last bytes.
+    pub fn stay(&self) {
+        self.with(|state, _| state.may_stay = true);
+    }
+
     /// Asks for what comes next, if nothing is asked for and nothing waits.
     pub fn arm(&self) {
         let armed = self.with(|state, ring| {
             let idle = matches!(state.receive, Receive::Idle);
             if idle {
-                ring.receive(self.key, state.fd, true);
+                ring.receive(self.key, state.fd, true, state.may_stay);
                 state.receive = Receive::Armed;
             }
             idle
@@ -94,8 +105,7 @@ impl Port {
     }
 
     fn take(&self) -> io::Result<Option<Arrived>> {
-        let came = self.with(|state, _| std::mem::replace(&mut state.receive, Receive::Idle));
-        match came {
+        match self.with(|state, _| state.take()) {
             Receive::Came(Ok(arrived)) if arrived.start < arrived.end => Ok(Some(arrived)),
             Receive::Came(Ok(arrived)) => {
                 self.ports.buffers.give_back(arrived.buffer);
@@ -137,7 +147,7 @@ impl Port {
         buffer[range.start..range.start + count].copy_from_slice(&arrived.buffer[from]);
         arrived.start += count;
         if arrived.start < arrived.end {
-            self.with(|state, _| state.receive = Receive::Came(Ok(arrived)));
+            self.with(|state, _| state.put_back(arrived));
         } else {
             self.ports.buffers.give_back(arrived.buffer);
         }
@@ -236,7 +246,7 @@ impl Drop for Port {
         }
         state.orphan = true;
         state.waker = None;
-        if matches!(state.receive, Receive::Armed | Receive::Reading) {
+        if state.is_receiving() {
             ring.cancel(self.key);
             drop((ring, ports));
             self.ports.call();
