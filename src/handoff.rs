@@ -42,6 +42,7 @@ use crate::base::bound::Bound;
 use crate::base::clock;
 use crate::config::keys::KeyRing;
 use crate::config::limits;
+use crate::config::plan::CallLog;
 use crate::config::plan::Plan;
 use crate::config::plan::Server;
 use crate::mcp::sealed::SealKeys;
@@ -58,6 +59,7 @@ use crossbeam_queue::ArrayQueue;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU8;
 use std::sync::atomic::AtomicU64;
@@ -144,17 +146,28 @@ fn process_number() -> std::io::Result<u64> {
 /// What belongs to one worker and is seen by others.
 pub struct Post {
     pub mailbox: Mailbox,
-    pub records: ArrayQueue<Record>,
+    /// Made with the first plan that has a call log: its memory is most of what an idle gateway would hold.
+    records: OnceLock<ArrayQueue<Record>>,
     pub metrics: WorkerMetrics,
     /// Set once by the worker: it accepts nobody any more, and whom it has accepted is counted.
     pub closed: AtomicBool,
 }
 
 impl Post {
-    /// Hands the record of a call to the writer. Only the worker that owns this post calls it: a full
-    /// ring drops the record and counts it in the worker's own counter.
+    fn make_ring(&self) {
+        self.records.get_or_init(|| ArrayQueue::new(limits::RECORD_RING));
+    }
+
+    /// The oldest record; only the writer takes them.
+    pub fn next_record(&self) -> Option<Record> {
+        self.records.get()?.pop()
+    }
+
+    /// Hands the record of a call to the writer. Only the worker that owns this post calls it, under a plan that has a
+    /// call log: a full ring drops the record and counts it in the worker's own counter.
     pub fn hand_up(&self, record: Record) {
-        if self.records.push(record).is_err() {
+        let taken = self.records.get().is_some_and(|records| records.push(record).is_ok());
+        if !taken {
             self.metrics.records_lost.add(1);
             self.metrics.hit(Bound::RecordRing);
         }
@@ -178,7 +191,7 @@ impl Shared {
             let (mailbox, end) = Mailbox::new(limits::MAILBOX)?;
             posts.push(Post {
                 mailbox,
-                records: ArrayQueue::new(limits::RECORD_RING),
+                records: OnceLock::new(),
                 metrics: WorkerMetrics::new(limits::SERIES_MAX),
                 closed: AtomicBool::new(false),
             });
@@ -208,7 +221,15 @@ impl Shared {
             posts,
             process: process_number()?,
         };
+        shared.make_rings(&shared.plan.load());
         Ok((Arc::new(shared), ends))
+    }
+
+    /// Before a worker sees the plan.
+    fn make_rings(&self, plan: &Plan) {
+        if plan.call_log != CallLog::Off {
+            self.posts.iter().for_each(Post::make_ring);
+        }
     }
 
     /// Asks control; the answer comes as a letter to the asker's mailbox, or not at all: the asking task
@@ -244,6 +265,7 @@ impl Shared {
     /// Stores a new plan and the cells of its servers. It is not announced yet.
     /// Gives back the one before.
     pub fn set_plan(&self, plan: Arc<Plan>) -> Arc<Plan> {
+        self.make_rings(&plan);
         self.cells.store(Arc::new(Cells::of(Arc::clone(&plan), Some(&self.cells.load()))));
         if let Some(keys) = seal_keys(&plan) {
             self.seal_keys.store(Arc::new(keys));

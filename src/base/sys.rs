@@ -81,13 +81,13 @@ pub fn queue(fd: RawFd) -> Queue {
     }
 }
 
-/// Whether the peer has ended its side, or the connection is broken. Takes nothing, bytes before the end included.
-pub fn has_ended(fd: RawFd) -> bool {
-    let ends = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+/// Whether anything waits at a socket that nobody has been told of: bytes, an end, an error. Takes nothing.
+pub fn has_news(fd: RawFd) -> bool {
+    let now = rustix::event::Timespec::default();
     lend(fd, |fd| {
-        let mut polled = [PollFd::from_borrowed_fd(fd, PollFlags::RDHUP)];
-        rustix::event::poll(&mut polled, Some(&rustix::event::Timespec::default())).is_ok()
-            && polled[0].revents().intersects(ends)
+        let mut asked = [PollFd::new(&fd, PollFlags::IN | PollFlags::RDHUP)];
+        // Where that cannot be asked, a look at the socket itself will tell.
+        rustix::event::poll(&mut asked, Some(&now)) != Ok(0)
     })
 }
 

@@ -35,6 +35,9 @@ pub const BODY_BUDGET_WAIT_MS: u64 = 1_000;
 pub const BUFFER_BYTES: usize = 16 * 1024;
 /// Buffer for relaying long answers: what a slow reader can hold of ours (hardening: 64 KiB).
 pub const RELAY_BUFFER_BYTES: usize = 64 * 1024;
+/// Bytes of a connection that may be received before anybody asks for them, and what comes with the last of them: a client or
+/// server that sends ahead holds two working buffers at most.
+pub const READ_AHEAD_BYTES: u32 = 8 * 1024;
 /// Room kept free in front of a body, so that our own head is written before it without moving it.
 pub const HEADROOM_BYTES: usize = 4 * 1024;
 /// Room kept free behind what is received, for what frames it on the way out: CRLF, and the last chunk.
@@ -441,6 +444,7 @@ const _: () = {
     // Two ticks to start watching and one to see it leave time to act within 50 ms.
     assert!(TICK_MS * 4 <= 50);
     // A relay holds one buffer, and over TLS a small one and what is encrypted of it.
+    assert!(READ_AHEAD_BYTES as usize <= BUFFER_BYTES - HEADROOM_BYTES - TAILROOM_BYTES);
     assert!(RELAY_BUFFER_BYTES <= 64 * 1024);
     assert!(BUFFER_BYTES + TLS_BUFFER_BYTES <= 64 * 1024);
     assert!(RESOLVES_MAX + FETCH_RESOLVES_MAX < BLOCKING_THREADS_MAX);

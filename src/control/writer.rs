@@ -105,7 +105,7 @@ impl Writer {
                 if self.retry_at.is_some() {
                     return;
                 }
-                let Some(record) = post.records.pop() else { break };
+                let Some(record) = post.next_record() else { break };
                 if self.choice == CallLog::Off {
                     continue;
                 }
@@ -216,7 +216,7 @@ impl Writer {
         let state = Arc::clone(&self.state);
         let mut lost = memchr::memchr_iter(b'\n', &self.buffer).count() as u64;
         for post in &state.shared.posts {
-            lost += (0..limits::RECORD_RING).map_while(|_| post.records.pop()).count() as u64;
+            lost += (0..limits::RECORD_RING).map_while(|_| post.next_record()).count() as u64;
         }
         self.state.lines_lost.add(lost);
         self.buffer.clear();
@@ -459,14 +459,14 @@ mod tests {
     fn the_destination_follows_the_plan() {
         let folder = Folder::new("writer-plan");
         let path = folder.path("calls.log");
-        let mut writer = writer(&CallLog::Off);
-        push(&writer, 0, 3);
-        writer.sweep(NOW);
-        let other = state_with(2, |plan| plan.call_log = CallLog::File(path.clone()));
-        writer.state.shared.plan.store(other.plan());
-        writer.state.shared.announce();
-        push(&writer, 0, 2);
-        writer.sweep(NOW);
+        let mut writer = writer(&CallLog::Stdout);
+        for (choice, records) in [(CallLog::Off, 3), (CallLog::File(path.clone()), 2)] {
+            let other = state_with(2, |plan| plan.call_log = choice);
+            writer.state.shared.set_plan(other.plan());
+            writer.state.shared.announce();
+            push(&writer, 0, records);
+            writer.sweep(NOW);
+        }
         assert_eq!((lines(&path), writer.state.lines_lost.read()), (2, 0));
     }
 

@@ -13,6 +13,7 @@ const CONFIG: &str = "listen: 127.0.0.1:0\nmcpServers: {up: {url: \"https://upst
 fn plan(workers: usize) -> Plan {
     let mut plan = config::load_text(CONFIG, "test.yaml", Path::new("")).expect("a good config").plan;
     plan.workers = workers;
+    plan.call_log = CallLog::Stdout;
     plan
 }
 
@@ -83,7 +84,7 @@ fn records_arrive_in_order_and_losses_are_exact() {
     let (mut taken, mut newest) = (0, None);
     loop {
         let over = pushing.is_finished();
-        while let Some(record) = shared.posts[0].records.pop() {
+        while let Some(record) = shared.posts[0].next_record() {
             assert!(newest < Some(record.bytes_in), "in order");
             (taken, newest) = (taken + 1, Some(record.bytes_in));
         }
@@ -103,6 +104,21 @@ fn a_full_ring_counts_each_record_it_refuses() {
     }
     let metrics = &shared.posts[0].metrics;
     assert_eq!((metrics.records_lost.read(), metrics.hits(Bound::RecordRing)), (7, 7));
+}
+
+/// The rings are there before a worker can see the plan that needs them.
+#[test]
+fn rings_of_records_are_made_for_the_first_plan_with_a_call_log() {
+    let silent = || Arc::new(Plan { call_log: CallLog::Off, ..plan(2) });
+    let (shared, _ends) =
+        Shared::new(silent(), KeyRing::default(), Addresses::default(), Keys { seeds: [1, 2] })
+            .expect("sockets");
+    let have_rings = || shared.posts.iter().filter(|post| post.records.get().is_some()).count();
+    assert_eq!((have_rings(), shared.posts[0].next_record().is_none()), (0, true));
+    for (plan, expected) in [(silent(), 0), (Arc::new(plan(2)), 2), (silent(), 2)] {
+        shared.set_plan(plan);
+        assert_eq!(have_rings(), expected);
+    }
 }
 
 fn question(ticket: u64) -> Question {

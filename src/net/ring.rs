@@ -5,7 +5,7 @@
 //! with the port until it is asked for.
 //!
 //! **A receive may stay** for what comes next ([`Port::stay`]), so that not every message is asked for anew. The kernel
-//! then reads ahead of whoever takes it, up to the piece that makes up a buffer's worth: two buffers at most. What a
+//! then reads ahead of whoever takes it, a bound of bytes and what comes with the last of them: two buffers at most. What a
 //! receive that stays is not told of ([`Ring::receive`]) is looked for a tick later, once after each piece ([`tick`]).
 
 pub mod port;
@@ -171,12 +171,13 @@ impl State {
     }
 }
 
-/// Makes the ring of the calling worker and the task that turns it; sockets that are opened from now on use it.
+/// Makes the ring of the calling worker and the task that turns it; sockets that are opened from now on use it. `ahead`:
+/// bytes after which a receive that stays ends.
 ///
 /// # Errors
 /// Where io_uring is forbidden or too old.
-pub fn open(buffers: Rc<Buffers>) -> io::Result<impl Future<Output = io::Result<()>>> {
-    let ring = Ring::new(buffers.room(), || buffers.small())?;
+pub fn open(buffers: Rc<Buffers>, ahead: u32) -> io::Result<impl Future<Output = io::Result<()>>> {
+    let ring = Ring::new(buffers.room(), ahead, || buffers.small())?;
     // Any descriptor can be waited for; the runtime only has no type of its own for this one.
     let bell = UnixStream::from_std(ring.bell()?.into())?;
     let ports = Rc::new(Ports {
@@ -350,12 +351,12 @@ impl Ports {
     fn append(&self, first: &mut Arrived, next: Arrived) {
         let end = first.end + (next.end - next.start);
         first.buffer[first.end..end].copy_from_slice(&next.buffer[next.start..next.end]);
-        first.end = end;
+        (first.end, first.at) = (end, next.at);
         self.buffers.give_back(next.buffer);
     }
 
-    /// Looks at the sockets whose receives have stayed since the last look, and brought nothing more: where there is an end,
-    /// the receive is taken back, and the one after it finds that.
+    /// Looks at the sockets whose receives have stayed since the last look, and brought nothing more: where something waits,
+    /// the receive is taken back, and the one after it finds that. Once after each piece, whatever is found.
     fn look(&self) {
         let mut ports = self.ports.borrow_mut();
         self.unseen.borrow_mut().retain(|&port| {
@@ -365,7 +366,7 @@ impl Ports {
             }
             state.is_unseen = false;
             // The descriptor of one that was left is closed.
-            if state.stays && !state.orphan && sys::has_ended(state.fd) {
+            if state.stays && !state.orphan && sys::has_news(state.fd) {
                 self.ring.borrow_mut().cancel(port);
                 self.call();
             }

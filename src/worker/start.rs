@@ -92,7 +92,7 @@ async fn serve(seat: Seat, shared: Arc<Shared>) -> io::Result<()> {
     seat.bell.set_nonblocking(seat.driver == Driver::Epoll)?;
     let bell = RuntimeUnixStream::from_std(seat.bell)?;
     if seat.driver == Driver::Uring {
-        let pump = ring::open(Rc::clone(&worker.buffers))?;
+        let pump = ring::open(Rc::clone(&worker.buffers), limits::READ_AHEAD_BYTES)?;
         monoio::spawn(guard(move || async {
             // Nothing of this worker moves any more: the process ends as with any other defect.
             let ended = pump.await;

@@ -116,16 +116,19 @@ pub struct Ring {
     /// Pushed, and not yet handed to the kernel.
     queued: usize,
     bell: OwnedFd,
+    /// Bytes after which a receive that stays ends: never 0, which would mean no end.
+    ahead: u32,
     /// Whether the kernel knows receives that end once they have brought so many bytes (Linux 6.17).
     can_stay: bool,
 }
 
 impl Ring {
-    /// Makes a ring; `fresh` makes its buffers, all of one size, in which bytes are received into `room`.
+    /// Makes a ring; `fresh` makes its buffers, all of one size, in which bytes are received into `room`. A receive that stays
+    /// ends with the piece that makes up `ahead` bytes, which are at most a buffer's.
     ///
     /// # Errors
     /// What the kernel says: io_uring forbidden, older than Linux 5.19 (EINVAL), no memory.
-    pub fn new(room: Range<usize>, mut fresh: impl FnMut() -> Buffer) -> io::Result<Self> {
+    pub fn new(room: Range<usize>, ahead: u32, mut fresh: impl FnMut() -> Buffer) -> io::Result<Self> {
         let uring = build()?;
         // One look-up of a descriptor less for every system call; older kernels do without.
         let _ = uring.submitter().register_ring_fd();
@@ -143,12 +146,13 @@ impl Ring {
             hands: Vec::new(),
             queued: 0,
             bell,
+            ahead: ahead.max(1),
             can_stay: false,
         };
         for id in 0..PROVIDED {
             ring.provide(id, fresh());
         }
-        ring.can_stay = ring.try_to_stay()?;
+        ring.can_stay = ring.try_to_stay().unwrap_or(false);
         Ok(ring)
     }
 
@@ -169,7 +173,7 @@ impl Ring {
     /// # Errors
     /// As [`Self::new`].
     pub fn probe() -> io::Result<()> {
-        Self::new(0..1, || vec![0].into_boxed_slice()).map(drop)
+        Self::new(0..1, 1, || vec![0].into_boxed_slice()).map(drop)
     }
 
     /// A descriptor that is readable once something has happened while the ring listened. Polling the ring's own
@@ -242,7 +246,7 @@ impl Ring {
     }
 
     /// Asks for what comes next on `fd`, in a buffer that is picked when it has come; with `stay` for what comes after it
-    /// as well, until a piece makes up a buffer's worth of all of it, where the kernel can. At most one receive or read a
+    /// as well, until a piece makes up the bytes that it may stay for, where the kernel can. At most one receive or read a
     /// port at a time: a receive lasts until a completion says that it does not stay.
     ///
     /// One that stays waits for the next event of its socket. What was part of an event that brought bytes as well, such as a
@@ -250,7 +254,7 @@ impl Ring {
     pub fn receive(&mut self, port: u32, fd: RawFd, poll_first: bool, stay: bool) {
         let flags = if poll_first { POLL_FIRST } else { 0 };
         let entry = if stay && self.can_stay {
-            staying(fd, flags, self.room.len())
+            staying(fd, flags, self.ahead)
         } else {
             let entry = opcode::Recv::new(Fd(fd), std::ptr::null_mut(), 0).buf_group(GROUP).ioprio(flags);
             entry.build().flags(squeue::Flags::BUFFER_SELECT)
@@ -392,7 +396,7 @@ impl Ring {
 
 /// A receive that stays until it has brought `bytes`, and ends with the piece that makes them up.
 #[expect(unsafe_code, reason = "see the two comments")]
-fn staying(fd: RawFd, flags: u16, bytes: usize) -> squeue::Entry {
+fn staying(fd: RawFd, flags: u16, bytes: u32) -> squeue::Entry {
     const { assert!(size_of::<squeue::Entry>() == 64) };
     let entry = opcode::Recv::new(Fd(fd), std::ptr::null_mut(), 0).buf_group(GROUP).ioprio(MULTISHOT | flags);
     let mut entry = entry.build().flags(squeue::Flags::BUFFER_SELECT);
@@ -400,7 +404,7 @@ fn staying(fd: RawFd, flags: u16, bytes: usize) -> squeue::Entry {
     // JUSTIFICATION: the crate's receives have no place for the limit.
     // SAFETY: these are four bytes within `entry`, which is `repr(C)` around the kernel's entry of 64 bytes and aligned to
     // eight; any value is valid there.
-    unsafe { limit.write(u32::try_from(bytes).unwrap_or(u32::MAX)) };
+    unsafe { limit.write(bytes) };
     entry
 }
 
@@ -451,7 +455,7 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     fn ring() -> Ring {
-        Ring::new(4..12, || vec![0; 16].into_boxed_slice()).unwrap()
+        Ring::new(4..12, 8, || vec![0; 16].into_boxed_slice()).unwrap()
     }
 
     fn next(ring: &mut Ring) -> Option<Completion> {
@@ -480,9 +484,9 @@ mod tests {
         assert!(matches!(ended, Some(Completion::Received(7, Ok((_, 0)), false))), "{ended:?}");
     }
 
-    /// Where the kernel can, a receive brings piece after piece, and ends with the one that makes a buffer's worth of them.
+    /// Where the kernel can, a receive brings piece after piece, and ends with the one that makes up its bytes.
     #[test]
-    fn a_receive_stays_until_it_has_brought_a_buffers_worth() {
+    fn a_receive_stays_until_it_has_brought_its_bytes() {
         let mut ring = ring();
         let stays = ring.can_stay;
         let (ours, theirs) = UnixStream::pair().unwrap();

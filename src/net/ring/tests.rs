@@ -14,13 +14,14 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixStream as StdUnixStream;
 
 const ROOM: usize = 64;
+const AHEAD: u32 = 64;
 
 /// Runs `test` with the port of the first of two connected sockets, on either kind of kernel.
 fn with_port(test: impl AsyncFn(Port, TcpStream, TcpStream)) {
     for is_older in [false, true] {
         runtime::block_on(Driver::Uring, async || {
             let sizes = Sizes { small: ROOM + 6, large: 256, front: 4, back: 2 };
-            let pump = open(Rc::new(Buffers::new(sizes, 8))).unwrap();
+            let pump = open(Rc::new(Buffers::new(sizes, 8)), AHEAD).unwrap();
             if is_older {
                 current().ring.borrow_mut().be_older();
             }
