@@ -99,7 +99,7 @@ fn what_is_read_in_part_comes_first_again() {
     });
 }
 
-/// A reset that comes with the last bytes is the same event of the socket, and told by no completion.
+/// A reset that comes with the last bytes is the same event of the socket, and some kernels tell it by no completion.
 #[test]
 fn a_reset_behind_the_last_bytes_is_found() {
     with_port(async |port, _ours, mut theirs| {
@@ -120,6 +120,44 @@ fn a_reset_behind_the_last_bytes_is_found() {
             turn().await;
         }
         panic!("nobody said that the connection is broken");
+    });
+}
+
+/// Where something waits that nobody was told of, the receive is asked for anew, and nothing is lost.
+#[test]
+fn a_look_at_a_silent_socket_finds_what_waits() {
+    with_port(async |port, _ours, mut theirs| {
+        port.arm();
+        theirs.write_all(b"a").unwrap();
+        turn().await;
+        let ports = current();
+        let stays = port.with(|state, _| state.stays);
+        let looks = || {
+            ports.look();
+            ports.ring.borrow().is_queued()
+        };
+        assert!(!looks(), "the piece is recent");
+        theirs.write_all(b"b").unwrap();
+        drop(theirs);
+        assert_eq!(looks(), stays, "taken back where it stays");
+        assert_eq!(rest(&port).await.unwrap(), b"ab");
+    });
+}
+
+/// Nor is it taken back where nothing waits.
+#[test]
+fn a_look_at_a_silent_socket_leaves_its_receive() {
+    with_port(async |port, _ours, mut theirs| {
+        port.arm();
+        theirs.write_all(b"a").unwrap();
+        turn().await;
+        for _ in 0..3 {
+            current().look();
+            assert!(!current().ring.borrow().is_queued());
+        }
+        theirs.write_all(b"b").unwrap();
+        drop(theirs);
+        assert_eq!(rest(&port).await.unwrap(), b"ab");
     });
 }
 
