@@ -22,7 +22,7 @@ pub(super) struct RequestLine<'a> {
 
 /// `METHOD /target HTTP/1.1` at the start of `head`, with capitals in the method and the bytes of a plain path in the target.
 pub(super) fn request_line(head: &[u8]) -> Option<RequestLine<'_>> {
-    let end = line_end(head, 0)?;
+    let end = line(head)?.end;
     let words = head[..end].strip_suffix(b" HTTP/1.1")?;
     let space = words.iter().position(|byte| *byte == b' ')?;
     let (method, target) = (&words[..space], &words[space + 1..]);
@@ -36,7 +36,7 @@ pub(super) fn request_line(head: &[u8]) -> Option<RequestLine<'_>> {
 
 /// Status of `HTTP/1.1 NNN …` at the start of `head`, and where the line ends.
 pub(super) fn status_line(head: &[u8]) -> Option<(u16, usize)> {
-    let end = line_end(head, 0)?;
+    let end = line(head)?.end;
     let status = head[..end].strip_prefix(b"HTTP/1.1 ")?;
     let (digits, reason) = status.split_first_chunk::<3>()?;
     if !digits.iter().all(u8::is_ascii_digit) || !matches!(reason.first(), None | Some(b' ')) {
@@ -55,23 +55,23 @@ pub(super) fn field_lines(
 ) -> Option<(Facts, usize)> {
     let mut facts = Facts::default();
     for _ in 0..=most {
-        let end = line_end(head, at)?;
-        if end == at {
+        let rest = head.get(at..)?;
+        let line = line(rest)?;
+        if line.end == 0 {
             return Some((facts, at + 2));
         }
-        let field = field(&head[at..end], at)?;
+        let field = field(rest, &line, at)?;
         facts.note(field.known, field.value);
         fields.push(field);
-        at = end + 2;
+        at += line.end + 2;
     }
     // One line too many.
     None
 }
 
-/// A line that begins at `start` of its head.
-fn field(line: &[u8], start: usize) -> Option<Field> {
-    let colon = find(line, b':')?;
-    let name = &line[..colon];
+/// The line at the start of `rest`, which is at `start` of its head.
+fn field(rest: &[u8], line: &Line, start: usize) -> Option<Field> {
+    let name = rest.get(..line.colon)?;
     let known = classify(name);
     // The other names are those that they are compared with, letter by letter.
     let is_by_prefix = matches!(
@@ -87,49 +87,44 @@ fn field(line: &[u8], start: usize) -> Option<Field> {
     if name.is_empty() || is_by_prefix && !name.iter().fold(true, |plain, byte| plain & is_plain(byte)) {
         return None;
     }
-    let mut from = colon + 1;
-    while line.get(from) == Some(&b' ') {
-        from += 1;
-    }
-    let mut to = line.len();
-    while to > from && line.get(to - 1) == Some(&b' ') {
-        to -= 1;
-    }
-    if from == to {
-        return None;
-    }
-    let span = |from: usize, to: usize| {
-        let at = |index: usize| u32::try_from(start + index).unwrap_or(u32::MAX);
-        Span { start: at(from), end: at(to) }
-    };
-    Some(Field { name: span(0, colon), value: span(from, to), known })
+    // Nothing where the line has no colon.
+    let value = rest.get(line.colon + 1..line.end)?;
+    let before = value.iter().position(|byte| *byte != b' ')?;
+    let behind = value.iter().rev().position(|byte| *byte != b' ')?;
+    let span = |from: usize, to: usize| Span { start: place(start + from), end: place(start + to) };
+    Some(Field { name: span(0, line.colon), value: span(line.colon + 1 + before, line.end - behind), known })
 }
 
-/// Where the line ends that begins at `at`, if it is visible ASCII and spaces up to a CRLF.
-fn line_end(head: &[u8], at: usize) -> Option<usize> {
-    let mut end = at;
-    loop {
-        let word = word(head.get(end..)?);
-        let found = below_space(word) | zeros(word ^ each(0x7f)) | word & each(0x80);
-        if found != 0 {
-            end += first(found);
-            break;
-        }
-        end += 8;
-    }
-    (head.get(end..end + 2)? == b"\r\n").then_some(end)
+#[expect(clippy::cast_possible_truncation, reason = "heads end far below 4 GiB: `HeadLimits` bounds them")]
+const fn place(at: usize) -> u32 {
+    at as u32
 }
 
-fn find(line: &[u8], byte: u8) -> Option<usize> {
+/// A line of visible ASCII and spaces up to a CRLF.
+struct Line {
+    /// Of its first colon; its end where it has none.
+    colon: usize,
+    end: usize,
+}
+
+/// The line at the start of `rest`.
+fn line(rest: &[u8]) -> Option<Line> {
     let mut at = 0;
-    while at < line.len() {
-        let found = zeros(word(&line[at..]) ^ each(byte));
-        if found != 0 {
-            return Some(at + first(found));
-        }
+    let mut bytes = word(rest);
+    let mut found = colons(bytes) | others(bytes);
+    while found == 0 {
         at += 8;
+        bytes = word(rest.get(at..)?);
+        found = colons(bytes) | others(bytes);
     }
-    None
+    let colon = at + first(found);
+    found = others(bytes);
+    while found == 0 {
+        at += 8;
+        found = others(word(rest.get(at..)?));
+    }
+    let end = at + first(found);
+    (rest.get(end..end + 2)? == b"\r\n").then_some(Line { colon, end })
 }
 
 /// The first eight bytes, the first of them lowest; zeros for those that are missing.
@@ -146,14 +141,17 @@ const fn each(byte: u8) -> u64 {
     u64::from_le_bytes([byte; 8])
 }
 
-/// Bit 7 of each byte that is zero, and perhaps of bytes above the lowest of them.
-const fn zeros(word: u64) -> u64 {
-    word.wrapping_sub(each(1)) & !word & each(0x80)
+/// Bit 7 of each colon, and perhaps of bytes above the lowest of them.
+const fn colons(word: u64) -> u64 {
+    let zeros = word ^ each(b':');
+    zeros.wrapping_sub(each(1)) & !zeros & each(0x80)
 }
 
-/// The same of bytes below a space.
-const fn below_space(word: u64) -> u64 {
-    word.wrapping_sub(each(b' ')) & !word & each(0x80)
+/// The same of bytes that are neither visible ASCII nor a space.
+const fn others(word: u64) -> u64 {
+    let low = word.wrapping_sub(each(b' ')) & !word;
+    let delete = word.wrapping_add(each(1));
+    (low | delete | word) & each(0x80)
 }
 
 /// The lowest byte that is marked.
@@ -165,27 +163,37 @@ const fn first(found: u64) -> usize {
 mod tests {
     use super::*;
 
+    fn ends(bytes: &[u8]) -> Option<(usize, usize)> {
+        line(bytes).map(|line| (line.colon, line.end))
+    }
+
     #[test]
     fn every_byte_is_seen_wherever_it_stands() {
         for place in 0..20 {
             for byte in 0..=u8::MAX {
-                let mut line = b"aaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n\r\nbody".to_vec();
-                line[place] = byte;
-                let plain = matches!(byte, b' '..=b'~');
-                assert_eq!(line_end(&line, 0), plain.then_some(28), "{byte:#x} at {place}");
-                assert_eq!(find(&line[..28], byte), Some(if byte == b'a' { 0 } else { place }));
+                let mut bytes = b"aaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\n\r\nbody".to_vec();
+                bytes[place] = byte;
+                let colon = if byte == b':' { place } else { 28 };
+                let expected = matches!(byte, b' '..=b'~').then_some((colon, 28));
+                assert_eq!(ends(&bytes), expected, "{byte:#x} at {place}");
+                bytes[place + 1] = 0xff;
+                assert_eq!(ends(&bytes), None, "{byte:#x} at {place}, then another");
             }
         }
     }
 
     #[test]
     fn a_line_ends_with_both_of_its_bytes_and_nothing_after_them_counts() {
-        for (head, end) in [
-            (&b"\r\n"[..], Some(0)),
-            (b"a\r\n", Some(1)),
-            (b"1234567\r\n", Some(7)),
-            (b"12345678\r\n", Some(8)),
-            (b"1234567\r\n\xff\0", Some(7)),
+        for (head, expected) in [
+            (&b"\r\n"[..], Some((0, 0))),
+            (b"a\r\n", Some((1, 1))),
+            (b"a:\r\n", Some((1, 2))),
+            (b"a:b:c\r\n", Some((1, 5))),
+            (b"a\r\n:", Some((1, 1))),
+            (b"1234567\r\n", Some((7, 7))),
+            (b"12345678\r\n", Some((8, 8))),
+            (b"1234567:9\r\n", Some((7, 9))),
+            (b"1234567\r\n\xff\0", Some((7, 7))),
             (b"", None),
             (b"a", None),
             (b"a\r", None),
@@ -194,7 +202,7 @@ mod tests {
             (b"a\n", None),
             (b"a\ra\r\n", None),
         ] {
-            assert_eq!(line_end(head, 0), end, "{head:?}");
+            assert_eq!(ends(head), expected, "{head:?}");
         }
     }
 
