@@ -13,10 +13,10 @@ pub const fn zeros<const COUNT: usize>() -> [AtomicU64; COUNT] {
     [const { AtomicU64::new(0) }; COUNT]
 }
 
-/// Pauses before the first new attempt, about a third of a microsecond: time for some ten attempts of the other thread.
-const PAUSES_FIRST: u32 = 16;
-/// Before each attempt after the third: a microsecond or two.
-const PAUSES_MAX: u32 = 64;
+/// Pauses before the first new attempt, some two thirds of a microsecond: time for dozens of attempts of the other thread.
+const PAUSES_FIRST: u32 = 32;
+/// Before each attempt after the third: some five microseconds. Hardly any thread loses four times in a row.
+const PAUSES_MAX: u32 = 256;
 
 /// The waits of one thread whose compare-and-swap on a word is lost to another thread, each twice as long as the one before.
 ///
@@ -56,6 +56,6 @@ mod tests {
             waits.push(backoff.pauses);
             backoff.wait();
         }
-        assert_eq!(waits, [16, 32, 64, 64, 64]);
+        assert_eq!(waits, [32, 64, 128, 256, 256]);
     }
 }
