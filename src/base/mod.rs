@@ -12,3 +12,4 @@ pub mod der;
 pub mod fault;
 pub mod sys;
 pub mod text;
+pub mod words;

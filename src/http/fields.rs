@@ -279,6 +279,13 @@ pub fn is_same(name: &[u8], other: &[u8]) -> bool {
     name.len() == other.len() && name.iter().zip(other).all(|(one, two)| folded(*one) == folded(*two))
 }
 
+/// Whether a name has letters, digits and hyphens only.
+#[inline]
+pub(super) fn is_plain(name: &[u8]) -> bool {
+    // A fold without an early end looks at many bytes at once.
+    name.iter().fold(true, |plain, byte| plain & (byte.is_ascii_alphanumeric() | (*byte == b'-')))
+}
+
 /// Longest name that [`disguised`] compares: longer than every exact name above, and a longer name can only be
 /// critical by its prefix, which still fits.
 const FOLDED_NAME_BYTES: usize = 32;
@@ -288,12 +295,8 @@ const FOLDED_NAME_BYTES: usize = 32;
 /// `Content-Length` that nobody checked. White space is in no name, and the case of letters hides nothing.
 #[inline]
 pub(super) fn disguised(name: &[u8], known: Known) -> bool {
-    // Every name that is known exactly has letters, digits and hyphens only, and these prefixes are the longest of their
-    // kind. A fold without an early end looks at many bytes at once.
-    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() | (*byte == b'-');
-    if !matches!(known, Known::McpOther | Known::Other | Known::ProxyOther)
-        || name.iter().fold(true, |plain, byte| plain & is_plain(byte))
-    {
+    // Every name that is known exactly is plain, and these prefixes are the longest of their kind.
+    if !matches!(known, Known::McpOther | Known::Other | Known::ProxyOther) || is_plain(name) {
         return false;
     }
     unfolded(name, known)

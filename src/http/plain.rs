@@ -6,11 +6,14 @@
 //!
 //! Not here: what fields mean together. May not know: whose head it is.
 
+use crate::base::words;
+use crate::base::words::HIGHS;
 use crate::http::fields::Field;
 use crate::http::fields::Fields;
 use crate::http::fields::Known;
 use crate::http::fields::Span;
 use crate::http::fields::classify;
+use crate::http::fields::is_plain;
 use crate::http::head::Facts;
 
 /// The parts of a request line, which ends at `len`.
@@ -83,8 +86,7 @@ fn field(rest: &[u8], line: &Line, start: usize) -> Option<Field> {
             | Known::Other
             | Known::ProxyOther
     );
-    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() | (*byte == b'-');
-    if name.is_empty() || is_by_prefix && !name.iter().fold(true, |plain, byte| plain & is_plain(byte)) {
+    if name.is_empty() || is_by_prefix && !is_plain(name) {
         return None;
     }
     // Nothing where the line has no colon.
@@ -117,13 +119,13 @@ fn line(rest: &[u8]) -> Option<Line> {
         bytes = word(rest.get(at..)?);
         found = colons(bytes) | others(bytes);
     }
-    let colon = at + first(found);
+    let colon = at + words::first(found);
     found = others(bytes);
     while found == 0 {
         at += 8;
         found = others(word(rest.get(at..)?));
     }
-    let end = at + first(found);
+    let end = at + words::first(found);
     (rest.get(end..end + 2)? == b"\r\n").then_some(Line { colon, end })
 }
 
@@ -137,26 +139,14 @@ fn word(bytes: &[u8]) -> u64 {
     u64::from_le_bytes(padded)
 }
 
-const fn each(byte: u8) -> u64 {
-    u64::from_le_bytes([byte; 8])
+fn colons(word: u64) -> u64 {
+    words::equal(word, b':') & HIGHS
 }
 
-/// Bit 7 of each colon, and perhaps of bytes above the lowest of them.
-const fn colons(word: u64) -> u64 {
-    let zeros = word ^ each(b':');
-    zeros.wrapping_sub(each(1)) & !zeros & each(0x80)
-}
-
-/// The same of bytes that are neither visible ASCII nor a space.
-const fn others(word: u64) -> u64 {
-    let low = word.wrapping_sub(each(b' ')) & !word;
-    let delete = word.wrapping_add(each(1));
-    (low | delete | word) & each(0x80)
-}
-
-/// The lowest byte that is marked.
-const fn first(found: u64) -> usize {
-    found.trailing_zeros() as usize / 8
+/// Bytes that are neither visible ASCII nor a space.
+fn others(word: u64) -> u64 {
+    let delete = word.wrapping_add(words::each(1));
+    (words::below(word, b' ') | delete | word) & HIGHS
 }
 
 #[cfg(test)]

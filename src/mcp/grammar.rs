@@ -5,6 +5,7 @@
 //!
 //! Iterative: the open brackets are the bits of one word.
 
+use crate::base::words;
 use crate::config::limits;
 use std::ops::Range;
 
@@ -335,20 +336,13 @@ fn by_blocks(bytes: &[u8]) -> usize {
 
 #[inline(always)]
 fn by_words(bytes: &[u8]) -> usize {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    const HIGHS: u64 = ONES << 7;
-    let (words, rest) = bytes.as_chunks::<8>();
-    for (index, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        // Hacker's Delight 6-1: the high bit of each byte that is zero after the mask. Bytes above a hit may be wrong,
-        // the lowest hit is right.
-        let zero = |x: u64| x.wrapping_sub(ONES) & !x & HIGHS;
-        let quote = zero(word ^ (ONES * b'"' as u64));
-        let backslash = zero(word ^ (ONES * b'\\' as u64));
-        let control = word.wrapping_sub(ONES * 0x20) & !word & HIGHS;
-        let found = quote | backslash | control;
+    let (chunks, rest) = bytes.as_chunks::<8>();
+    for (index, chunk) in chunks.iter().enumerate() {
+        let word = u64::from_le_bytes(*chunk);
+        let special = words::equal(word, b'"') | words::equal(word, b'\\') | words::below(word, 0x20);
+        let found = special & words::HIGHS;
         if found != 0 {
-            return index * 8 + (found.trailing_zeros() / 8) as usize;
+            return index * 8 + words::first(found);
         }
     }
     bytes.len() - rest.len() + rest.iter().position(is_special).unwrap_or(rest.len())

@@ -2,6 +2,7 @@
 //!
 //! Not here: any state (`message`).
 
+use crate::base::words;
 use memchr::memchr2;
 
 /// What a byte outside of strings begins or ends.
@@ -43,25 +44,14 @@ pub(super) fn plain_bytes(bytes: &[u8], start: usize) -> usize {
         && let Some(word) = rest.get(searched..).and_then(<[u8]>::first_chunk)
     {
         let word = u64::from_le_bytes(*word);
-        let found = (zero_bytes(word ^ each(b'"')) | zero_bytes(word ^ each(b'\\'))) & each(0x80);
+        let found = (words::equal(word, b'"') | words::equal(word, b'\\')) & words::HIGHS;
         if found != 0 {
-            return searched + (found.trailing_zeros() / 8) as usize;
+            return searched + words::first(found);
         }
         searched += 8;
     }
     let rest = rest.get(searched..).unwrap_or_default();
     searched + memchr2(b'"', b'\\', rest).unwrap_or(rest.len())
-}
-
-/// A word of eight times this byte.
-const fn each(byte: u8) -> u64 {
-    u64::from_le_bytes([byte; 8])
-}
-
-/// Sets the high bit of each byte that is zero; perhaps of others behind the first one. The other bits say
-/// nothing.
-const fn zero_bytes(word: u64) -> u64 {
-    word.wrapping_sub(each(1)) & !word
 }
 
 #[cfg(test)]
