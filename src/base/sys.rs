@@ -81,14 +81,10 @@ pub fn queue(fd: RawFd) -> Queue {
     }
 }
 
-/// Whether anything waits at a socket that nobody has been told of: bytes, an end, an error. Takes nothing.
+/// Whether anything waits at a socket that nobody has been told of: bytes, an end, an error, which stays for who receives.
 pub fn has_news(fd: RawFd) -> bool {
-    let now = rustix::event::Timespec::default();
-    lend(fd, |fd| {
-        let mut asked = [PollFd::new(&fd, PollFlags::IN | PollFlags::RDHUP)];
-        // Where that cannot be asked, a look at the socket itself will tell.
-        rustix::event::poll(&mut asked, Some(&now)) != Ok(0)
-    })
+    // Where that cannot be asked, a look at the socket itself will tell.
+    poll_now(fd, PollFlags::IN | PollFlags::RDHUP).map_or(true, |found| !found.is_empty())
 }
 
 /// Ends one or both directions; a read or poll in flight on the socket completes. Errors mean that the
@@ -134,10 +130,15 @@ pub fn ignore_new_connections(fd: RawFd) -> io::Result<()> {
 
 /// Whether there is something to read now, or of a listener to accept. Takes nothing.
 pub fn is_readable(fd: RawFd) -> bool {
+    poll_now(fd, PollFlags::IN).is_ok_and(|found| found.contains(PollFlags::IN))
+}
+
+/// What of `events` is there now, and what ends are.
+fn poll_now(fd: RawFd, events: PollFlags) -> rustix::io::Result<PollFlags> {
     let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
     lend(fd, |fd| {
-        let mut asked = [PollFd::new(&fd, PollFlags::IN)];
-        rustix::event::poll(&mut asked, Some(&now)).is_ok() && asked[0].revents().contains(PollFlags::IN)
+        let mut asked = [PollFd::new(&fd, events)];
+        rustix::event::poll(&mut asked, Some(&now)).map(|_| asked[0].revents())
     })
 }
 

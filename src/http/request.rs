@@ -35,6 +35,12 @@ pub struct HeadLimits {
     pub fields: usize,
 }
 
+impl HeadLimits {
+    pub(super) fn fields_max(self) -> usize {
+        self.fields.min(FIELDS_CAPACITY)
+    }
+}
+
 /// Room for parsed fields on the stack; a larger `HeadLimits::fields` counts as this.
 pub const FIELDS_CAPACITY: usize = 128;
 
@@ -198,7 +204,7 @@ pub fn parse_next(
     }
     if scan.may_be_whole(window) {
         let mut room = [const { MaybeUninit::uninit() }; FIELDS_CAPACITY];
-        let room = &mut room[..limits.fields.min(FIELDS_CAPACITY)];
+        let room = &mut room[..limits.fields_max()];
         let mut request = httparse::Request::new(&mut []);
         match request.parse_with_uninit_headers(message, room) {
             Ok(httparse::Status::Complete(len)) => {
@@ -285,7 +291,7 @@ fn plain_head(
     fields: &mut Fields,
 ) -> Option<Result<RequestHead, Fault>> {
     let plain::RequestLine { method, target, len } = plain::request_line(window)?;
-    let (facts, len) = plain::field_lines(window, len, limits.fields.min(FIELDS_CAPACITY), fields)?;
+    let (facts, len) = plain::field_lines(window, len, limits.fields_max(), fields)?;
     let line = Line { method, target, http10: false };
     let checked = line.check(limits);
     Some(checked.and_then(|()| finish(&window[..len], &line, &facts, known_host, fields)))

@@ -87,7 +87,7 @@ pub fn parse_response(
     }
     if scan.may_be_whole(window) {
         let mut room = [const { MaybeUninit::uninit() }; FIELDS_CAPACITY];
-        let room = &mut room[..limits.fields.min(FIELDS_CAPACITY)];
+        let room = &mut room[..limits.fields_max()];
         let mut answer = httparse::Response::new(&mut []);
         match httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut answer, window, room)
         {
@@ -122,7 +122,7 @@ fn plain_head(
     fields: &mut Fields,
 ) -> Option<Result<ResponseHead, &'static str>> {
     let (status, len) = plain::status_line(window)?;
-    let (facts, len) = plain::field_lines(window, len, limits.fields.min(FIELDS_CAPACITY), fields)?;
+    let (facts, len) = plain::field_lines(window, len, limits.fields_max(), fields)?;
     let line = Line { status, http10: false };
     Some(finish(&window[..len], line, &facts, head_request, fields))
 }

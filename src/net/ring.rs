@@ -328,14 +328,15 @@ impl Ports {
     fn received(&self, port: u32, state: &mut State, result: io::Result<Arrived>) {
         match (&mut state.receive, result) {
             // More came at once than there were buffers, of which there are some again; or the socket is looked at anew.
-            (receive, Err(error)) if is_no_news(&error) => {
-                if matches!(receive, Receive::Armed) && state.orphan {
+            (receive @ Receive::Armed, Err(error)) if is_no_news(&error) => {
+                if state.orphan {
                     *receive = Receive::Idle;
-                } else if matches!(receive, Receive::Armed) {
+                } else {
                     self.ring.borrow_mut().receive(port, state.fd, false, state.may_stay);
                     self.call();
                 }
             }
+            (_, Err(error)) if is_no_news(&error) => {}
             (Receive::Came(Ok(first)), Ok(next)) if self.fits(first, &next) => self.append(first, next),
             (Receive::Came(_), next) => state.behind = Some(next),
             (receive, next) => *receive = Receive::Came(next),
@@ -344,7 +345,9 @@ impl Ports {
 
     /// Whether there are bytes, and the buffer before has room for them.
     fn fits(&self, first: &Arrived, next: &Arrived) -> bool {
-        next.start < next.end && next.end - next.start <= self.buffers.room().end.saturating_sub(first.end)
+        // What tells of an end has no buffer.
+        let room = self.buffers.room().end.min(first.buffer.len()).saturating_sub(first.end);
+        next.start < next.end && next.end - next.start <= room
     }
 
     /// Adds a piece that [`Self::fits`] to those that nobody has taken yet.
