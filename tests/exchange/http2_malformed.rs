@@ -166,6 +166,53 @@ fn http2_lengths() {
     });
 }
 
+/// A request is not served before its stream has ended: the frame that is still to come may show that it is longer
+/// than its head says. Once it answered "The body is empty" to a length of zero in front of a body.
+#[test]
+fn regression_http2_a_length_is_believed_at_the_end() {
+    on_every_driver(|run| {
+        let up = upstream().tool("echo").run();
+        let gw = run.gateway().workers(1).to("up", &up).run();
+        let mut client = Http2::connect(gw.address);
+        let call = gw.modern("up", "echo");
+        let raw = call.raw();
+        for (length, last, is_right) in
+            [(0, raw.body.as_slice(), false), (raw.body.len(), b" ", false), (raw.body.len(), b"", true)]
+        {
+            let mut list = fields(&raw);
+            list.push((b"content-length".to_vec(), length.to_string().into_bytes()));
+            let stream = client.head(0, &list);
+            client.frame(http2::DATA, 0, stream, &raw.body[..length]);
+            // By then the stream before it has had its turns.
+            client.call(&gw.modern("up", "echo")).is_whole(200);
+            assert_eq!((client.stream(stream).status, up.mentions(&call.token)), (0, 0), "{length}");
+            client.frame(http2::DATA, http2::END_STREAM, stream, last);
+            if is_right {
+                client.answer(stream).is_whole(200);
+            } else {
+                client.answer(stream).is_reset(http2::PROTOCOL_ERROR);
+            }
+        }
+        up.once(&call.token);
+    });
+}
+
+/// Who announces nothing and never says that it was all is answered in the time that a head may take.
+#[test]
+fn http2_an_end_that_never_comes() {
+    on_every_driver(|run| {
+        let up = upstream().tool("echo").run();
+        let gw = run.gateway().http("headerTimeout: 300ms").to("up", &up).run();
+        let mut client = Http2::connect(gw.address);
+        let mut list = fields(&gw.modern("up", "echo").raw());
+        list.push((b"content-length".to_vec(), b"0".to_vec()));
+        let stream = client.head(0, &list);
+        client.answer(stream).is_whole(408);
+        assert_eq!(up.calls(), 0);
+        client.call(&gw.modern("up", "echo")).is_whole(200);
+    });
+}
+
 /// What HTTP/2 allows and other servers know: an empty te, cookies in pieces, trailers, padding, priorities.
 #[test]
 fn http2_unusual_requests() {

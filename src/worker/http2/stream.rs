@@ -139,6 +139,12 @@ impl Upload {
         self.state == Uploading::Whole && self.out.is_empty()
     }
 
+    /// How much of `out` the lane may have. The last byte of a length waits for the end of the stream: with it the
+    /// request would be served before the frame that shows it longer than its head says (RFC 9113 section 8.1.1).
+    fn ready(&self) -> usize {
+        self.out.len().saturating_sub(usize::from(self.state == Uploading::Going(0)))
+    }
+
     /// Takes what has come of the body, as much as one piece holds. `h2` compares lengths too; a body that is not as
     /// long as its head says would let the next request of the lane begin elsewhere.
     fn gather(&mut self, cx: &mut Context<'_>) -> Result<(), Mismatch> {
@@ -172,14 +178,15 @@ impl Upload {
     /// Hands what is gathered to the lane.
     async fn flush(&mut self, lane: &mut Stream) {
         // Whatever serves the lane reads, or answers and reads no more, in bounded time.
-        if lane.write_all(&self.out).await.is_err() {
+        let ready = self.ready();
+        if lane.write_all(self.out.get(..ready).unwrap_or_default()).await.is_err() {
             self.state = Uploading::Broken;
         } else if self.held > 0 {
             // It was taken from the window a moment ago.
             let _ = self.body.flow_control().release_capacity(self.held);
         }
         self.held = 0;
-        self.out.clear();
+        self.out.drain(..ready);
     }
 }
 
@@ -239,7 +246,7 @@ impl Lane<'_> {
             if upload.gather(cx).is_err() {
                 return Poll::Ready(Event::End(End::Reset(Reason::PROTOCOL_ERROR)));
             }
-            if !upload.out.is_empty() {
+            if upload.ready() > 0 {
                 return Poll::Ready(Event::Flush);
             }
             receive.as_mut().poll(cx).map(Event::Arrived)
