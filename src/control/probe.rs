@@ -137,8 +137,9 @@ pub(in crate::control) fn in_order<'p>(state: &State, server: &'p Server) -> Vec
 async fn keep_probing(state: Arc<State>, identity: Identity) -> Identity {
     let mut changed = state.plan_changed.subscribe();
     let mut learned = Learned::default();
-    // A moment of its own for each, so that they do not all come at once.
-    let share = RandomState::new().hash_one(&identity) % 1_000;
+    // A moment of its own for each, so that they do not all come at once, and none with the first calls: who asks
+    // seldom does not want to be asked at the start.
+    let share = RandomState::new().hash_one(&identity) % 1_000 + 1;
     let (start, mut last) = (clock::now(), None);
     while let Some(interval_ms) = interval_ms(&state, &identity) {
         let due = last.map_or(start.plus_millis(interval_ms * share / 1_000), |last: Moment| {

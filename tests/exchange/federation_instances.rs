@@ -22,7 +22,7 @@ use std::time::Duration;
 use std::time::Instant;
 
 /// One failed probe, or connection, takes an instance out; the next probe is far away.
-const EJECTS: &str = "health: {interval: 30m, timeout: 1s, unhealthy: 1, healthy: 1}";
+const EJECTS: &str = "health: {interval: 24h, timeout: 1s, unhealthy: 1, healthy: 1}";
 const BREAKER: &str = "breaker: {window: 10, failureRatio: 0.5, minCalls: 2, open: 1m}";
 
 fn eras(era: Era, test: impl Fn(Run)) {

@@ -164,7 +164,7 @@ fn route_fails_over() {
             us.url, eu.url, backup.url
         );
         let rules = r#"route: [{when: 'args.region == "eu"', pool: eu}]"#;
-        let health = "health: {interval: 30m, timeout: 1s, unhealthy: 1, healthy: 1}";
+        let health = "health: {interval: 24h, timeout: 1s, unhealthy: 1, healthy: 1}";
         let lines = [pools.as_str(), rules, "failover: backup", health];
         let gw = run.gateway().workers(1).server("up", &lines).run();
         let mut line = gw.line("up", "echo");

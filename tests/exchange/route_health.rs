@@ -161,7 +161,7 @@ fn health_finds_the_era_out() {
 fn health_counts_connect_errors_of_calls() {
     everywhere(|run| {
         let up = upstream().tool("echo").run();
-        let health = "health: {interval: 30m, timeout: 1s, unhealthy: 3, healthy: 2}";
+        let health = "health: {interval: 24h, timeout: 1s, unhealthy: 3, healthy: 2}";
         let gw = run.gateway().with("up", &up, &[health, &era(run)]).run();
         let mut caller = gw.line("up", "echo");
         assert!((0..4).all(|_| caller.call("1").status == 200));
