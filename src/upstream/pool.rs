@@ -30,16 +30,15 @@ pub struct Instance {
 }
 
 struct Idle {
-    stream: Stream,
+    stream: Box<Stream>,
     peer: Option<SocketAddr>,
     since: Moment,
 }
 
 /// A connection in use. Dropping it closes it; [`Lease::give_back`] keeps it for the next call.
 pub struct Lease {
-    pub stream: Stream,
-    /// Whether an earlier call used this connection: a first write may then find it closed.
-    pub reused: bool,
+    /// On the heap, once a connection: a call hands its lease from stage to stage.
+    pub stream: Box<Stream>,
     /// Where it leads; none for a Unix socket.
     peer: Option<SocketAddr>,
     instance: Rc<Instance>,
@@ -66,7 +65,7 @@ impl Instance {
         loop {
             let Idle { stream, peer, .. } = self.idle.borrow_mut().pop()?;
             if stream.queue() == Queue::Empty {
-                return Some(Lease { stream, reused: true, peer, instance: Rc::clone(self) });
+                return Some(Lease { stream, peer, instance: Rc::clone(self) });
             }
             self.open.set(self.open.get() - 1);
         }
@@ -79,7 +78,7 @@ impl Instance {
 
     pub fn lease(self: &Rc<Self>, stream: Stream, peer: Option<SocketAddr>) -> Lease {
         self.open.set(self.open.get() + 1);
-        Lease { stream, reused: false, peer, instance: Rc::clone(self) }
+        Lease { stream: Box::new(stream), peer, instance: Rc::clone(self) }
     }
 
     /// Its name resolves to `addresses`: idle connections that lead elsewhere are closed, and those in use when
@@ -126,7 +125,7 @@ impl Lease {
     /// Keeps the connection for the next call. Only for one whose answer was read exactly to its end and
     /// whose request was sent whole. False: enough are kept, and it was closed.
     pub fn give_back(self, now: Moment) -> bool {
-        let Self { stream, peer, instance, .. } = self;
+        let Self { stream, peer, instance } = self;
         let mut idle = instance.idle.borrow_mut();
         let room = idle.len() < limits::POOL_IDLE_MAX;
         if room && instance.leads_here(peer) {
