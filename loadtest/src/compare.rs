@@ -248,6 +248,7 @@ impl Bench<'_> {
         let until = ring::monotonic_nanos() + self.options.patience * 1_000_000_000;
         while ring::monotonic_nanos() < until && !ring::stopped() {
             let before = Others::look(&pids);
+            // What others use is measured over this time.
             std::thread::sleep(Duration::from_millis(300));
             if Others::look(&pids).since(&before) <= MAX_OTHERS {
                 return;

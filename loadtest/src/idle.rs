@@ -61,6 +61,7 @@ pub(crate) fn idle(options: &Options) -> anyhow::Result<()> {
     }
     let until = ring::monotonic_nanos() + u64::try_from(options.time.as_nanos())?;
     while ring::monotonic_nanos() < until && !ring::stopped() {
+        // The connections are to idle; a signal ends it within this time.
         std::thread::sleep(Duration::from_millis(50));
     }
     let after = rss();

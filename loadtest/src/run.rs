@@ -264,6 +264,7 @@ pub(crate) fn run(options: &Options, show: bool) -> anyhow::Result<Report> {
 fn progress(live: &AtomicU64, done: &AtomicBool) {
     let (mut last, mut ticks) = (0, 0_u32);
     while !done.load(Ordering::Relaxed) {
+        // A line each second, and an end within a tenth of one.
         std::thread::sleep(Duration::from_millis(100));
         ticks += 1;
         if ticks % 10 == 0 {

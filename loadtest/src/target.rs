@@ -143,6 +143,7 @@ impl Process {
             if let Some(status) = self.child.try_wait()? {
                 bail!("it ended with {status}: {}", self.complaint());
             }
+            // Another program tells nobody that it listens.
             std::thread::sleep(Duration::from_millis(20));
         }
         bail!("nothing listens on {address} after 10 s: {}", self.complaint())

@@ -97,6 +97,7 @@ impl CatalogueKeeper {
             self.attend(clock::now());
             let pause = Duration::from_nanos(self.next().nanos_since(clock::now()));
             tokio::select! {
+                // The next list is due.
                 () = tokio::time::sleep(pause) => {}
                 _ = changed.changed() => self.follow_plan(clock::now()),
                 Some(wish) = wishes.recv() => self.hear(wish, clock::now()),

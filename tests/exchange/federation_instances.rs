@@ -5,6 +5,7 @@
 //! (federation_faults).
 
 use crate::bridge::message;
+use crate::route_health::EJECTS;
 use crate::support::Era;
 use crate::support::Run;
 use crate::support::client::Answer;
@@ -21,8 +22,6 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 use std::time::Instant;
 
-/// One failed probe, or connection, takes an instance out; the next probe is far away.
-const EJECTS: &str = "health: {interval: 24h, timeout: 1s, unhealthy: 1, healthy: 1}";
 const BREAKER: &str = "breaker: {window: 10, failureRatio: 0.5, minCalls: 2, open: 1m}";
 
 fn eras(era: Era, test: impl Fn(Run)) {

@@ -3,6 +3,7 @@
 //!
 //! Not here: what is refused with an answer, as in HTTP/1.1 (http2).
 
+use crate::support::call::Raw;
 use crate::support::http2;
 use crate::support::http2::Http2;
 use crate::support::http2::fields;
@@ -101,6 +102,13 @@ fn changed(mut fields: Fields, change: &Change) -> Fields {
     fields
 }
 
+/// The fields of a request, with a length of its body.
+fn announcing(raw: &Raw, length: usize) -> Fields {
+    let mut list = fields(raw);
+    list.push((b"content-length".to_vec(), length.to_string().into_bytes()));
+    list
+}
+
 #[test]
 fn http2_malformed_requests() {
     on_every_driver(|run| {
@@ -149,8 +157,7 @@ fn http2_lengths() {
             client.frame(http2::DATA, http2::END_STREAM, stream, &raw.body);
             client.answer(stream).is_reset(http2::PROTOCOL_ERROR);
         }
-        let mut list = fields(&raw);
-        list.push((b"content-length".to_vec(), length));
+        let list = announcing(&raw, raw.body.len());
         for given_up in [true, false] {
             let stream = client.head(0, &list);
             client.frame(http2::DATA, 0, stream, &raw.body[..10]);
@@ -179,9 +186,7 @@ fn regression_http2_a_length_is_believed_at_the_end() {
         for (length, last, is_right) in
             [(0, raw.body.as_slice(), false), (raw.body.len(), b" ", false), (raw.body.len(), b"", true)]
         {
-            let mut list = fields(&raw);
-            list.push((b"content-length".to_vec(), length.to_string().into_bytes()));
-            let stream = client.head(0, &list);
+            let stream = client.head(0, &announcing(&raw, length));
             client.frame(http2::DATA, 0, stream, &raw.body[..length]);
             // By then the stream before it has had its turns.
             client.call(&gw.modern("up", "echo")).is_whole(200);
@@ -204,9 +209,7 @@ fn http2_an_end_that_never_comes() {
         let up = upstream().tool("echo").run();
         let gw = run.gateway().http("headerTimeout: 300ms").to("up", &up).run();
         let mut client = Http2::connect(gw.address);
-        let mut list = fields(&gw.modern("up", "echo").raw());
-        list.push((b"content-length".to_vec(), b"0".to_vec()));
-        let stream = client.head(0, &list);
+        let stream = client.head(0, &announcing(&gw.modern("up", "echo").raw(), 0));
         client.answer(stream).is_whole(408);
         assert_eq!(up.calls(), 0);
         client.call(&gw.modern("up", "echo")).is_whole(200);

@@ -3,6 +3,7 @@
 //!
 //! Not here: pools that are out (route_failover), and the shares over many callers (`policy::routing`).
 
+use crate::route_health::EJECTS;
 use crate::support::Era;
 use crate::support::Run;
 use crate::support::call::Call;
@@ -164,8 +165,7 @@ fn route_fails_over() {
             us.url, eu.url, backup.url
         );
         let rules = r#"route: [{when: 'args.region == "eu"', pool: eu}]"#;
-        let health = "health: {interval: 24h, timeout: 1s, unhealthy: 1, healthy: 1}";
-        let lines = [pools.as_str(), rules, "failover: backup", health];
+        let lines = [pools.as_str(), rules, "failover: backup", EJECTS];
         let gw = run.gateway().workers(1).server("up", &lines).run();
         let mut line = gw.line("up", "echo");
         eu.stop();

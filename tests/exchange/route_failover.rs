@@ -2,6 +2,7 @@
 //!
 //! Not here: how an instance gets out (route_health, route_breaker).
 
+use crate::route_health::EJECTS;
 use crate::route_health::era;
 use crate::route_health::is_up;
 use crate::support::Folder;
@@ -93,11 +94,10 @@ fn failover() {
 #[test]
 fn failover_is_told_by_the_record() {
     everywhere(|run| {
-        let health = "health: {interval: 24h, timeout: 1s, unhealthy: 1, healthy: 1}";
         let folder = Folder::new();
         let log = folder.path().join("calls.jsonl");
         let of_log = |gw: Builder| gw.call_log(&log);
-        let pools = pools_of(run, &[Dial::default(), Dial::default()], &[health, "retry: {max: 0}"], of_log);
+        let pools = pools_of(run, &[Dial::default(), Dial::default()], &[EJECTS, "retry: {max: 0}"], of_log);
         let mut caller = pools.gw.line("up", "x");
         let told = || {
             let text = std::fs::read_to_string(&log).unwrap_or_default();
@@ -147,8 +147,7 @@ fn a_record_names_the_instance_of_a_server_without_pools() {
 #[test]
 fn failover_within_one_failed_call() {
     everywhere(|run| {
-        let health = "health: {interval: 24h, timeout: 1s, unhealthy: 1, healthy: 1}";
-        let pools = pools(run, &[Dial::default(), Dial::default()], &[health, "retry: {max: 0}"]);
+        let pools = pools(run, &[Dial::default(), Dial::default()], &[EJECTS, "retry: {max: 0}"]);
         let mut caller = pools.gw.line("up", "x");
         assert_eq!(pools.spread(&mut caller, 10), [5, 5, 0]);
         pools.main[0].stop();
@@ -182,8 +181,7 @@ fn failover_of_open_breakers() {
 #[test]
 fn failover_of_everything_is_a_refusal() {
     everywhere(|run| {
-        let health = "health: {interval: 24h, timeout: 1s, unhealthy: 1, healthy: 1}";
-        let pools = pools(run, &[Dial::default(), Dial::default()], &[health, "retry: {max: 0}"]);
+        let pools = pools(run, &[Dial::default(), Dial::default()], &[EJECTS, "retry: {max: 0}"]);
         let mut caller = pools.gw.line("up", "x");
         for up in [&pools.main[0], &pools.main[1], &pools.backup] {
             up.stop();

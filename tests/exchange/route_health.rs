@@ -27,6 +27,9 @@ use Expected::Out;
 use Expected::Rotates;
 use Expected::Serves;
 
+/// One failed probe, or connection, takes an instance out; the next probe is far away.
+pub const EJECTS: &str = "health: {interval: 24h, timeout: 1s, unhealthy: 1, healthy: 1}";
+
 /// `era: modern` or `era: legacy`, as the run is.
 pub fn era(run: Run) -> String {
     format!("era: {:?}", run.era).to_lowercase()

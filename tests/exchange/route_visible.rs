@@ -2,6 +2,7 @@
 //!
 //! Not here: when that happens (route_adaptive, route_breaker, route_health, upstream_limit, route_faults).
 
+use crate::route_health::EJECTS;
 use crate::support::Gate;
 use crate::support::conduct::Inside;
 use crate::support::conduct::obedient;
@@ -69,8 +70,7 @@ fn an_open_breaker_is_no_failed_call() {
 fn an_unhealthy_server_is_told_from_one_that_cannot_be_reached() {
     everywhere(|run| {
         let up = upstream().on("x", obedient(&Gate::default())).run();
-        let health = "health: {interval: 24h, timeout: 1s, unhealthy: 1, healthy: 1}";
-        let gw = run.gateway().workers(1).with("up", &up, &[health]).run();
+        let gw = run.gateway().workers(1).with("up", &up, &[EJECTS]).run();
         let mut caller = gw.line("up", "x");
         assert_eq!(caller.call("1").status, 200);
         up.stop();

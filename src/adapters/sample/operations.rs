@@ -59,6 +59,7 @@ impl Operations {
         let pause = Duration::from_millis(wanted.step_ms.unwrap_or(300).min(SAMPLE_STEP_MS_MAX));
         for step in 1..=steps {
             tokio::select! {
+                // A backup takes time.
                 () = tokio::time::sleep(pause) => {}
                 () = context.ct.cancelled() => return failed("The backup was cancelled."),
             }
@@ -88,6 +89,7 @@ impl Operations {
     ) -> CallToolResult {
         let delay_ms = wanted.delay_ms.unwrap_or(2_000).min(SAMPLE_DELAY_MS_MAX);
         tokio::select! {
+            // Being slow is what it is for.
             () = tokio::time::sleep(Duration::from_millis(delay_ms)) => {}
             () = context.ct.cancelled() => return failed("The query was cancelled."),
         }

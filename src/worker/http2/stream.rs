@@ -179,14 +179,16 @@ impl Upload {
     async fn flush(&mut self, lane: &mut Stream) {
         // Whatever serves the lane reads, or answers and reads no more, in bounded time.
         let ready = self.ready();
-        if lane.write_all(self.out.get(..ready).unwrap_or_default()).await.is_err() {
+        let taken = lane.write_all(self.out.get(..ready).unwrap_or_default()).await;
+        self.out.drain(..ready);
+        if taken.is_err() {
             self.state = Uploading::Broken;
+            self.out.clear();
         } else if self.held > 0 {
             // It was taken from the window a moment ago.
             let _ = self.body.flow_control().release_capacity(self.held);
         }
         self.held = 0;
-        self.out.drain(..ready);
     }
 }
 
