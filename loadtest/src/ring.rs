@@ -565,12 +565,12 @@ pub(crate) fn adopt_orphans() {
     unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) };
 }
 
-/// Ends a process group that we made.
-pub(crate) fn kill_group(leader: u32) {
+/// Sends `signal` to a process group that we made.
+pub(crate) fn signal_group(leader: u32, signal: libc::c_int) {
     if let Ok(leader) = libc::pid_t::try_from(leader)
         && leader > 1
     {
         // SAFETY: a signal to a group; the group is our child's own, made by `bind_to_us`.
-        unsafe { libc::kill(-leader, libc::SIGKILL) };
+        unsafe { libc::kill(-leader, signal) };
     }
 }

@@ -27,6 +27,8 @@ use crate::setup::Setup;
 use crate::token;
 
 const START: Duration = Duration::from_secs(10);
+/// How long it may take to end before it is made to.
+const END_NANOS: u64 = 2_000_000_000;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Kind {
@@ -150,10 +152,22 @@ impl Process {
     }
 }
 
+impl Process {
+    /// Lets it end by itself, for a while: what records something writes it then.
+    fn leave(&mut self) {
+        ring::signal_group(self.child.id(), libc::SIGTERM);
+        let until = ring::monotonic_nanos() + END_NANOS;
+        while ring::monotonic_nanos() < until && matches!(self.child.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
-        ring::kill_group(self.child.id());
-        let _ = self.child.kill();
+        self.leave();
+        // Also those that it has left behind.
+        ring::signal_group(self.child.id(), libc::SIGKILL);
         let _ = self.child.wait();
     }
 }

@@ -20,8 +20,10 @@ pub mod base {
         pub use loom::sync::atomic::Ordering;
         pub use loom::sync::atomic::fence;
 
-        pub fn zeros<const COUNT: usize>() -> [AtomicU64; COUNT] {
-            std::array::from_fn(|_| AtomicU64::new(0))
+        pub struct Line<const WORDS: usize>(pub [AtomicU64; WORDS]);
+
+        pub fn zeros<const WORDS: usize>(lines: usize) -> Box<[Line<WORDS>]> {
+            (0..lines).map(|_| Line(std::array::from_fn(|_| AtomicU64::new(0)))).collect()
         }
 
         /// Waits for nothing: loom tries every order of threads anyway.

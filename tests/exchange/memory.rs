@@ -63,3 +63,16 @@ fn closed_connections_leave_nothing() {
         assert!(grown <= 1024, "{grown} KiB more after {} connections", rounds * 250);
     });
 }
+
+/// A table is resident where it was written, in every build: a mostly empty one costs next to nothing.
+#[test]
+fn an_empty_table_is_not_resident() {
+    on_every_driver(|run| {
+        let up = upstream().tool("echo").run();
+        // Of 128 MiB.
+        let gw = run.gateway().top("limitTable: {buckets: 16M}".to_owned()).to("up", &up).run();
+        assert_eq!(gw.modern("up", "echo").send().status, 200);
+        let resident = process::resident_kib(gw.pid());
+        assert!(resident < 32 << 10, "{resident} KiB");
+    });
+}

@@ -27,6 +27,7 @@
 
 use crate::base::atomic::AtomicU64;
 use crate::base::atomic::Backoff;
+use crate::base::atomic::Line;
 use crate::base::atomic::Ordering;
 use crate::base::atomic::fence;
 use crate::base::atomic::zeros;
@@ -55,14 +56,11 @@ pub struct Table<const WAYS: usize = 8> {
     lines: Box<[Line<WAYS>]>,
 }
 
-#[repr(align(64))]
-struct Line<const WAYS: usize>([AtomicU64; WAYS]);
-
 impl<const WAYS: usize> Table<WAYS> {
     /// Eight bytes a bucket, rounded up to a whole line.
     pub fn new(buckets: usize) -> Self {
         const { assert!(EMPTY == 0, "a line of zeros is empty") };
-        Self { lines: (0..buckets.div_ceil(WAYS).max(1)).map(|_| Line(zeros())).collect() }
+        Self { lines: zeros(buckets.div_ceil(WAYS).max(1)) }
     }
 
     /// Lines, for [`Table::sweep`].
