@@ -1,4 +1,4 @@
-//! `count` with the files that it counts and nothing else, for `tests/instructions`: they need no crate, so the compiler
+//! `count` with the files that it counts and nothing else, for `tests/instructions`: they need no crate but for tables of zeros, so the compiler
 //! alone makes a program of them in a second, optimised as a whole, where the benchmark takes minutes to link.
 //!
 //! Not here: what is counted, and any copy of what it counts.
@@ -9,6 +9,17 @@ extern crate self as ringgate;
 pub mod base {
     pub mod atomic;
     pub mod clock;
+
+    pub mod lines {
+        use super::atomic::AtomicU64;
+
+        #[repr(align(64))]
+        pub struct Line<const WORDS: usize>(pub [AtomicU64; WORDS]);
+
+        pub fn zeros<const WORDS: usize>(lines: usize) -> Box<[Line<WORDS>]> {
+            (0..lines).map(|_| Line(std::array::from_fn(|_| AtomicU64::new(0)))).collect()
+        }
+    }
 }
 
 #[path = "../../src/policy"]

@@ -20,18 +20,22 @@ pub mod base {
         pub use loom::sync::atomic::Ordering;
         pub use loom::sync::atomic::fence;
 
-        pub struct Line<const WORDS: usize>(pub [AtomicU64; WORDS]);
-
-        pub fn zeros<const WORDS: usize>(lines: usize) -> Box<[Line<WORDS>]> {
-            (0..lines).map(|_| Line(std::array::from_fn(|_| AtomicU64::new(0)))).collect()
-        }
-
         /// Waits for nothing: loom tries every order of threads anyway.
         #[derive(Default)]
         pub struct Backoff;
 
         impl Backoff {
             pub fn wait(&mut self) {}
+        }
+    }
+
+    pub mod lines {
+        use super::atomic::AtomicU64;
+
+        pub struct Line<const WORDS: usize>(pub [AtomicU64; WORDS]);
+
+        pub fn zeros<const WORDS: usize>(lines: usize) -> Box<[Line<WORDS>]> {
+            (0..lines).map(|_| Line(std::array::from_fn(|_| AtomicU64::new(0)))).collect()
         }
     }
 }

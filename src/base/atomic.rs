@@ -3,25 +3,10 @@
 //!
 //! Not here: counters with one writer (`counter`).
 
-use std::alloc::Layout;
-use std::alloc::handle_alloc_error;
 pub use std::sync::atomic::AtomicU32;
 pub use std::sync::atomic::AtomicU64;
 pub use std::sync::atomic::Ordering;
 pub use std::sync::atomic::fence;
-use zerocopy::FromZeros;
-
-/// As many words, at the start of a cache line.
-#[derive(FromZeros)]
-#[repr(align(64))]
-pub struct Line<const WORDS: usize>(pub [AtomicU64; WORDS]);
-
-/// So many lines of zeros, in memory that becomes resident where it is written: a table is mostly empty.
-pub fn zeros<const WORDS: usize>(lines: usize) -> Box<[Line<WORDS>]> {
-    // Made one by one they are the same only where the compiler sees it, which it does not in every build.
-    FromZeros::new_box_zeroed_with_elems(lines)
-        .unwrap_or_else(|_| handle_alloc_error(Layout::new::<Line<WORDS>>()))
-}
 
 /// Pauses before the first new attempt, some two thirds of a microsecond: time for dozens of attempts of the other thread.
 const PAUSES_FIRST: u32 = 32;

@@ -10,6 +10,7 @@ pub mod clock;
 pub mod counter;
 pub mod der;
 pub mod fault;
+pub mod lines;
 pub mod sys;
 pub mod text;
 pub mod words;

@@ -173,7 +173,7 @@ impl Scene {
     fn new(driver: Driver) -> Self {
         let (millis, inside) = (Dial::at(20), Inside::default());
         let ups = [
-            upstream().on("x", inside.of(delayed(&millis))).run(),
+            upstream().on("x", inside.delayed(&millis)).run(),
             upstream().on("x", delayed(&Dial::at(20))).run(),
         ];
         let adaptive = "adaptive: {min: 4, max: 256, target: \"p95<250ms\"}";

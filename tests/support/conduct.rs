@@ -181,15 +181,34 @@ impl Inside {
         self.0.1.load(SeqCst)
     }
 
-    /// Counts who is inside `script`.
+    /// Counts who is inside `script`, and perhaps whoever was answered a moment ago.
     pub fn of(&self, script: Script) -> Script {
         let count = self.clone();
         script::script(move |connection, request| {
-            let (now, most) = &*count.0;
-            most.fetch_max(now.fetch_add(1, SeqCst) + 1, SeqCst);
+            count.enter();
             let next = script(connection, request);
-            now.fetch_sub(1, SeqCst);
+            count.leave();
             next
         })
+    }
+
+    /// [`delayed`], counted until before the answer: with it somebody else may come in while this thread does not run.
+    pub fn delayed(&self, millis: &Dial) -> Script {
+        let (count, millis) = (self.clone(), millis.clone());
+        script::script(move |connection, request| {
+            count.enter();
+            pace(Duration::from_millis(millis.value()));
+            count.leave();
+            script::send(connection, &script::plain(200, &script::echo_result(request)))
+        })
+    }
+
+    fn enter(&self) {
+        let (now, most) = &*self.0;
+        most.fetch_max(now.fetch_add(1, SeqCst) + 1, SeqCst);
+    }
+
+    fn leave(&self) {
+        self.0.0.fetch_sub(1, SeqCst);
     }
 }

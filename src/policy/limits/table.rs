@@ -27,11 +27,11 @@
 
 use crate::base::atomic::AtomicU64;
 use crate::base::atomic::Backoff;
-use crate::base::atomic::Line;
 use crate::base::atomic::Ordering;
 use crate::base::atomic::fence;
-use crate::base::atomic::zeros;
 use crate::base::clock::Moment;
+use crate::base::lines::Line;
+use crate::base::lines::zeros;
 use crate::policy::limits::terms::TOLERANCE_MAX;
 use crate::policy::limits::terms::Terms;
 use crate::policy::limits::terms::UNIT_NS;
