@@ -1,5 +1,6 @@
-//! `count` with the files that it counts and nothing else, for `tests/instructions`: they need no crate but for tables of zeros, so the compiler
-//! alone makes a program of them in a second, optimised as a whole, where the benchmark takes minutes to link.
+//! `count` with the files that it counts and nothing else, for `tests/instructions`: they need no crate, but for tables of
+//! zeros, so the compiler alone makes a program of them in a second, optimised as a whole, where the benchmark takes
+//! minutes to link.
 //!
 //! Not here: what is counted, and any copy of what it counts.
 
@@ -10,16 +11,8 @@ pub mod base {
     pub mod atomic;
     pub mod clock;
 
-    pub mod lines {
-        use super::atomic::AtomicU64;
-
-        #[repr(align(64))]
-        pub struct Line<const WORDS: usize>(pub [AtomicU64; WORDS]);
-
-        pub fn zeros<const WORDS: usize>(lines: usize) -> Box<[Line<WORDS>]> {
-            (0..lines).map(|_| Line(std::array::from_fn(|_| AtomicU64::new(0)))).collect()
-        }
-    }
+    #[path = "../../models/src/lines.rs"]
+    pub mod lines;
 }
 
 #[path = "../../src/policy"]

@@ -150,14 +150,13 @@ impl Process {
         }
         bail!("nothing listens on {address} after 10 s: {}", self.complaint())
     }
-}
 
-impl Process {
     /// Lets it end by itself, for a while: what records something writes it then.
     fn leave(&mut self) {
         ring::signal_group(self.child.id(), libc::SIGTERM);
         let until = ring::monotonic_nanos() + END_NANOS;
         while ring::monotonic_nanos() < until && matches!(self.child.try_wait(), Ok(None)) {
+            // No system call of std's waits for a child and for a time.
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -168,6 +167,7 @@ impl Drop for Process {
         self.leave();
         // Also those that it has left behind.
         ring::signal_group(self.child.id(), libc::SIGKILL);
+        let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }

@@ -29,15 +29,8 @@ pub mod base {
         }
     }
 
-    pub mod lines {
-        use super::atomic::AtomicU64;
-
-        pub struct Line<const WORDS: usize>(pub [AtomicU64; WORDS]);
-
-        pub fn zeros<const WORDS: usize>(lines: usize) -> Box<[Line<WORDS>]> {
-            (0..lines).map(|_| Line(std::array::from_fn(|_| AtomicU64::new(0)))).collect()
-        }
-    }
+    #[path = "../../models/src/lines.rs"]
+    pub mod lines;
 }
 
 #[path = "../../src/policy"]

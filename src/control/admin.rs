@@ -60,6 +60,7 @@ pub(crate) async fn serve(state: Arc<State>, listener: TcpListener) {
             }
             Err(error) => {
                 tracing::debug!(%error, "the admin listener cannot accept");
+                // What failed fails again at once: descriptors have to be given back first.
                 tokio::time::sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
             }
         }

@@ -108,11 +108,7 @@ pub fn obedient(gate: &Gate) -> Script {
 
 /// The echo after as many milliseconds as the dial says.
 pub fn delayed(millis: &Dial) -> Script {
-    let millis = millis.clone();
-    script::script(move |connection, request| {
-        pace(Duration::from_millis(millis.value()));
-        script::send(connection, &script::plain(200, &script::echo_result(request)))
-    })
+    Inside::default().delayed(millis)
 }
 
 /// 500 while the dial stands at 1, else what `well` does.
