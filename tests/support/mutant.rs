@@ -126,13 +126,15 @@ impl Suite {
         }
     }
 
-    /// Without optimisation: most mutants are caught by the first seeds, and compiling would take longer than that.
+    /// Without optimisation: most mutants are caught by the first seeds, and compiling would take longer than that. In one
+    /// unit, because two programs are compiled at a time.
     fn compile(&self, folder: &Path) -> Result<PathBuf, String> {
         let compiler = env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
         let (source, program) = (folder.join("program.rs"), folder.join("program"));
         fs::rename(folder.join(self.program), &source).expect("it was copied");
         let mut command = Command::new(compiler);
-        command.args(["--edition", "2024", "--cap-lints", "allow", "-C", "debug-assertions=on"]);
+        command.args(["--edition", "2024", "--cap-lints", "allow"]);
+        command.args(["-C", "debug-assertions=on", "-C", "codegen-units=1"]);
         command.args(&self.arguments).arg("-o").arg(&program).arg(source);
         let output = command.output().expect("rustc");
         let said = String::from_utf8_lossy(&output.stderr);
